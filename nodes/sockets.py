@@ -1,0 +1,8 @@
+"""The pack's own socket types; everything else travels on core's sockets."""
+
+from comfy_api.latest import io
+
+Tokens = io.Custom("SPACETIME_TOKENS")  # models.patches.Tokens, with the state of a run once it has begun
+Report = io.Custom("SPACETIME_REPORT")  # measurements with units
+LanguageModel = io.Custom("SPACETIME_LANGUAGE_MODEL")  # turns text (and frames) into text
+Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
