@@ -1,0 +1,10 @@
+"""Spacetime: the Sora recipe as a kit of parts for ComfyUI."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():  # noqa: ANN201 - the return type lives in the host, which may be absent here
+    """Give ComfyUI the pack's nodes; the host is imported only when it asks."""
+    from .nodes import SpacetimeExtension
+
+    return SpacetimeExtension()
