@@ -1,0 +1,1 @@
+"""What `run.py` is made of: small modules, standard library only, one job each."""
