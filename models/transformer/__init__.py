@@ -1,0 +1,1 @@
+"""The spacetime diffusion transformer (DiT)."""

@@ -1,0 +1,87 @@
+"""The DiT block and head: adaLN modulation by each patch's own noise level (adaLN-single, arXiv 2310.00426)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .attention import CrossAttention, Kernel, SelfAttention
+
+
+class Text(NamedTuple):
+    """What one block needs of the text, computed once per run."""
+
+    keys: Tensor  # (B, K, L, head_dim)
+    values: Tensor
+    mask: Tensor | None  # (B, 1, 1, L) bool, True = real token
+    lengths: tuple[int, ...]  # tokens of each clip's text when clips are packed, else empty
+
+
+def rms(x: Tensor) -> Tensor:
+    """RMS norm over the hidden size, without weights: adaLN brings its own scale."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """adaLN: x (B, N, D) scaled and shifted by (B, 1 or N, D)."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class GatedMLP(nn.Module):
+    """SwiGLU (arXiv 2002.05202)."""
+
+    def __init__(self, hidden_size: int, inner_size: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.gate_up = operations.Linear(hidden_size, 2 * inner_size, bias=False, **factory)
+        self.down = operations.Linear(inner_size, hidden_size, bias=False, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
+
+
+class Block(nn.Module):
+    """Self-attention over patches, cross-attention to text, gated MLP.
+
+    The residual stream starts as the identity: the gates of `table` are zero. Modulation (B, 1 or N, 6, D) is shared by
+    all blocks; each adds its own table (6, D): shift, scale, gate for attention, then for the MLP.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, inner_size: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(6, hidden_size, **factory))
+        self.self_attn = SelfAttention(hidden_size, num_heads, operations, **factory)
+        self.cross_attn = CrossAttention(hidden_size, num_heads, operations, **factory)
+        self.cross_norm = operations.RMSNorm(hidden_size, eps=1e-6, **factory)
+        self.mlp = GatedMLP(hidden_size, inner_size, operations, **factory)
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, rope: Tensor, text: Text | None, kernel: Kernel, lengths: Sequence[int]
+    ) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table.to(x)).unbind(dim=-2)
+        x = torch.addcmul(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
+        if text is not None:
+            attended = self.cross_attn(
+                self.cross_norm(x), text.keys, text.values, text.mask, kernel, lengths, text.lengths
+            )
+            x = x + attended
+        return torch.addcmul(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))
+
+
+class Head(nn.Module):
+    """Final modulation and projection of each token to its patch."""
+
+    def __init__(self, hidden_size: int, patch_values: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(2, hidden_size, **factory))
+        self.linear = operations.Linear(hidden_size, patch_values, **factory)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        shift, scale = (level.unsqueeze(-2) + self.table.to(x)).unbind(dim=-2)
+        values: Tensor = self.linear(modulate(rms(x), shift, scale))
+        return values

@@ -1,0 +1,229 @@
+"""The spacetime diffusion transformer: noisy patches, each with its own noise level, plus text -> prediction.
+
+Reads top to bottom like the figure: embed patches, embed noise level and conditions, blocks, head. It knows nothing of
+schedules, solvers or tasks; the unit of its output (`prediction`) is a word in its config that others interpret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..patches import Grid, Patch, from_patches, to_patches
+from .attention import Kernel, sdpa
+from .blocks import Block, Head, Text
+from .embeddings import NoiseLevelEmbedder, masked_mean
+from .rope import rope_table
+
+Prediction = Literal["velocity", "eps", "v", "x0"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Everything that fixes the weights' shapes and meaning."""
+
+    in_channels: int
+    hidden_size: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float  # inner size of the gated MLP / hidden size; 8/3 costs as much as a plain MLP of ratio 4
+    patch: Patch
+    context_dim: int  # text features, 0: no text
+    num_classes: int  # class labels, 0: none; label num_classes is "no class"
+    prediction: Prediction
+    learned_variance: bool  # the head also gives a variance, in a second half of the channels
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} must split into {self.num_heads} heads of even size")
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learned_variance else 1)
+
+    @property
+    def inner_size(self) -> int:
+        """Rounded to 64: matrix units want it."""
+        return -(-int(self.hidden_size * self.mlp_ratio) // 64) * 64
+
+
+def _preset(hidden_size: int, depth: int, num_heads: int) -> DiTConfig:
+    return DiTConfig(
+        in_channels=16, hidden_size=hidden_size, depth=depth, num_heads=num_heads, mlp_ratio=8 / 3, patch=(1, 2, 2),
+        context_dim=384, num_classes=0, prediction="velocity", learned_variance=False,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, DiTConfig] = {
+    "test": _preset(hidden_size=32, depth=2, num_heads=2),
+    "toy": _preset(hidden_size=256, depth=8, num_heads=4),
+    "S": _preset(hidden_size=384, depth=12, num_heads=6),
+    "B": _preset(hidden_size=768, depth=12, num_heads=12),
+    "L": _preset(hidden_size=1024, depth=24, num_heads=16),
+    "XL": _preset(hidden_size=1152, depth=28, num_heads=16),
+}
+
+
+class Prepared(NamedTuple):
+    """What does not change from step to step: positions, and the text as each block sees it."""
+
+    rope: Tensor
+    texts: list[Text] | list[None]
+    pooled: Tensor | None  # (B, D)
+
+
+class DiT(nn.Module):
+    """Weights are held by `operations.Linear` and `operations.RMSNorm`: torch.nn, or a host's casting layers."""
+
+    def __init__(
+        self, config: DiTConfig, operations: Any = nn, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        size, factory = config.hidden_size, {"device": device, "dtype": dtype}
+        patch_values = config.patch[0] * config.patch[1] * config.patch[2]
+        self.patch_embedder = operations.Linear(patch_values * config.in_channels, size, **factory)
+        self.level_embedder = NoiseLevelEmbedder(size, operations, **factory)
+        self.modulation = operations.Linear(size, 6 * size, **factory)
+        self.cyclic_embedding = nn.Parameter(torch.zeros(size, **factory))
+        if config.context_dim:
+            self.text_embedder = operations.Linear(config.context_dim, size, **factory)
+            self.pooled_embedder = operations.Linear(config.context_dim, size, **factory)
+        if config.num_classes:
+            self.label_embedder = nn.Parameter(torch.zeros(config.num_classes + 1, size, **factory))
+        self.blocks = nn.ModuleList(
+            Block(size, config.num_heads, config.inner_size, operations, **factory) for _ in range(config.depth)
+        )
+        self.head = Head(size, patch_values * config.out_channels, operations, **factory)
+
+    def initialise(self) -> DiT:
+        """Fresh weights for training: Xavier matrices; every block and the head start at zero output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.head.linear.weight)
+        nn.init.normal_(self.modulation.weight, std=0.02)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            nn.init.zeros_(block.cross_attn.proj.weight)
+        return self
+
+    def prepare(
+        self, grids: Sequence[Grid], context: Tensor | None = None, context_mask: Tensor | None = None, *,
+        context_lengths: Sequence[int] = (), cyclic: bool = False, device: torch.device | str | None = None,
+    ) -> Prepared:  # fmt: skip
+        """The part of a forward pass that all steps of a run share.
+
+        context (B, L, E), context_mask (B, L) bool. With several grids (packed clips) the texts stand one after the
+        other in context, and context_lengths says how many tokens each has.
+        """
+        config = self.config
+        rope = rope_table(grids, config.hidden_size // config.num_heads, cyclic=cyclic, device=device or "cpu")
+        if context is None or not config.context_dim:
+            return Prepared(rope, [None] * config.depth, None)
+        mask = context_mask[:, None, None, :] if context_mask is not None else None
+        text = F.silu(self.text_embedder(context))  # (B, L, D)
+        texts = [Text(*block.cross_attn.keys_values(text), mask, tuple(context_lengths)) for block in self._blocks()]  # type: ignore[misc]
+        return Prepared(rope, texts, self._pooled(context, context_mask, grids, context_lengths))
+
+    def _pooled(
+        self, context: Tensor, mask: Tensor | None, grids: Sequence[Grid], lengths: Sequence[int]
+    ) -> Tensor:
+        """The mean text as a condition: (B, 1, D), or (B, N, D) for packed clips with a text each."""
+        if len(lengths) < 2:
+            pooled: Tensor = self.pooled_embedder(masked_mean(context, mask))
+            return pooled[:, None]
+        masks = mask.split(list(lengths), dim=1) if mask is not None else [None] * len(lengths)
+        means = [masked_mean(part, m) for part, m in zip(context.split(list(lengths), dim=1), masks, strict=True)]
+        rows = [self.pooled_embedder(m)[:, None].expand(-1, g.num_tokens, -1) for m, g in zip(means, grids, strict=True)]
+        return torch.cat(rows, dim=1)
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, context: Tensor | None = None, context_mask: Tensor | None = None, *,
+        labels: Tensor | None = None, cyclic: bool = False, prepared: Prepared | None = None,
+        attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Latents x (B, C, T, H, W) at noise level sigma (B,), (B, T) or (B, N) -> prediction of x's shape."""
+        grid = Grid.of(x, self.config.patch)
+        if prepared is None:
+            prepared = self.prepare([grid], context, context_mask, cyclic=cyclic, device=x.device)
+        values = self.forward_tokens(
+            to_patches(x, self.config.patch), [grid], sigma, prepared, labels=labels, cyclic=cyclic,
+            attention=attention, transformer_options=transformer_options,
+        )  # fmt: skip
+        return from_patches(values, grid, self.config.patch)
+
+    def forward_tokens(
+        self, values: Tensor, grids: Sequence[Grid], sigma: Tensor, prepared: Prepared, *, labels: Tensor | None = None,
+        cyclic: bool = False, attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P)."""
+        lengths = [grid.num_tokens for grid in grids]
+        x = self.patch_embedder(values)  # (B, N, D)
+        level = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
+        modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, 1 or N, 6, D)
+        for index, (block, text) in enumerate(zip(self.blocks, prepared.texts, strict=True)):
+            run = _block_runner(block, index, len(self.blocks), transformer_options)
+            x = run(x, modulation, prepared.rope, text, attention, lengths)
+        out: Tensor = self.head(x, level)
+        return out
+
+    def condition(
+        self, sigma: Tensor, grids: Sequence[Grid], pooled: Tensor | None, dtype: torch.dtype, *,
+        labels: Tensor | None = None, cyclic: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """The conditioning vector (B, 1, D), or (B, N, D) where patches differ."""
+        level = self.level_embedder(per_token(sigma, grids), dtype)
+        if pooled is not None:
+            level = level + pooled
+        if cyclic:
+            level = level + self.cyclic_embedding.to(level)
+        if self.config.num_classes:
+            count = self.config.num_classes
+            chosen = torch.full(level.shape[:1], count, device=level.device) if labels is None else labels
+            level = level + self.label_embedder.to(level)[chosen][:, None]
+        return level
+
+
+def per_token(sigma: Tensor, grids: Sequence[Grid]) -> Tensor:
+    """Noise levels (B,), (B, frames) or (B, N) as (B, 1) or (B, N). ValueError for other shapes."""
+    if sigma.ndim == 1:
+        return sigma[:, None]
+    count, frames = sum(grid.num_tokens for grid in grids), sum(grid.frames for grid in grids)
+    if sigma.ndim == 2 and sigma.shape[1] in (1, count):
+        return sigma
+    if sigma.ndim == 2 and sigma.shape[1] == frames:
+        sizes = [grid.height * grid.width for grid in grids for _ in range(grid.frames)]
+        return sigma.repeat_interleave(torch.tensor(sizes, device=sigma.device), dim=1)
+    raise ValueError(f"noise levels of shape {tuple(sigma.shape)} fit neither {frames} frames nor {count} patches")
+
+
+def _block_runner(block: nn.Module, index: int, total: int, options: dict[str, Any] | None) -> Any:
+    """The block itself, or what a host put in its place (ComfyUI's patches_replace["dit"])."""
+    if options is None:
+        return block
+    options.update(block_type="double", block_index=index, total_blocks=total)
+    replacement = options.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
+    if replacement is None:
+        return block
+
+    def run(x: Tensor, modulation: Tensor, *rest: Any) -> Tensor:
+        def original(args: dict[str, Any]) -> dict[str, Any]:
+            return {"img": block(args["img"], args["vec"], *rest)}
+
+        out: Tensor = replacement(
+            {"img": x, "vec": modulation, "transformer_options": options}, {"original_block": original}
+        )["img"]
+        return out
+
+    return run

@@ -1,0 +1,208 @@
+"""A causal video VAE. Encoder and decoder are each a linear map between a 4 x 8 x 8 block of pixels and one latent
+(which training starts at the principal components of the data) plus a small residual network that adds the rest.
+
+Time: frame 0 counts as a block of four equal frames, so F = 1 + 4k frames give T = 1 + k latents, an image is a video of
+one frame, and encoding or decoding in pieces equals doing it at once. A cyclic video has F = 4k frames and T = k latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .layers import CausalConv1d, ChannelNorm, ResBlock, SpatialConv, TimeCache, depth_to_space, space_to_depth
+
+TIME, SPACE = 4, 8
+BLOCK = (TIME, SPACE, SPACE)
+FRAMES_PER_PIECE = 8  # latents per piece when streaming: memory stays flat, matrices stay large
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """Widths and depths from the coarse (latent) scale to the fine one."""
+
+    latent_channels: int
+    encoder_widths: tuple[int, int]  # at 4 x 8 x 8 and at 2 x 4 x 4 pixels per position
+    encoder_depths: tuple[int, int]
+    decoder_widths: tuple[int, int, int]  # at 4 x 8 x 8, 2 x 4 x 4 and 1 x 2 x 2
+    decoder_depths: tuple[int, int, int]
+
+
+PRESETS: dict[str, VAEConfig] = {
+    "test": VAEConfig(
+        latent_channels=16, encoder_widths=(16, 16), encoder_depths=(1, 1), decoder_widths=(16, 16, 8), decoder_depths=(1, 1, 1)
+    ),
+    "toy": VAEConfig(
+        latent_channels=16,
+        encoder_widths=(192, 96),
+        encoder_depths=(2, 2),
+        decoder_widths=(192, 96, 48),
+        decoder_depths=(3, 2, 2),
+    ),
+    "base": VAEConfig(
+        latent_channels=16,
+        encoder_widths=(512, 256),
+        encoder_depths=(4, 4),
+        decoder_widths=(512, 256, 128),
+        decoder_depths=(4, 4, 4),
+    ),
+}
+
+
+class Encoder(nn.Module):
+    """Blocks of pixels -> mean and log variance of the latents."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        (coarse, fine), (coarse_depth, fine_depth) = config.encoder_widths, config.encoder_depths
+        self.linear = nn.Linear(3 * TIME * SPACE * SPACE, config.latent_channels)
+        self.conv_in = SpatialConv(3 * 2 * 4 * 4, fine)
+        self.fine = nn.ModuleList(ResBlock(fine) for _ in range(fine_depth))
+        self.down = nn.Linear(fine * 8, coarse)
+        self.coarse = nn.ModuleList(ResBlock(coarse) for _ in range(coarse_depth))
+        self.norm_out = ChannelNorm(coarse)
+        self.conv_out = CausalConv1d(coarse, 2 * config.latent_channels)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, video: Tensor, cache: TimeCache) -> tuple[Tensor, Tensor]:
+        x = self.conv_in(space_to_depth(video, (2, 4, 4)))  # (B, F/2, H/4, W/4, fine)
+        for block in self.fine:
+            x = block(x, cache)
+        x = self.down(space_to_depth(x, (2, 2, 2)))  # (B, T, H/8, W/8, coarse)
+        for block in self.coarse:
+            x = block(x, cache)
+        mean, logvar = self.conv_out(torch.nn.functional.silu(self.norm_out(x)), cache).chunk(2, dim=-1)
+        return self.linear(space_to_depth(video, BLOCK)) + mean, logvar
+
+
+class Decoder(nn.Module):
+    """Latents -> blocks of pixels."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        coarse, middle, fine = config.decoder_widths
+        self.linear = nn.Linear(config.latent_channels, 3 * TIME * SPACE * SPACE)
+        self.conv_in = CausalConv1d(config.latent_channels, coarse)
+        self.coarse = nn.ModuleList(ResBlock(coarse) for _ in range(config.decoder_depths[0]))
+        self.up1 = nn.Linear(coarse, middle * 8)
+        self.middle = nn.ModuleList(ResBlock(middle) for _ in range(config.decoder_depths[1]))
+        self.up2 = nn.Linear(middle, fine * 8)
+        self.fine = nn.ModuleList(ResBlock(fine) for _ in range(config.decoder_depths[2]))
+        self.norm_out = ChannelNorm(fine)
+        self.conv_out = SpatialConv(fine, 3 * 2 * 2)
+        nn.init.zeros_(self.conv_out.weight)
+        if self.conv_out.bias is not None:
+            nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, latents: Tensor, cache: TimeCache) -> Tensor:
+        x = self.conv_in(latents, cache)  # (B, T, H/8, W/8, coarse)
+        for block in self.coarse:
+            x = block(x, cache)
+        x = depth_to_space(self.up1(x), (2, 2, 2))
+        for block in self.middle:
+            x = block(x, cache)
+        x = depth_to_space(self.up2(x), (2, 2, 2))  # (B, 4T, H/2, W/2, fine)
+        for block in self.fine:
+            x = block(x, cache)
+        detail = depth_to_space(self.conv_out(torch.nn.functional.silu(self.norm_out(x))), (1, 2, 2))
+        return depth_to_space(self.linear(latents), BLOCK) + detail  # (B, 4T, H, W, 3)
+
+
+class VideoVAE(nn.Module):
+    """The autoencoder. Latents going in and out have mean 0 and deviation 1 per channel over the training data."""
+
+    temporal_compression, spatial_compression = TIME, SPACE
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+
+    # -- pieces: what training and streaming share ---------------------------------------------------------------------
+
+    def posterior(self, video: Tensor, cache: TimeCache) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (B, T, H, W, C), not normalised, of channel-last pixels (B, 4T, H, W, 3)."""
+        mean, logvar = self.encoder(video, cache)
+        return mean, logvar
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Channel-last latents as the encoder gives them -> mean 0, deviation 1."""
+        return (latents - self.latent_mean.to(latents)) / self.latent_std.to(latents)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        return latents * self.latent_std.to(latents) + self.latent_mean.to(latents)
+
+    # -- whole videos ------------------------------------------------------------------------------------------------
+
+    def encode(self, video: Tensor, *, cyclic: bool = False) -> Tensor:
+        """Pixels (B, 3, F, H, W) in [-1, 1] -> latents (B, C, T, H/8, W/8).
+
+        F = 1 + 4k gives T = 1 + k; with cyclic (a loop) F = 4k gives T = k. ValueError for other sizes.
+        """
+        if cyclic:
+            check_pixels(video, cyclic=True)
+            return self._encode_piece(video, TimeCache(cyclic=True))
+        return torch.cat(list(self.encode_stream([video])), dim=2)
+
+    def decode(self, latents: Tensor, *, cyclic: bool = False) -> Tensor:
+        """Latents (B, C, T, H, W) -> pixels (B, 3, 1 + 4(T-1), 8H, 8W), or (B, 3, 4T, 8H, 8W) with cyclic."""
+        if cyclic:
+            return self._decode_piece(latents, TimeCache(cyclic=True))
+        return torch.cat(list(self.decode_stream([latents])), dim=2)
+
+    # -- pieces of a long video, memory flat in its length ---------------------------------------------------------------
+
+    def encode_stream(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pieces of pixels (B, 3, f, H, W), of any lengths that add up to 1 + 4k -> pieces of latents."""
+        cache, rest, count = TimeCache(), None, 0
+        for piece in frames:
+            count += piece.shape[2]
+            if rest is None:
+                check_pixels(piece)
+                piece = torch.cat([piece[:, :, :1].expand(-1, -1, TIME - 1, -1, -1), piece], dim=2)
+            rest = piece if rest is None or rest.shape[2] == 0 else torch.cat([rest, piece], dim=2)
+            ready = rest.shape[2] - rest.shape[2] % TIME
+            for part in rest[:, :, :ready].split(FRAMES_PER_PIECE * TIME, dim=2):
+                if part.shape[2]:
+                    yield self._encode_piece(part, cache)
+            rest = rest[:, :, ready:].clone()
+        if rest is None or rest.shape[2]:
+            raise ValueError(f"a video to encode needs 1 + 4k frames, got {count}: trim it to {max(count - 1, 0) // TIME * TIME + 1}")
+
+    def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pieces of latents (B, C, t, H, W) -> pieces of pixels (B, 3, f, 8H, 8W)."""
+        cache, first = TimeCache(), True
+        for piece in latents:
+            for part in piece.split(FRAMES_PER_PIECE, dim=2):
+                pixels = self._decode_piece(part, cache)
+                yield pixels[:, :, TIME - 1 :] if first else pixels
+                first = False
+
+    def _encode_piece(self, video: Tensor, cache: TimeCache) -> Tensor:
+        mean, _ = self.posterior(rearrange(video, "b c f h w -> b f h w c"), cache)
+        return rearrange(self.normalise(mean), "b t h w c -> b c t h w")
+
+    def _decode_piece(self, latents: Tensor, cache: TimeCache) -> Tensor:
+        pixels = self.decoder(self.denormalise(rearrange(latents, "b c t h w -> b t h w c")), cache)
+        return rearrange(pixels, "b f h w c -> b c f h w")
+
+
+def check_pixels(video: Tensor, *, cyclic: bool = False) -> None:
+    """ValueError unless pixels are (B, 3, F, H, W) with sides that the VAE can take."""
+    if video.ndim != 5 or video.shape[1] != 3:
+        raise ValueError(f"the VAE wants pixels (B, 3, F, H, W), got {tuple(video.shape)}")
+    frames, height, width = video.shape[2:]
+    if height % SPACE or width % SPACE:
+        raise ValueError(f"the VAE wants sides that are multiples of {SPACE}, got {width} x {height}: resize or crop first")
+    if cyclic and frames % TIME:
+        raise ValueError(f"a loop to encode needs 4k frames, got {frames}: trim it to {frames // TIME * TIME}")
