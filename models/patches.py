@@ -7,7 +7,7 @@ Several clips of different size can share one sequence (NaViT, arXiv 2307.06304)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ class Grid(NamedTuple):
 
     @property
     def num_tokens(self) -> int:
+        """Patches in all."""
         return self.frames * self.height * self.width
 
     @classmethod
@@ -55,9 +56,10 @@ class Tokens:
     grids      one Grid per clip in the sequence, in order
     patch      patch size (pt, ph, pw) in latents
     channels   latent channels C, so P = pt*ph*pw*C
-    change     (B, N) how far a patch may change: 1 generate, 0 keep; None means 1 everywhere
-    reference  (B, N, P) content that kept patches keep; None means zeros (an empty latent)
+    change     (B, N, pt*ph*pw) how far each place in a patch may change: 1 generate, 0 keep; None means 1 everywhere
+    reference  (B, N, P) clean content that kept patches keep; None before a run begins
     trajectory state of a denoising run (noise, sigmas, step, solver history), owned by whoever runs it
+    extra      other entries of the latent they were cut from, handed back when it is put together again
     """
 
     values: Tensor
@@ -67,13 +69,21 @@ class Tokens:
     change: Tensor | None = None
     reference: Tensor | None = None
     trajectory: Any = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         count = sum(grid.num_tokens for grid in self.grids)
-        width = self.patch[0] * self.patch[1] * self.patch[2] * self.channels
+        volume = self.patch[0] * self.patch[1] * self.patch[2]
+        width = volume * self.channels
         if self.values.ndim != 3 or self.values.shape[1:] != (count, width):
             raise ValueError(
-                f"tokens of shape {tuple(self.values.shape)} do not fit grids {list(self.grids)}: expected (B, {count}, {width})"
+                f"tokens of shape {tuple(self.values.shape)} do not fit grids {list(self.grids)}: "
+                f"expected (B, {count}, {width})"
+            )
+        if self.change is not None and self.change.shape[-2:] != (count, volume):
+            raise ValueError(
+                f"a change level of shape {tuple(self.change.shape)} does not fit {count} patches of {volume} places: "
+                f"expected (B, {count}, {volume})"
             )
 
     @property
@@ -86,7 +96,13 @@ class Tokens:
         """Number of tokens of each clip in the sequence."""
         return [grid.num_tokens for grid in self.grids]
 
+    @property
+    def patch_change(self) -> Tensor | None:
+        """Mean change level of each patch, (B, N)."""
+        return None if self.change is None else self.change.mean(dim=-1)
+
     def with_values(self, values: Tensor) -> Tokens:
+        """The same tokens with other contents."""
         return replace(self, values=values)
 
 
@@ -103,33 +119,40 @@ def from_patches(values: Tensor, grid: Grid, patch: Patch = DEFAULT_PATCH) -> Te
 
 
 def patchify(latents: Tensor, patch: Patch = DEFAULT_PATCH, mask: Tensor | None = None) -> Tokens:
-    """Cut latents (B, C, T, H, W) into Tokens; mask (B, 1, T, H, W) in [0, 1] becomes the change level per patch.
-
-    A patch whose mask varies gets its mean. The latents are also kept as reference when a mask is given.
-    """
+    """Cut latents (B, C, T, H, W) into Tokens; a mask (B, 1, T, H, W) in [0, 1] becomes their change level."""
     if latents.ndim != 5:
         raise ValueError(f"patchify wants video latents (B, C, T, H, W), got {tuple(latents.shape)}")
     grid = Grid.of(latents, patch)
-    values = to_patches(latents, patch)
     if mask is None:
-        return Tokens(values, (grid,), patch, latents.shape[1])
-    if mask.shape[-3:] != latents.shape[-3:]:
+        return Tokens(to_patches(latents, patch), (grid,), patch, latents.shape[1])
+    batch = latents.shape[0]
+    if mask.ndim != 5 or mask.shape[1:] != (1, *latents.shape[2:]) or mask.shape[0] not in (1, batch):
         raise ValueError(
-            f"the mask covers {tuple(mask.shape[-3:])} (frames, height, width) but the latents have {tuple(latents.shape[-3:])}"
+            f"a mask of shape {tuple(mask.shape)} does not cover latents of shape {tuple(latents.shape)}: "
+            f"expected ({batch}, 1, {', '.join(map(str, latents.shape[2:]))})"
         )
-    change = to_patches(mask.to(values.dtype), patch).mean(dim=-1)
-    return Tokens(values, (grid,), patch, latents.shape[1], change.expand(values.shape[0], -1), values)
+    change = to_patches(mask.expand(batch, -1, -1, -1, -1), patch)  # (B, N, pt*ph*pw)
+    return Tokens(to_patches(latents, patch), (grid,), patch, latents.shape[1], change)
 
 
 def unpatchify(tokens: Tokens) -> Tensor:
     """The latents (B, C, T, H, W) of Tokens that hold one clip; split() packed ones first."""
+    return from_patches(tokens.values, _only_grid(tokens), tokens.patch)
+
+
+def change_mask(tokens: Tokens) -> Tensor | None:
+    """The change level of each latent, (B, 1, T, H, W): patchify's mask again, to the bit."""
+    return None if tokens.change is None else from_patches(tokens.change, _only_grid(tokens), tokens.patch)
+
+
+def _only_grid(tokens: Tokens) -> Grid:
     if len(tokens.grids) != 1:
         raise ValueError(f"these tokens hold {len(tokens.grids)} packed clips: split them before unpatchify")
-    return from_patches(tokens.values, tokens.grids[0], tokens.patch)
+    return tokens.grids[0]
 
 
 def pack(clips: Sequence[Tokens]) -> Tokens:
-    """Put several clips into one sequence. All need the same batch size, patch and channels; a run must not have begun."""
+    """Put several clips of equal batch size, patch and channels into one sequence; a run must not have begun."""
     if not clips:
         raise ValueError("pack needs at least one clip")
     first = clips[0]
@@ -138,16 +161,21 @@ def pack(clips: Sequence[Tokens]) -> Tokens:
             raise ValueError("clips to pack must have the same batch size, patch size and latent channels")
         if clip.trajectory is not None:
             raise ValueError("clips must be packed before forward diffusion, not in the middle of a run")
+    volume = first.patch[0] * first.patch[1] * first.patch[2]
+
+    def changes(clip: Tokens) -> Tensor:
+        return clip.values.new_ones(*clip.values.shape[:2], volume) if clip.change is None else clip.change
+
     marked = any(clip.change is not None for clip in clips)
-    change = [clip.change if clip.change is not None else clip.values.new_ones(clip.values.shape[:2]) for clip in clips]
-    reference = [clip.reference if clip.reference is not None else torch.zeros_like(clip.values) for clip in clips]
+    kept = any(clip.reference is not None for clip in clips)
     return Tokens(
         torch.cat([clip.values for clip in clips], dim=1),
         tuple(grid for clip in clips for grid in clip.grids),
         first.patch,
         first.channels,
-        torch.cat(change, dim=1) if marked else None,
-        torch.cat(reference, dim=1) if marked else None,
+        torch.cat([changes(clip) for clip in clips], dim=1) if marked else None,
+        torch.cat([clip.values if clip.reference is None else clip.reference for clip in clips], 1) if kept else None,
+        extra=first.extra,
     )
 
 
@@ -158,9 +186,14 @@ def split(tokens: Tokens) -> list[Tokens]:
     def parts(x: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * len(lengths) if x is None else x.split(lengths, dim=1)
 
-    rows = zip(tokens.grids, parts(tokens.values), parts(tokens.change), parts(tokens.reference), strict=True)
+    rows = zip(
+        tokens.grids,
+        tokens.values.split(lengths, dim=1),
+        parts(tokens.change),
+        parts(tokens.reference),
+        strict=True,
+    )
     return [
-        Tokens(values, (grid,), tokens.patch, tokens.channels, change, reference)
+        Tokens(values, (grid,), tokens.patch, tokens.channels, change, reference, extra=tokens.extra)
         for grid, values, change, reference in rows
-        if values is not None
     ]
