@@ -1,0 +1,137 @@
+"""Guidance: pure functions that combine a conditional and an unconditional prediction, and two that wrap denoisers.
+
+All take denoised predictions (B, ...) of one state and give a denoised prediction in their dtype; arithmetic is float32
+at least. Products and norms are taken per clip, over everything but the batch. `scale` 1 means no guidance: cond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import reduce
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+Combine = Callable[[Tensor, Tensor], Tensor]
+
+
+def cfg(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598, eq. 6): uncond + scale * (cond - uncond)."""
+    c, u = _working(cond, uncond)
+    return (u + scale * (c - u)).to(cond.dtype)
+
+
+def cfg_rescale(cond: Tensor, uncond: Tensor, scale: float, share: float = 0.7) -> Tensor:
+    """CFG whose standard deviation is pulled back to that of cond (arXiv 2305.08891, eqs. 15 and 16).
+
+    `share` (phi in the paper) mixes the rescaled result with the plain one: 0 is plain CFG. Against washed-out contrast
+    and overexposure at high scales.
+    """
+    c, u = _working(cond, uncond)
+    guided = u + scale * (c - u)
+    factor = _std(c) / _std(guided).clamp(min=1e-12)
+    return (guided * (share * factor + (1 - share))).to(cond.dtype)
+
+
+@dataclass(frozen=True)
+class APG:
+    """Settings of adaptive projected guidance.
+
+    eta       how much of the update along cond is kept; that part drives oversaturation. 1 with no limit is plain CFG
+    limit     longest update allowed, as a norm over the whole clip; 0 is no limit
+    momentum  weight of the running update; the paper uses a negative one (-0.5)
+    """
+
+    eta: float = 0.0
+    limit: float = 0.0
+    momentum: float = 0.0
+
+
+def apg(
+    cond: Tensor, uncond: Tensor, scale: float, settings: APG, running: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Adaptive projected guidance (arXiv 2410.02416, algorithm 1).
+
+    Returns the prediction and the running update, which the caller hands to the next step (None for the first).
+    """
+    c, u = _working(cond, uncond)
+    update = c - u
+    if running is not None:
+        update = update + settings.momentum * running.to(update)
+    shortened = update
+    if settings.limit > 0:
+        shortened = update * (settings.limit / _norm(update).clamp(min=1e-12)).clamp(max=1)
+    along = _dot(shortened, c) / _dot(c, c).clamp(min=1e-24) * c
+    kept = shortened - along + settings.eta * along
+    return (c + (scale - 1) * kept).to(cond.dtype), update
+
+
+def cfg_zero_star(cond: Tensor, uncond: Tensor, x: Tensor, scale: float) -> Tensor:
+    """CFG-Zero* (arXiv 2503.18886, eq. 8): the unconditional velocity is first scaled to fit the conditional one best.
+
+    The formula is about velocities (x - denoised) / sigma; sigma cancels, so only the state x is needed. The paper's
+    second part, velocity 0 in the first steps, is zero_init.
+    """
+    c, u, state = _working(cond, uncond, x)
+    velocity_c, velocity_u = state - c, state - u
+    fit = _dot(velocity_c, velocity_u) / _dot(velocity_u, velocity_u).clamp(min=1e-12)
+    return (state - fit * velocity_u - scale * (velocity_c - fit * velocity_u)).to(cond.dtype)
+
+
+def zero_init(sigma: float, sigmas: Tensor, steps: int) -> bool:
+    """Whether a step at sigma is one of the first `steps` of the schedule, where CFG-Zero* sets the velocity to 0."""
+    return steps > 0 and len(sigmas) > steps and sigma > float(sigmas[steps])
+
+
+def autoguidance(strong: Tensor, weak: Tensor, scale: float) -> Tensor:
+    """Guide a model with a worse version of itself (arXiv 2406.02070, eq. 3): weak + scale * (strong - weak)."""
+    return cfg(strong, weak, scale)
+
+
+def in_interval(sigma: float, start: float = 1.0, end: float = 0.0) -> bool:
+    """Whether guidance is on at sigma: end < sigma <= start (guidance interval, arXiv 2404.07724, eq. 5)."""
+    # sigmas are float32: 0.8 as typed must meet 0.8 in the schedule
+    return bool(np.float32(end) < np.float32(sigma) <= np.float32(start))
+
+
+def guided(cond: Denoiser, uncond: Denoiser, combine: Combine, *, start: float = 1.0, end: float = 0.0) -> Denoiser:
+    """A denoiser that combines two inside the interval (start >= sigma > end) and calls only `cond` outside it.
+
+    `combine` takes (cond, uncond) predictions, for example `lambda c, u: cfg(c, u, 4.0)`. For autoguidance the second
+    denoiser is the weak model.
+    """
+    if not 0 <= end <= start:
+        raise ValueError(
+            f"guidance from sigma {start} to {end}: it starts at the higher sigma and ends at the lower one"
+        )
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        prediction = cond(x, sigma)
+        if not in_interval(float(sigma.max()), start, end):
+            return prediction
+        return combine(prediction, uncond(x, sigma))
+
+    return denoise
+
+
+def _working(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors)
+
+
+def _per_clip(value: Tensor, like: Tensor) -> Tensor:
+    return value.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return _per_clip(reduce(a * b, "b ... -> b", "sum"), a)
+
+
+def _norm(a: Tensor) -> Tensor:
+    return _dot(a, a).sqrt()
+
+
+def _std(a: Tensor) -> Tensor:
+    return _per_clip(a.flatten(1).std(dim=1), a)
