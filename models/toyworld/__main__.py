@@ -19,7 +19,9 @@ from .world import CYCLIC_KINDS, KINDS
 COLUMNS, TEXT, GAP = 8, 330, 4
 
 
-def contact_sheet(kinds: list[str], *, seed: int, height: int, width: int, num_frames: int, cyclic: bool) -> Image.Image:
+def contact_sheet(
+    kinds: list[str], *, seed: int, height: int, width: int, num_frames: int, cyclic: bool
+) -> Image.Image:
     """Two clips of each kind, 8 frames each, with a short and a detailed caption beside."""
     rng = np.random.default_rng(seed)
     rows = [kind for kind in kinds for _ in range(2)]
@@ -32,12 +34,14 @@ def contact_sheet(kinds: list[str], *, seed: int, height: int, width: int, num_f
         for column in range(COLUMNS):
             picture = clip.frames[min(round(column * last / (COLUMNS - 1)), num_frames - 1)]
             sheet.paste(Image.fromarray(picture), (column * (width + GAP), row * (height + GAP)))
-        lines = textwrap.wrap(short_caption(scene, rng), 54) + [""] + textwrap.wrap(detailed_caption(scene, rng), 54)
-        pen.multiline_text((COLUMNS * (width + GAP) + 6, row * (height + GAP)), "\n".join(lines), fill="black", spacing=1)
+        lines = [*textwrap.wrap(short_caption(scene, rng), 54), "", *textwrap.wrap(detailed_caption(scene, rng), 54)]
+        corner = (COLUMNS * (width + GAP) + 6, row * (height + GAP))
+        pen.multiline_text(corner, "\n".join(lines), fill="black", spacing=1)
     return sheet
 
 
 def main() -> int:
+    """Read the command line, draw, save."""
     parser = argparse.ArgumentParser(prog="toyworld", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .world import Body
+from .world import Array, Body
 
-Array = NDArray[np.float32]
 Colour = tuple[float, float, float]
 
 
@@ -26,13 +24,25 @@ class Light:
 
 LIGHTS = {
     "day": Light(
-        zenith=(0.52, 0.71, 0.93), horizon=(0.91, 0.94, 0.97), sun=(0.82, 0.8, 0.75), ambient=(0.48, 0.5, 0.53), shadow=0.62
+        zenith=(0.52, 0.71, 0.93),
+        horizon=(0.91, 0.94, 0.97),
+        sun=(0.82, 0.8, 0.75),
+        ambient=(0.48, 0.5, 0.53),
+        shadow=0.62,
     ),
     "sunset": Light(
-        zenith=(0.46, 0.42, 0.62), horizon=(0.99, 0.72, 0.5), sun=(0.82, 0.7, 0.56), ambient=(0.5, 0.46, 0.47), shadow=0.55
+        zenith=(0.46, 0.42, 0.62),
+        horizon=(0.99, 0.72, 0.5),
+        sun=(0.82, 0.7, 0.56),
+        ambient=(0.5, 0.46, 0.47),
+        shadow=0.55,
     ),
     "night": Light(
-        zenith=(0.04, 0.06, 0.15), horizon=(0.17, 0.21, 0.36), sun=(0.56, 0.57, 0.6), ambient=(0.36, 0.37, 0.41), shadow=0.6
+        zenith=(0.04, 0.06, 0.15),
+        horizon=(0.17, 0.21, 0.36),
+        sun=(0.56, 0.57, 0.6),
+        ambient=(0.36, 0.37, 0.41),
+        shadow=0.6,
     ),
 }
 # the two kinds of tiles, sRGB
@@ -57,7 +67,7 @@ def floor_points(eye: Array, rays: Array) -> tuple[Array, Array, Array]:
 
 
 def backdrop(floor: str, sky: str, eye: Array, rays: Array, pixel: float) -> Array:
-    """Linear colours (..., 3) of floor and sky along rays (..., 3) whose forward component is 1; pixel = ray spacing."""
+    """Linear colours (..., 3) of floor and sky along rays (..., 3) of forward component 1, `pixel` apart."""
     light = LIGHTS[sky]
     x, z, t = floor_points(eye, rays)
     # the floor's footprint of a pixel, stretched where the view is flat
@@ -71,7 +81,9 @@ def backdrop(floor: str, sky: str, eye: Array, rays: Array, pixel: float) -> Arr
     horizon, zenith = linear(light.horizon), linear(light.zenith)
     ground += (horizon - ground) * haze
     up = np.clip(rays[..., 1] * np.float32(1.9), 0, 1)[..., None]
-    air = horizon + (zenith - horizon) * np.sqrt(up) * (2 - np.sqrt(up)) if sky == "sunset" else horizon + (zenith - horizon) * up
+    # at sunset the glow hugs the horizon
+    blend = np.sqrt(up) * (2 - np.sqrt(up)) if sky == "sunset" else up
+    air = horizon + (zenith - horizon) * blend
     return np.where(rays[..., 1:2] < 0, ground, air).astype(np.float32)
 
 
@@ -80,9 +92,10 @@ def _checker(x: Array, z: Array, width: Array, depth: Array) -> Array:
 
     def stripes(p: Array, w: Array) -> Array:
         def triangle(q: Array) -> Array:
-            return np.abs(q * np.float32(0.5) - np.floor(q * np.float32(0.5)) - np.float32(0.5))
+            return np.asarray(np.abs(q * np.float32(0.5) - np.floor(q * np.float32(0.5)) - np.float32(0.5)))
 
-        return np.asarray(2 * (triangle(p - w * np.float32(0.5)) - triangle(p + w * np.float32(0.5))) / w, dtype=np.float32)
+        half = w * np.float32(0.5)
+        return np.asarray(2 * (triangle(p - half) - triangle(p + half)) / w, dtype=np.float32)
 
     return np.asarray(0.5 - 0.5 * stripes(x, width) * stripes(z, depth), dtype=np.float32)
 
@@ -90,7 +103,7 @@ def _checker(x: Array, z: Array, width: Array, depth: Array) -> Array:
 def shadow(body: Body, position: Array, yaw: Array, x: Array, z: Array) -> Array:
     """How much of the sun a body takes from floor points x, z (F, h, w): 0 none, 1 all. Softer the higher it is.
 
-    The shadow of a body is the union of the shadows of its horizontal slices, each a disc or square shifted along the light.
+    A body's shadow is the union of those of its horizontal slices, each a disc or a square shifted along the light.
     """
     half = body.half_extents
     shift_x, shift_z = np.float32(-SUN[0] / SUN[1]), np.float32(-SUN[2] / SUN[1])

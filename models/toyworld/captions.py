@@ -1,7 +1,8 @@
 """Say what a scene shows, in many ways.
 
-Objects are named from left to right in the first frame where no role tells them apart, so a caption determines the picture.
-Detailed captions keep one field order: subjects with attributes, actions in time order, background, camera, style.
+Objects are named from left to right in the first frame where no role tells them apart, so a caption determines the
+picture. Detailed captions keep one field order: subjects with attributes, actions in time order, background, camera,
+style.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where everything is at every frame, in closed form: no time step, so no integration error.
 
-Between events a flying body follows a parabola and a body on the floor keeps its speed. Events are bounces off the floor
-(Newton's law of restitution) and elastic collisions between bodies on the floor.
+Between events a flying body follows a parabola and a body on the floor keeps its speed. Events are bounces off the
+floor (Newton's law of restitution) and elastic collisions between bodies on the floor. Collisions exchange the momentum
+of translation; a ball then rolls on without slipping at its new speed (spin and friction at the contact are left out).
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .world import GRAVITY, Body, Camera, Scene
+from .world import GRAVITY, Array, Body, Camera, Scene
 
-Array = NDArray[np.float64]
 REST_SPEED = 0.25  # a bounce slower than this ends on the floor
 
 
@@ -102,8 +101,9 @@ def _floor_paths(bodies: list[Body], times: Array) -> list[tuple[Array, Array]]:
         for i in range(len(bodies)):
             for j in range(i + 1, len(bodies)):
                 gap, closing = x[j] - x[i], v[i] - v[j]
-                wait = (abs(gap) - contact_distance(bodies[i], bodies[j])) / abs(closing) if gap * closing > 0 else math.inf
-                hits.append((max(wait, 0.0), i, j))
+                if gap * closing > 0:
+                    wait = (abs(gap) - contact_distance(bodies[i], bodies[j])) / abs(closing)
+                    hits.append((max(wait, 0.0), i, j))
         wait, i, j = min(hits, default=(math.inf, 0, 0))
         if now + wait > times[-1]:
             break
@@ -126,7 +126,7 @@ def _floor_paths(bodies: list[Body], times: Array) -> list[tuple[Array, Array]]:
 
 
 def _rotation(body: Body, times: Array, positions: Array) -> Array:
-    """Rotation matrices (F, 3, 3): the body's yaw and spin about y, then rolling without slipping for a ball on the floor."""
+    """Rotation matrices (F, 3, 3): yaw and spin about y, then rolling without slipping for a ball on the floor."""
     turn = _turn_y(body.yaw + body.spin * times)
     if body.shape != "ball" or body.motion != "floor":
         return turn

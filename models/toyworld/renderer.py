@@ -6,7 +6,7 @@ over the backdrop from far to near, which is exact because they are convex and n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from einops import reduce
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from .backdrop import LIGHTS, SUN, backdrop, floor_points, shadow
 from .physics import State, simulate
 from .shapes import Triple, cast
-from .world import CAMERA_DISTANCE, FIELD, Body, Scene
+from .world import CAMERA_DISTANCE, FIELD, Array, Body, Scene
 
-Array = NDArray[np.float32]
 SAMPLES = 2  # rays per pixel and direction
 
 
@@ -27,7 +26,7 @@ class Clip:
 
     frames: NDArray[np.uint8]  # (F, H, W, 3) sRGB
     state: State
-    boxes: Array  # (F, K, 4) left, top, right, bottom in pixels, inside the picture, hidden parts included; 0 when outside
+    boxes: Array  # (F, K, 4) left, top, right, bottom pixels inside the picture, hidden parts too; 0 when outside
     visible: Array  # (F, K) part of the body's silhouette that is seen, 0 to 1
 
 
@@ -54,7 +53,7 @@ class _View:
     def rays(self, x: Array, y: Array) -> Array:
         """Rays (F, h, w, 3) through pixel positions x (F, w), y (F, h); their forward component is 1."""
         right, up, forward = (self.axes[:, i, None, None, :] for i in range(3))
-        return forward + self.columns(x)[:, None, :, None] * right + self.rows(y)[:, :, None, None] * up
+        return np.asarray(forward + self.columns(x)[:, None, :, None] * right + self.rows(y)[:, :, None, None] * up)
 
     def project(self, points: Array) -> tuple[Array, Array]:
         """Pixel positions x, y (F, n) of points (F, n, 3) in front of the camera."""
@@ -80,7 +79,7 @@ def render(scene: Scene, *, num_frames: int, height: int, width: int, fps: float
     state = simulate(scene, num_frames, fps)
     view = _View(state.eyes.astype(np.float32), state.views.astype(np.float32), height, width)
     frames = _ground(scene, state, view)  # (F, H, W, 3)
-    layers = [_draw(body, k, state, view, scene.sky) for k, body in enumerate(scene.bodies)]
+    layers = [_layer(scene, k, state, view) for k in range(len(scene.bodies))]
     visible = _compose(frames, layers, _distances(state))
     pixels = np.sqrt(np.clip(frames, 0, 1)) * np.float32(255) + np.float32(0.5)
     boxes = np.stack([_extents(layer, height, width) for layer in layers], axis=1)
@@ -90,14 +89,14 @@ def render(scene: Scene, *, num_frames: int, height: int, width: int, fps: float
 def _distances(state: State) -> Array:
     """Depth of each body's centre along the camera's axis, (F, K)."""
     offset = state.positions - state.eyes[:, None]
-    return np.einsum("fki,fi->fk", offset, state.views[:, 2]).astype(np.float32)
+    return np.asarray(np.einsum("fki,fi->fk", offset, state.views[:, 2]), dtype=np.float32)
 
 
 def _ground(scene: Scene, state: State, view: _View) -> Array:
     """Backdrop and shadows, (F, H, W, 3) linear."""
     frames = len(view.eyes)
     count = 1 if scene.camera.is_static else frames
-    still = _View(view.eyes[:count], view.axes[:count], view.height, view.width)
+    still = replace(view, eyes=view.eyes[:count], axes=view.axes[:count])
     x = np.broadcast_to(np.arange(view.width, dtype=np.float32) + 0.5, (count, view.width))
     y = np.broadcast_to(np.arange(view.height, dtype=np.float32) + 0.5, (count, view.height))
     picture = backdrop(scene.floor, scene.sky, still.eyes[:, None, None], still.rays(x, y), view.pixel)
@@ -111,11 +110,11 @@ def _ground(scene: Scene, state: State, view: _View) -> Array:
 def _shade(picture: Array, body: Body, k: int, state: State, view: _View, strength: float) -> None:
     """Darken the floor by a body's shadow, in place, inside the pixels that it can reach."""
     position = state.positions[:, k].astype(np.float32)
-    yaw = np.full(len(position), body.yaw) + np.arange(len(position)) * 0.0
-    yaw = np.arctan2(state.rotations[:, k, 0, 2], state.rotations[:, k, 0, 0]) if body.shape in ("cube", "wall") else yaw
+    yaw = np.arctan2(state.rotations[:, k, 0, 2], state.rotations[:, k, 0, 0])
     reach = 1.5 * max(body.half_extents) + 0.2 + 0.14 * position[:, 1]
     foot = position - (SUN / SUN[1]).astype(np.float32) * position[:, 1:2]
-    corners = np.stack([foot + np.stack([sx * reach, 0 * reach, sz * reach], -1) for sx in (-1, 1) for sz in (-1, 1)], 1)
+    signs = np.array([[-1, 0, -1], [-1, 0, 1], [1, 0, -1], [1, 0, 1]], dtype=np.float32)
+    corners = foot[:, None] + signs * reach[:, None, None]  # (F, 4, 3)
     x, y = view.project(corners.astype(np.float32))
     left, top, w, h = _window(x, y, view)
     if w <= 0 or h <= 0:
@@ -141,6 +140,18 @@ def _window(x: Array, y: Array, view: _View) -> tuple[NDArray[np.int64], NDArray
     left = np.clip(np.floor(low_x).astype(np.int64) - 1, 0, view.width - w)
     top = np.clip(np.floor(low_y).astype(np.int64) - 1, 0, view.height - h)
     return left, top, w, h
+
+
+def _layer(scene: Scene, k: int, state: State, view: _View) -> _Layer:
+    """Body k in all frames; one drawing serves them all when nothing moves."""
+    body, frames = scene.bodies[k], len(view.eyes)
+    if body.motion != "rest" or body.spin or not scene.camera.is_static:
+        return _draw(body, k, state, view, scene.sky)
+    first = State(state.positions[:1], state.velocities[:1], state.rotations[:1], state.eyes[:1], state.views[:1])
+    layer = _draw(body, k, first, replace(view, eyes=view.eyes[:1], axes=view.axes[:1]), scene.sky)
+    colour = np.broadcast_to(layer.colour, (frames, *layer.colour.shape[1:]))
+    cover = np.broadcast_to(layer.cover, (frames, *layer.cover.shape[1:]))
+    return _Layer(colour, cover, np.repeat(layer.left, frames), np.repeat(layer.top, frames))
 
 
 def _draw(body: Body, k: int, state: State, view: _View, sky: str) -> _Layer:
@@ -177,7 +188,7 @@ def _triple(values: tuple[Array, ...]) -> Triple:
 def _surface(
     body: Body, start: Triple, direction: Triple, setting: tuple[Array, Array, Array], sky: str
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Colour (F, h, w, 3), zero where nothing is hit, and the hits. Lambert, Blinn-Phong and light from sky and floor."""
+    """Colour (F, h, w, 3), zero where nothing is hit, and the hits: Lambert, Blinn-Phong, light from sky and floor."""
     sun, ups, height = setting
     light = LIGHTS[sky]
     t, n = cast(body.shape, body.half_extents, start, direction)
@@ -185,7 +196,7 @@ def _surface(
     n = _triple(tuple(np.where(hit, part, np.float32(0)) for part in n))
 
     def along(v: Array) -> Array:
-        return n[0] * v[:, 0, None, None] + n[1] * v[:, 1, None, None] + n[2] * v[:, 2, None, None]
+        return np.asarray(n[0] * v[:, 0, None, None] + n[1] * v[:, 1, None, None] + n[2] * v[:, 2, None, None])
 
     diffuse, upward = np.maximum(along(sun), 0), along(ups)
     norm = 1 / np.sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2)
@@ -197,7 +208,8 @@ def _surface(
     gloss = gloss**2
     gloss = gloss**2
     gloss = gloss**2
-    spark = np.float32(0.0 if body.shape == "wall" else 0.4) * gloss**5 + np.float32(0.06) * (1 - np.clip(facing, 0, 1)) ** 4
+    shine = np.float32(0.0 if body.shape == "wall" else 0.4)
+    spark = shine * gloss**5 + np.float32(0.06) * (1 - np.clip(facing, 0, 1)) ** 4
     ambient = np.float32(0.72) + np.float32(0.28) * upward
     # the floor keeps light from the lower side of a body close to it
     near = np.clip(1 - (height - body.half_extents[1]) / 1.2, 0, 1).astype(np.float32)[:, None, None]
@@ -245,7 +257,7 @@ def _extents(layer: _Layer, height: int, width: int) -> Array:
     count, h, w = layer.cover.shape
     boxes = np.zeros((count, 4), dtype=np.float32)
     for low, axis, start, size, limit in ((0, 1, layer.left, w, width), (1, 2, layer.top, h, height)):
-        filled = (layer.cover > 0).any(axis=axis)  # (F, size)
+        filled = np.asarray((layer.cover > 0).any(axis=axis))  # (F, size)
         first, last = filled.argmax(axis=1), size - filled[:, ::-1].argmax(axis=1)
         boxes[:, low] = np.clip(start + first, 0, limit)
         boxes[:, low + 2] = np.clip(start + last, 0, limit)

@@ -18,9 +18,8 @@ from .world import COLOURS, CYCLIC_KINDS, FLOORS, GRAVITY, KINDS, SHAPES, SKIES,
 
 HELD_OUT_PERCENT = 12
 _SHAPE_ODDS = {"ball": 0.32, "cube": 0.3, "cone": 0.22, "cylinder": 0.16}
-_ROLES = {"spin": ("cube", "cone", "cylinder"), "bounce": ("ball", "cube"), "collide": ("ball", "cube")}
 # a cone or cylinder looks the same from every side, so only a cube shows that it spins
-_ROLES["spin"] = ("cube",)
+_ROLES = {"spin": ("cube",), "bounce": ("ball", "cube"), "collide": ("ball", "cube")}
 
 
 def is_held_out(colour: str, shape: str, kind: str) -> bool:
@@ -53,8 +52,8 @@ def sample_scene(
 ) -> Scene:
     """A random scene whose action fills num_frames at fps in a picture of width / height = aspect.
 
-    held_out=True yields scenes with a combination that training never sees, False never does. cyclic=True makes the state
-    at frame num_frames equal that at frame 0 (num_frames divisible by 4, kinds bounce, orbit, circle and spin).
+    held_out=True yields scenes with a combination that training never sees, False never does. cyclic=True makes the
+    state at frame num_frames equal that at frame 0 (num_frames divisible by 4, kinds bounce, orbit, circle and spin).
     """
     kinds = CYCLIC_KINDS if cyclic else KINDS
     if kind is None:
@@ -101,7 +100,7 @@ class _Stage:
             colours = [str(c) for c in self.rng.choice(list(COLOURS), size=count, replace=False)]
             chosen = [str(s) for s in self.rng.choice(shapes, size=count, p=[o / sum(odds) for o in odds])]
             unseen = [is_held_out(c, s, self.kind) for c, s in zip(colours, chosen, strict=True)]
-            if (unseen[0] if self.held_out else not any(unseen)):
+            if unseen[0] if self.held_out else not any(unseen):
                 return list(zip(chosen, colours, strict=True))
         raise ValueError(f"no held-out combination exists for kind {self.kind!r} with shapes {', '.join(shapes)}")
 

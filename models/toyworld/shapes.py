@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from .world import Array
+
 Triple = tuple[Array, Array, Array]
 
 
 class Hit(NamedTuple):
+    """Distance along each ray, in units of its direction, and the surface normal there."""
+
     t: Array
     normal: Triple
 

@@ -1,7 +1,8 @@
-"""The words that captions are made of. The tables whose names end in HELD_OUT are for measuring only, never for training.
+"""The words that captions are made of. Tables whose names end in HELD_OUT are for measuring only, never for training.
 
-In a template: {a} {b} objects with article · {a_the} {b_the} the same with "the" · {list} all objects · {dir} left or right,
-{opp} the other one · {wall} the wall with article · {are} is or are · {s} the verb's s for one object.
+In a template: {a} {b} objects with article · {list} all objects · {dir} left or right, {opp} the other one ·
+{wall} the wall with article · {rolls} {rolling} what a ball does, other shapes slide · {are} is or are · {s} the verb's
+s for one object.
 """
 
 from __future__ import annotations

@@ -1,15 +1,19 @@
 """What a toy-world scene is made of: bodies, a camera, a setting. Units: metres, seconds, radians.
 
-Axes: x to the right, y up, z away from the camera. The floor is y = 0. A camera sees the square |x|, |y - 0.95| < 2 at z = 0
-on the short side of the picture, so a body of size 0.5 is a quarter of the picture wide.
+Axes: x to the right, y up, z away from the camera. The floor is y = 0. A camera sees the square |x|, |y - 0.95| < 2 at
+z = 0 on the short side of the picture, so a body of size 0.5 is a quarter of the picture wide.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Vector = tuple[float, float, float]
+Array = NDArray[np.floating[Any]]
 Motion = Literal["rest", "fly", "floor", "circle"]
 
 SHAPES = ("ball", "cube", "cone", "cylinder")
@@ -43,8 +47,8 @@ class Body:
     """One thing in the world, as it is at time 0.
 
     size is the ball's radius; the other shapes are scaled from it to look about as big (see half_extents).
-    motion: rest; fly = gravity and bounces off the floor; floor = moves along the floor and collides; circle = goes round
-    `position` at distance `radius`, `rate` radians per second, from angle `phase`.
+    motion: rest; fly = gravity and bounces off the floor; floor = moves along the floor and collides; circle = goes
+    round `position` at distance `radius`, `rate` radians per second, from angle `phase`.
     """
 
     shape: str
@@ -83,12 +87,13 @@ class Body:
 
     @property
     def albedo(self) -> tuple[int, int, int]:
+        """The colour in sRGB."""
         return COLOURS[self.colour] if self.shape != "wall" else WALL_COLOURS[self.colour]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """Looks from a circle around `target`; orbit_rate in radians per second, track_rate in metres per second to the right."""
+    """Looks from a circle around `target`; orbit_rate in radians, track_rate in metres per second, to the right."""
 
     target: Vector = (0.0, TARGET_HEIGHT, 0.0)
     height: float = CAMERA_HEIGHT
@@ -99,6 +104,7 @@ class Camera:
 
     @property
     def is_static(self) -> bool:
+        """Whether every frame is seen from the same place."""
         return self.orbit_rate == 0.0 and self.track_rate == 0.0
 
 
