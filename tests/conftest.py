@@ -1,9 +1,17 @@
-"""Load the pack as ComfyUI does: by path, under one alias, whatever the checkout's folder is called."""
+"""Load the pack as ComfyUI does: by path, under one alias, whatever the checkout's folder is called.
+
+And share one real ComfyUI between all tests that need it (fixture `host`).
+"""
 
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALIAS = "comfyui_spacetime"
@@ -13,9 +21,55 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if ALIAS not in sys.modules:
     spec = importlib.util.spec_from_file_location(ALIAS, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[ALIAS] = module
     spec.loader.exec_module(module)
 # the folder `nodes` must not shadow ComfyUI's module of that name
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
+
+if TYPE_CHECKING:
+    from comfyui_spacetime.tools.client import Client, Result
+
+
+@dataclass(frozen=True)
+class RealHost:
+    """A running ComfyUI with this pack in it, and its folders."""
+
+    client: "Client"
+    url: str
+    base: Path
+
+    def run(self, workflow: Any, set: dict[str, Any] | None = None) -> "Result":  # noqa: A002 - reads as --set does
+        """Run a workflow (a path, or its content, editor or API format) after setting NODE.INPUT to values.
+
+        A refused or failed run raises `comfyui_spacetime.tools.terminal.Trouble` with the node's message.
+        """
+        from comfyui_spacetime.tools.edits import set_input, split_target
+
+        prompt = self.client.prompt_of(workflow)
+        for target, value in (set or {}).items():
+            set_input(prompt, *split_target(prompt, target), value, self.client.object_info())
+        return self.client.run(prompt)
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
+    """The real ComfyUI, started once, on a free port, with folders of its own."""
+    from comfyui_spacetime.tools import comfyui
+    from comfyui_spacetime.tools.host import Host
+
+    comfyui.fetch_tree()
+    base = tmp_path_factory.mktemp("base")
+    comfyui.make_base(base)
+    installation = comfyui.Installation(
+        comfyui.TREE,
+        Path(sys.executable),
+        comfyui.base_arguments(base),
+        managed=True,
+        environment={"OMP_NUM_THREADS": "2"},
+    )
+    with Host.start(installation) as running:
+        running.check_pack()
+        yield RealHost(running.client, running.url, base)

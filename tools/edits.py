@@ -1,0 +1,54 @@
+"""Change inputs of a prompt by name: `--set NODE.INPUT=VALUE`, where NODE is an id, a title or a class."""
+
+from typing import Any
+
+from .terminal import Trouble
+from .widgets import input_specs, parse_as
+from .workflow import Prompt
+
+
+def apply_settings(prompt: Prompt, settings: list[str], object_info: dict[str, Any]) -> None:
+    """Apply `NODE.INPUT=VALUE` texts to the prompt, in order."""
+    for setting in settings:
+        target, equals, text = setting.partition("=")
+        if not equals or "." not in target:
+            raise Trouble(f"--set wants NODE.INPUT=VALUE, not {setting!r}.")
+        key, name = split_target(prompt, target)
+        set_input(prompt, key, name, text, object_info)
+
+
+def set_input(prompt: Prompt, key: str, name: str, value: Any, object_info: dict[str, Any]) -> None:
+    """Set one input of one node; a text is read as the type that the input wants. Replaces a connection."""
+    node = prompt[key]
+    specs = input_specs(object_info[node["class_type"]])
+    # inputs that grow with a choice ("resize.width") are not declared under their full name
+    if name not in specs and name not in node["inputs"]:
+        raise Trouble(f"{node['class_type']} has no input {name!r}; it has {', '.join(specs)}.")
+    if isinstance(value, str) and name in specs:
+        value = parse_as(value, specs[name], f"{node['class_type']}.{name}")
+    node["inputs"][name] = {"__value__": value} if isinstance(value, list) else value
+
+
+def split_target(prompt: Prompt, target: str) -> tuple[str, str]:
+    """NODE and INPUT of a text; titles and inputs may hold dots themselves, so every dot is tried."""
+    for at in [i for i, letter in enumerate(target) if letter == "."]:
+        found = find_nodes(prompt, target[:at])
+        if len(found) > 1:
+            raise Trouble(f"{target[:at]!r} names {len(found)} nodes ({', '.join(found)}): use the id of one.")
+        if found:
+            return found[0], target[at + 1 :]
+    raise Trouble(f"No node {target.partition('.')[0]!r} in this workflow; it has {describe(prompt)}.")
+
+
+def find_nodes(prompt: Prompt, name: str) -> list[str]:
+    """Ids of the nodes that a name means: an id, else a title, else a class, whatever the case of the letters."""
+    if name in prompt:
+        return [name]
+    lower = name.lower()
+    titled = [key for key, node in prompt.items() if node.get("_meta", {}).get("title", "").lower() == lower]
+    return titled or [key for key, node in prompt.items() if node["class_type"].lower() == lower]
+
+
+def describe(prompt: Prompt) -> str:
+    """The nodes of a prompt in a few words."""
+    return ", ".join(f"{key} ({node['class_type']})" for key, node in prompt.items())

@@ -1,0 +1,104 @@
+"""Which saved value of a node belongs to which of its inputs: the editor stores a bare list, in widget order."""
+
+from typing import Any
+
+from .terminal import Trouble
+
+BASIC = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+# what the editor adds after a widget whose value it may change by itself after each run
+CONTROLS = {"fixed", "increment", "decrement", "randomize", "increment-wrap"}
+
+
+def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """The values of a node's widgets by input name; a widget without a saved value keeps its default."""
+    specs = input_specs(info)
+    shown = {one["widget"]["name"] for one in node.get("inputs") or [] if one.get("widget")}
+    widgets = [name for name, spec in specs.items() if is_widget(spec) or name in shown]
+    saved = node.get("widgets_values")
+    if isinstance(saved, dict):
+        return {name: saved.get(name, default_of(specs[name])) for name in widgets if known(name, saved, specs)}
+    values: dict[str, Any] = {}
+    rest = list(saved or [])
+    for name in widgets:
+        if rest:
+            values[name] = rest.pop(0)
+            skip_controls(specs[name], name, rest)
+        elif default_of(specs[name]) is not None:
+            values[name] = default_of(specs[name])
+    return values
+
+
+def known(name: str, saved: dict[str, Any], specs: dict[str, Any]) -> bool:
+    """Whether a widget has a value at all, saved or by default."""
+    return name in saved or default_of(specs[name]) is not None
+
+
+def skip_controls(spec: Any, name: str, rest: list[Any]) -> None:
+    """Drop the values of the widgets that the editor itself puts behind a seed (or a file's upload button)."""
+    options = options_of(spec)
+    controlled = options.get("control_after_generate") or (kind_of(spec) == "INT" and name in ("seed", "noise_seed"))
+    if controlled and rest and rest[0] in CONTROLS:
+        rest.pop(0)
+        if kind_of(spec) == "COMBO" and rest:
+            rest.pop(0)  # the filter of the list
+    uploads = any(options.get(key) for key in ("image_upload", "animated_image_upload", "video_upload", "audio_upload"))
+    if uploads and rest and rest[0] in ("image", "video", "audio", "upload"):
+        rest.pop(0)
+
+
+def input_specs(info: dict[str, Any]) -> dict[str, Any]:
+    """Every visible input of a node class with its specification, in the order of the editor."""
+    declared = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    order = info.get("input_order") or {}
+    names = [*order.get("required", []), *order.get("optional", [])]
+    return {name: declared[name] for name in names if name in declared} | declared
+
+
+def is_widget(spec: Any) -> bool:
+    """Whether the editor shows an input as a field rather than as a socket only."""
+    options = options_of(spec)
+    return bool(kind_of(spec) in BASIC or options.get("widgetType")) and not options.get("forceInput")
+
+
+def kind_of(spec: Any) -> str:
+    """An input's type; the old way of writing a choice is a list in place of the type."""
+    return "COMBO" if isinstance(spec[0], list) else str(spec[0])
+
+
+def options_of(spec: Any) -> dict[str, Any]:
+    """The second half of an input's specification."""
+    return spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
+
+
+def choices_of(spec: Any) -> list[Any]:
+    """What may be chosen for a choice."""
+    return spec[0] if isinstance(spec[0], list) else options_of(spec).get("options", [])
+
+
+def default_of(spec: Any) -> Any:
+    """What the editor shows for a fresh node, or None where it has nothing to show."""
+    options = options_of(spec)
+    if "default" in options:
+        return options["default"]
+    if kind_of(spec) == "COMBO":
+        return next(iter(choices_of(spec)), None)
+    return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(kind_of(spec))
+
+
+def parse_as(text: str, spec: Any, where: str) -> Any:
+    """A value typed at the terminal, as the type that the input wants."""
+    kind = kind_of(spec)
+    try:
+        if kind == "INT":
+            return int(text)
+        if kind == "FLOAT":
+            return float(text)
+    except ValueError:
+        raise Trouble(f"{where} wants a number, not {text!r}.") from None
+    if kind == "BOOLEAN":
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+            raise Trouble(f"{where} wants true or false, not {text!r}.")
+        return text.lower() in ("true", "1", "yes", "on")
+    if kind == "COMBO":
+        return next((choice for choice in choices_of(spec) if str(choice) == text), text)
+    return text
