@@ -67,7 +67,7 @@ def conditioning(name: str, seed: int) -> list[Any]:
     """A random CONDITIONING that fits the model of this name."""
     width = {"wan": 4096, "ltx": 64, "spacetime": 384}[name]
     text = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(seed))
-    return [[text, {"attention_mask": torch.ones(1, 4), "pooled_output": None}]]
+    return [[text, {"attention_mask": torch.ones(1, 4, dtype=torch.long), "pooled_output": None}]]
 
 
 def latent(name: str, batch: int = 1) -> dict[str, Any]:

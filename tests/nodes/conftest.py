@@ -1,0 +1,53 @@
+"""The real ComfyUI in this process, on the CPU. Tests that ask for it are skipped where it has not been fetched."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def host_folder() -> Path | None:
+    """ComfyUI's folder: the one named by SPACETIME_COMFYUI, else the one that run.py fetched."""
+    folder = Path(os.environ.get("SPACETIME_COMFYUI", ROOT / ".host" / "ComfyUI"))
+    return folder if (folder / "comfy" / "samplers.py").exists() else None
+
+
+def load_host() -> bool:
+    """Put ComfyUI on the path and let it read `--cpu`; True when it is there."""
+    if "comfy.samplers" in sys.modules:
+        return True
+    folder = host_folder()
+    if folder is None:
+        return False
+    sys.path.insert(0, str(folder))
+    given, sys.argv = sys.argv, ["main.py", "--cpu", "--disable-all-custom-nodes"]
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.samplers
+    finally:
+        sys.argv = given
+    return True
+
+
+@pytest.fixture(scope="session")
+def comfy_host() -> None:
+    """Ask for this to use `import comfy...`, `comfy_api`, `comfy_extras` and our nodes."""
+    if not load_host():
+        pytest.skip("ComfyUI has not been fetched: python3 run.py setup")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`sampler_name` runs over core's own list of samplers."""
+    if "sampler_name" not in metafunc.fixturenames:
+        return
+    if load_host():
+        import comfy.samplers
+
+        metafunc.parametrize("sampler_name", comfy.samplers.SAMPLER_NAMES)
+    else:
+        metafunc.parametrize("sampler_name", [pytest.param("", marks=pytest.mark.skip(reason="ComfyUI is not there"))])
