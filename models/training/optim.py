@@ -1,0 +1,127 @@
+"""Optimiser: Muon on the hidden matrices, AdamW on everything else, over fp32 master weights.
+
+Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the RMS-matched scale 0.2 sqrt(max(rows, columns)) of
+arXiv 2502.16982, so that one learning rate serves both. The model itself may be bf16: each step updates the fp32 masters
+and copies them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, approximately, by a quintic Newton-Schulz iteration in the matrix's dtype."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix / (matrix.norm() + 1e-7)
+    transposed = x.shape[0] > x.shape[1]
+    if transposed:
+        x = x.T
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if transposed else x
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Muon's share: matrices inside blocks. Embeddings, heads, modulation, tables and norms go to AdamW."""
+    return parameter.ndim >= 2 and any(part in name for part in ("blocks.", ".coarse.", ".middle.", ".fine.")) and (
+        not name.endswith("table")
+    )
+
+
+class Optimiser:
+    """Steps a model's parameters. `state()` and `load()` carry everything, so a resumed run equals an uninterrupted one."""
+
+    def __init__(
+        self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.01, muon: bool = True,
+        betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, clip: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.masters = {name: p.detach().float().clone() for name, p in self.parameters}
+        self.muon = {name for name, p in self.parameters if muon and is_hidden_matrix(name, p)}
+        self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+        self.second = {name: torch.zeros_like(m) for name, m in self.masters.items() if name not in self.muon}
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.betas, self.momentum, self.clip = betas, momentum, clip
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, scale: float = 1.0) -> float:
+        """One update at learning_rate * scale. Returns the gradient norm before clipping; clears the gradients."""
+        self.steps += 1
+        gradients = {name: p.grad.float() for name, p in self.parameters if p.grad is not None}
+        norm = float(torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt())
+        shrink = min(1.0, self.clip / (norm + 1e-6))
+        rate = self.learning_rate * scale
+        for name, parameter in self.parameters:
+            if name in gradients:
+                gradient, master = gradients[name] * shrink, self.masters[name]
+                update = self._muon(name, gradient, parameter.dtype) if name in self.muon else self._adam(name, gradient)
+                if parameter.ndim >= 2:
+                    master.mul_(1 - rate * self.weight_decay)
+                master.add_(update, alpha=-rate)
+                parameter.copy_(master)
+            parameter.grad = None
+        return norm
+
+    def _muon(self, name: str, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+        buffer = self.first[name]
+        buffer.lerp_(gradient, 1 - self.momentum)
+        nesterov = gradient.lerp(buffer, self.momentum).flatten(1)
+        scale = 0.2 * max(nesterov.shape) ** 0.5
+        return orthogonalise(nesterov.to(dtype)).float().view_as(gradient) * scale
+
+    def _adam(self, name: str, gradient: Tensor) -> Tensor:
+        beta1, beta2 = self.betas
+        first, second = self.first[name], self.second[name]
+        first.lerp_(gradient, 1 - beta1)
+        second.lerp_(gradient.square(), 1 - beta2)
+        unbiased = second / (1 - beta2**self.steps)
+        return first / (1 - beta1**self.steps) / (unbiased.sqrt() + 1e-8)
+
+    def state(self) -> dict[str, Tensor]:
+        """Masters and moments by name."""
+        named = {"master": self.masters, "first": self.first, "second": self.second}
+        return {f"{kind}.{name}": t for kind, tensors in named.items() for name, t in tensors.items()}
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        """Continue from `state()`; KeyError when it belongs to another model."""
+        for key, value in self.state().items():
+            value.copy_(state[key])
+        for name, parameter in self.parameters:
+            parameter.copy_(self.masters[name])
+        self.steps = steps
+
+
+class EMA:
+    """Moving average of the master weights with the power-function profile of EDM2 (arXiv 2312.02696, eq. 121).
+
+    The average at step t looks back over a fixed fraction of the whole run: beta_t = (1 - 1/t)^(gamma + 1).
+    """
+
+    def __init__(self, weights: dict[str, Tensor], gamma: float = 6.94) -> None:
+        self.gamma = gamma
+        self.weights = {name: weight.clone() for name, weight in weights.items()}
+
+    @torch.no_grad()
+    def update(self, weights: dict[str, Tensor], step: int) -> None:
+        """Take in the weights after `step` >= 1 steps."""
+        beta = (1 - 1 / step) ** (self.gamma + 1)
+        for name, average in self.weights.items():
+            average.lerp_(weights[name], 1 - beta)
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and averages."""
+        yield from self.weights.items()
+
+
+def learning_rate_scale(step: int, total: int, *, warmup: int = 100, decay: float = 0.3) -> float:
+    """Warm-up, constant, then linear to zero over the last `decay` of the run (step counts from 0)."""
+    return min(1.0, (step + 1) / warmup, (total - step) / max(total * decay, 1))
