@@ -51,3 +51,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("sampler_name", comfy.samplers.SAMPLER_NAMES)
     else:
         metafunc.parametrize("sampler_name", [pytest.param("", marks=pytest.mark.skip(reason="ComfyUI is not there"))])
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(comfy_host, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a small random checkpoint of ours in a folder that the host lists."""
+    import folder_paths
+    import torch
+    from comfyui_spacetime.models.checkpoints import Checkpoint, save_checkpoint
+    from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+    from comfyui_spacetime.models.transformer.dit import DiT
+    from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
+    from comfyui_spacetime.models.vae.autoencoder import VideoVAE
+
+    torch.manual_seed(0)
+    dit, vae = DiT(DITS["test"]), VideoVAE(VAES["test"])
+    for network in (dit.initialise(), vae):
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=0.1 if weight.ndim > 1 else 0.3)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    folder_paths.add_model_folder_path("checkpoints", str(folder))
+    checkpoint = Checkpoint(DITS["test"], dit.state_dict(), VAES["test"], vae.state_dict(), {"note": "random"})
+    save_checkpoint(folder / "tiny.safetensors", checkpoint)
+    return "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def tiny_objects(tiny_checkpoint: str) -> tuple:
+    """(MODEL, CLIP, VAE) of the small checkpoint, in fp32, through the real loader node."""
+    from comfyui_spacetime.nodes.loaders import LoadCheckpoint
+
+    return LoadCheckpoint.execute(tiny_checkpoint, "fp32").result

@@ -1,0 +1,29 @@
+"""The nodes. One module per stage; this file lists them all."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+from comfy_api.latest import ComfyExtension, io
+
+MODULES = ("loaders", "latents", "tokens", "denoise", "sampling", "guidance")
+
+
+def load_nodes() -> list[type[io.ComfyNode]]:
+    """The nodes of every module. A module that fails is logged in full and does not take the others down."""
+    nodes: list[type[io.ComfyNode]] = []
+    for name in MODULES:
+        try:
+            nodes.extend(importlib.import_module(f".{name}", __name__).NODES)
+        except Exception:
+            logging.getLogger(__name__).exception("Spacetime: the nodes of %s.py are missing because it failed", name)
+    return nodes
+
+
+class SpacetimeExtension(ComfyExtension):
+    """What ComfyUI asks for the pack's nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes, in the order of the pipeline."""
+        return load_nodes()

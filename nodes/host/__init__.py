@@ -1,0 +1,91 @@
+"""The one place that talks to ComfyUI's insides: `comfy.*`, `folder_paths`, `server`.
+
+Here: progress, messages, interrupt and folders. Modules: `model` (our DiT as a core MODEL), `vae` (our VAE as a core
+VAE, streaming), `clip` (the text encoder as a core CLIP), `video` (frames of IMAGE and VIDEO, video files).
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights"
+MODEL_FOLDERS = ("checkpoints", "diffusion_models")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def check_interrupted() -> None:
+    """Stop here when the user has pressed Cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total: int) -> Any:
+    """The running node's progress bar: `.update(n)`, `.update_absolute(value, total, preview)`."""
+    return comfy.utils.ProgressBar(total)
+
+
+def show_text(node_id: str | None, text: str) -> None:
+    """Write a line on the running node. Does nothing where no server runs (tests, scripts)."""
+    server = sys.modules.get("server")
+    instance = getattr(server.PromptServer, "instance", None) if server is not None else None
+    if instance is not None and node_id is not None:
+        instance.send_progress_text(text, node_id)
+
+
+def temp_file(suffix: str) -> Path:
+    """A new path in the host's temp folder, which the host empties when it starts."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"spacetime_{uuid.uuid4().hex[:12]}{suffix}"
+
+
+def checkpoint_names() -> list[str]:
+    """The embedded checkpoints by name, then every .safetensors of ours in the host's model folders."""
+    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))] or ["spacetime-toy"]
+    for folder in MODEL_FOLDERS:
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if name.endswith(".safetensors") and path and _looks_like_ours(path) and name not in names:
+                names.append(name)
+    return names
+
+
+def checkpoint_path(name: str) -> Path:
+    """Where a checkpoint of `checkpoint_names` lies. ValueError when it is gone or lies outside those folders."""
+    embedded = WEIGHTS / f"{name}.safetensors"
+    if embedded.parent == WEIGHTS and embedded.is_file():
+        return embedded
+    for folder in MODEL_FOLDERS:
+        found = folder_paths.get_full_path(folder, name)
+        if found:
+            return Path(found)
+    raise ValueError(
+        f"there is no checkpoint {name!r}: put the .safetensors file into ComfyUI's models/checkpoints folder, "
+        f"press R to refresh, and pick it again (here: {', '.join(checkpoint_names())})"
+    )
+
+
+_seen: dict[str, tuple[tuple[int, int], bool]] = {}
+
+
+def _looks_like_ours(path: str) -> bool:
+    """Whether the header mentions our config, or the file is too broken to tell. Read once per file and change."""
+    try:
+        stat = Path(path).stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if path not in _seen or _seen[path][0] != stamp:
+            with Path(path).open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                # the header of a large foreign checkpoint is about 100 kB; a damaged length must not read gigabytes
+                header = file.read(min(size, 4_000_000))
+            _seen[path] = (stamp, b'"spacetime"' in header or len(header) < min(size, 4_000_000))
+    except OSError:
+        return False
+    return _seen[path][1]

@@ -1,0 +1,28 @@
+"""From a checkpoint's name to core objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...models.checkpoints import load_checkpoint
+from . import checkpoint_path
+from .clip import build_clip
+from .model import RGB_FIT_KEYS, build_model
+from .vae import SpacetimeVAE, preview_colours
+
+
+def load_objects(name: str, dtype: str) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of a checkpoint. ValueError says what is wrong with the file and what to do."""
+    checkpoint = load_checkpoint(checkpoint_path(name))
+    if checkpoint.dit_config is None:
+        raise ValueError(f"{name} holds a VAE but no transformer: choose a checkpoint that holds both")
+    # outside inference mode, so that training nodes can use the weights too
+    with torch.inference_mode(False):
+        network = checkpoint.vae()
+        meta = dict(checkpoint.meta)
+        if not all(key in meta for key in RGB_FIT_KEYS):
+            meta.update(zip(RGB_FIT_KEYS, preview_colours(network), strict=True))
+        model = build_model(checkpoint.dit_config, checkpoint.dit_state, meta, dtype)
+        return model, build_clip(), SpacetimeVAE(network)

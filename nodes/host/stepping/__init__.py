@@ -1,0 +1,7 @@
+"""Exact single steps of any core sampler.
+
+trajectory    what a run remembers between two calls; its start, edits and restarts
+replay        the guider as the sampler sees it: past calls replayed, new ones recorded, then the end
+hidden_state  what the host keeps elsewhere during a run: caches, hook keyframes, random generators
+stepper       the core Sampler that puts it together, and `advance`, which the node calls
+"""

@@ -1,0 +1,225 @@
+"""The guider as a sampler sees it during a stepwise run: past calls are replayed, new ones evaluated, then it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .hidden_state import HiddenState
+from .trajectory import Record, Trajectory, rng_state, set_rng_state
+
+Report = Callable[[int, Tensor, Tensor], None]
+ALL_STEPS = 10**9
+
+
+class Stop(BaseException):
+    """Ends the sampler at a call that is not wanted. Not an Exception, so that no sampler swallows it."""
+
+
+class Diverged(BaseException):
+    """The replay does not lead to the recorded state: sampler or model changed in a way that the past depends on."""
+
+
+class Watcher:
+    """Stands for the guider before a core sampler.
+
+    report(steps made in this call, prediction, x) is called after each new step; interrupted() raises when the user
+    wants to stop. After Stop, `x` is where the sampler stopped and stopped() the trajectory there.
+    """
+
+    def __init__(
+        self,
+        guider: Any,
+        trajectory: Trajectory,
+        steps: int,
+        model_options: dict[str, Any],
+        report: Report,
+        interrupted: Callable[[], None],
+    ) -> None:
+        self._guider = guider
+        self.trajectory = trajectory
+        self.steps = steps
+        self.own_options = model_options
+        self.report = report
+        self.interrupted = interrupted
+        self.base_functions = {id(f) for f in model_options.get("sampler_post_cfg_function", [])}
+        self.records = list(trajectory.records)
+        self.events = ""
+        self.callbacks = 0
+        starts = trajectory.step_starts
+        self.foreseen = bool(starts)
+        after = trajectory.step + steps
+        self.stop_at = starts[after] if after < len(starts) else ALL_STEPS
+        self.x: Tensor = trajectory.noise
+        self.sigma = trajectory.sigma
+        self.denoised: Tensor | None = None
+        self.hidden: HiddenState | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_guider":  # not set yet: do not look for it in itself
+            raise AttributeError(name)
+        return getattr(self._guider, name)
+
+    @property
+    def steps_made(self) -> int:
+        """Callbacks that are new in this call."""
+        return self.callbacks - self.trajectory.callbacks
+
+    def on_callback(self, _index: int, denoised: Tensor, x: Tensor, _total: int) -> None:
+        """The sampler tells about a step."""
+        self._note("B")
+        self.callbacks += 1
+        self.denoised = denoised
+        if self.steps_made > 0:
+            self.report(self.steps_made, denoised, x)
+
+    def _note(self, event: str) -> None:
+        expected = (self.trajectory.pattern or "")[len(self.events) : len(self.events) + 1]
+        self.foreseen = self.foreseen and event == expected
+        self.events += event
+
+    def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
+        """The sampler asks for a prediction."""
+        index, past = self.events.count("C"), len(self.trajectory.records)
+        options = kwargs.get("model_options", self.own_options)
+        if index < past:
+            self._note("C")
+            return self._replay(self.records[index], x, sigma, options)
+        if index == past:
+            self._arrive(x, options)
+        elif index == self.stop_at if self.foreseen else self.steps_made >= self.steps:
+            self.leave(x, sigma)
+        self._note("C")
+        return self._record(x, sigma, kwargs, options)
+
+    def _arrive(self, x: Tensor, options: dict[str, Any]) -> None:
+        """The replay is over: be sure that it led where the last call had stopped, and restore what hides elsewhere."""
+        if self.trajectory.x is not None and not torch.equal(self.trajectory.x.to(x), x):
+            raise Diverged
+        self.restore(options, x.device)
+
+    def restore(self, options: dict[str, Any], device: torch.device) -> None:
+        """Put the host's hidden state back as it was at the last stop."""
+        if self.trajectory.hidden is not None:
+            self.trajectory.hidden.put_back(self._guider, options, device)
+
+    def leave(self, x: Tensor, sigma: Tensor) -> None:
+        """End the sampler here."""
+        self.x, self.sigma = x, float(sigma.flatten()[0])
+        self.hidden = HiddenState.take(self._guider, self.own_options)
+        raise Stop
+
+    def answer(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
+        """Ask the guider, whose answer must be finite."""
+        self.interrupted()
+        denoised: Tensor = self._guider(x, sigma, **kwargs)
+        if not torch.isfinite(denoised).all():
+            raise ValueError(
+                f"the model's answer at sigma {float(sigma.flatten()[0]):.4g} holds NaN or infinite values: try another "
+                "weight dtype or a lower cfg, or look for a broken LoRA or checkpoint; the steps before it are kept"
+            )
+        return denoised
+
+    def _record(self, x: Tensor, sigma: Tensor, kwargs: dict[str, Any], options: dict[str, Any]) -> Tensor:
+        taken: list[tuple[int, dict[str, Any]]] = []
+        before = rng_state()
+        denoised = self.answer(x, sigma, **{**kwargs, "model_options": self._spied(options, taken)})
+        after = rng_state()
+        drew = len(before) != len(after) or not all(map(torch.equal, before, after))
+        answer = kept(denoised)
+        cfg = tuple(
+            (place, {key: answer if value is denoised else kept(value) for key, value in seen.items()})
+            for place, seen in taken
+        )
+        self.records.append(Record(denoised=answer, sigma=kept(sigma), cfg=cfg, rng=after if drew else None))
+        return denoised
+
+    def _added(self, options: dict[str, Any]) -> list[Any]:
+        """Post-cfg functions that the sampler itself hung in, as the cfg++ samplers do."""
+        return [f for f in options.get("sampler_post_cfg_function", []) if id(f) not in self.base_functions]
+
+    def _spied(self, options: dict[str, Any], taken: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+        """The same options, with a note of the tensors that each added function reads."""
+        added = self._added(options)
+        if not added:
+            return options
+
+        def spy(function: Any) -> Any:
+            def call(args: dict[str, Any]) -> Any:
+                seen = _Reading(args)
+                result = function(seen)
+                read = {key: args[key] for key in seen.keys_read if isinstance(args[key], (Tensor, type(None)))}
+                taken.append((added.index(function), read))
+                return result
+
+            return call
+
+        functions = [f if id(f) in self.base_functions else spy(f) for f in options["sampler_post_cfg_function"]]
+        return {**options, "sampler_post_cfg_function": functions}
+
+    def _replay(self, record: Record, x: Tensor, sigma: Tensor, options: dict[str, Any]) -> Tensor:
+        added = self._added(options)
+        same_call = record.sigma.shape == sigma.shape and torch.equal(record.sigma.to(sigma), sigma)
+        if not same_call or any(place >= len(added) for place, _ in record.cfg):
+            raise Diverged
+        live = {"input": x, "sigma": sigma, "model": self._guider.inner_model, "model_options": options}
+        for place, seen in record.cfg:
+            added[place](live | {key: value if value is None else value.to(x.device) for key, value in seen.items()})
+        if record.rng is not None:
+            set_rng_state(record.rng)
+        return record.denoised.to(x.device, copy=True)
+
+    def stopped(self) -> Trajectory:
+        """The trajectory at the call where the sampler was stopped."""
+        starts, calls = self.trajectory.step_starts, self.events.count("C")
+        step = starts.index(calls) if self.foreseen and calls in starts else self.trajectory.step + self.steps_made
+        return replace(
+            self.trajectory,
+            records=tuple(self.records),
+            callbacks=self.callbacks,
+            step=step,
+            pattern=self.trajectory.pattern if self.foreseen else "",
+            x=kept(self.x),
+            sigma=self.sigma,
+            hidden=self.hidden,
+        )
+
+    def finished(self) -> Trajectory:
+        """The trajectory after the sampler's return: nothing is left to replay."""
+        known = len(self.trajectory.step_starts) if self.foreseen else 0
+        return replace(
+            self.trajectory,
+            records=(),
+            callbacks=self.callbacks,
+            step=known or self.trajectory.step + self.steps_made,
+            x=None,
+            sigma=float(self.trajectory.sigmas[-1]),
+            hidden=None,
+            solver=None,
+            done=True,
+        )
+
+
+class _Reading(dict[str, Any]):
+    """A dict that remembers which keys were read."""
+
+    def __init__(self, items: dict[str, Any]) -> None:
+        super().__init__(items)
+        self.keys_read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.keys_read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As dict.get, noted too."""
+        return self[key] if key in self else default
+
+
+def kept(value: Any) -> Any:
+    """A copy in CPU memory that nothing else can write to."""
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value

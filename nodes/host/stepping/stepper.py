@@ -1,0 +1,226 @@
+"""Run k steps of any core sampler and stop, exactly: n single steps are one run of n, to the bit.
+
+Core's samplers are functions over a whole schedule and keep their history in local variables. So every call starts the
+sampler again at the first sigma, through `guider.sample()` with the full schedule, the original noise, latent and mask.
+Calls of the model that were made before are answered from the trajectory's records; new ones go to the guider; at the
+first call that is not wanted a private exception ends the sampler, and that call's x is the new state.
+Mask blending and noise scaling stay core's own code, and wrappers, hooks and patches see an ordinary run.
+Our own solvers (models.solvers) have explicit state and go on from it without a replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from torch import Tensor
+
+from ....models.patches import Tokens, to_patches
+from .replay import ALL_STEPS, Diverged, Report, Stop, Watcher, kept
+from .trajectory import Trajectory, fingerprint, restart, resume, rng_state, set_rng_state
+
+StepText = Callable[[str], None]
+
+
+class _Arguments(NamedTuple):
+    """What core hands to a sampler besides model, schedule and callback."""
+
+    extra_args: dict[str, Any]
+    noise: Tensor
+    latent_image: Tensor | None
+    denoise_mask: Tensor | None
+    disable_pbar: bool
+
+
+class StepSampler(comfy.samplers.Sampler):
+    """A core SAMPLER that runs `steps` steps of another one from a trajectory; then `trajectory` is the new one."""
+
+    def __init__(self, inner: Any, trajectory: Trajectory, steps: int, report: Report) -> None:
+        self.inner = inner
+        self.trajectory = trajectory
+        self.steps = steps if steps > 0 else ALL_STEPS
+        self.report = report
+        self.denoised: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # not set yet: do not look for it in itself
+            raise AttributeError(name)
+        return getattr(self.inner, name)  # wrappers of other packs look at a sampler's own attributes
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,  # noqa: ARG002 - steps are reported from here, replayed ones are not
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """Called by core inside guider.sample(), as any sampler."""
+        self.trajectory = _placed(self.trajectory, model_wrap)
+        quiet = disable_pbar or self.steps < ALL_STEPS  # a console bar per step would say nothing
+        arguments = _Arguments(extra_args, noise, latent_image, denoise_mask, quiet)
+        try:
+            return self._run(model_wrap, sigmas, arguments)
+        except Diverged:
+            self.trajectory = restart(self.trajectory, "the past steps cannot be repeated with this sampler and model")
+            set_rng_state(self.trajectory.rng)
+            return self._run(model_wrap, self.trajectory.sigmas.to(sigmas), arguments)
+
+    def _run(self, guider: Any, sigmas: Tensor, arguments: _Arguments) -> Tensor:
+        extra_args = dict(arguments.extra_args)  # samplers put their own entries in
+        if len(sigmas) != len(self.trajectory.schedule):
+            full = self.trajectory.schedule.to(sigmas)
+            extra_args["model_options"].setdefault("transformer_options", {})["sample_sigmas"] = full
+        trajectory = self.trajectory
+        if trajectory.pattern is None:
+            trajectory = replace(trajectory, pattern=dry_run(self.inner, guider, sigmas, extra_args, arguments.noise))
+        interrupted = comfy.model_management.throw_exception_if_processing_interrupted
+        watcher = Watcher(guider, trajectory, self.steps, extra_args["model_options"], self.report, interrupted)
+        try:
+            with _starting_from(guider, trajectory.start):
+                samples: Tensor = self.inner.sample(
+                    watcher, sigmas, extra_args, watcher.on_callback, *arguments[1:]
+                )
+            self.trajectory = watcher.finished()
+        except Stop:
+            samples = watcher.x
+            self.trajectory = watcher.stopped()
+        self.denoised = watcher.denoised
+        return samples
+
+
+def _placed(trajectory: Trajectory, guider: Any) -> Trajectory:
+    """Bring an edited x from the VAE's units into the model's; untouched places keep their exact value."""
+    if trajectory.edited is None:
+        return trajectory
+    x = guider.inner_model.process_latent_in(trajectory.edited)
+    if trajectory.start is not None and trajectory.same is not None:
+        x = torch.where(trajectory.same, trajectory.start.to(x), x)
+    return replace(trajectory, start=x, edited=None, same=None)
+
+
+@contextmanager
+def _starting_from(guider: Any, start: Tensor | None) -> Iterator[None]:
+    """Let the sampler begin at `start`, where it would mix latent and noise at the first sigma."""
+    if start is None:
+        yield
+        return
+    model_sampling = guider.inner_model.model_sampling
+    used: list[bool] = []
+
+    def noise_scaling(_sigma: Any, noise: Tensor, *_: Any, **__: Any) -> Tensor:
+        used.append(True)
+        vars(model_sampling).pop("noise_scaling")  # once: masks ask the same method at every call
+        return start.to(noise, copy=True)
+
+    model_sampling.noise_scaling = noise_scaling
+    try:
+        yield
+    finally:
+        vars(model_sampling).pop("noise_scaling", None)
+        if not used:
+            raise ValueError("this sampler cannot start from edited tokens: it sets its first x without noise_scaling")
+
+
+def dry_run(sampler: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], noise: Tensor) -> str:
+    """Calls and callbacks of a sampler as a string of C and B, from a run over one number per clip.
+
+    Two unlike stand-ins for the model must give the same string. If they do not, the sampler fits its steps to the
+    model's answers and nothing can be foreseen: "". The same goes for one that cannot run on so small a tensor.
+    """
+    models: list[Callable[[Tensor], Tensor]] = [lambda x: x / 2, torch.tanh]
+    patterns = {_pattern(sampler, guider, sigmas, extra_args, noise, model) for model in models}
+    return patterns.pop() if len(patterns) == 1 else ""
+
+
+def _pattern(
+    sampler: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra_args: dict[str, Any],
+    noise: Tensor,
+    model: Callable[[Tensor], Tensor],
+) -> str:
+    events: list[str] = []
+    state = rng_state()
+    hung_in = extra_args["model_options"].get("sampler_post_cfg_function", [])
+
+    class StandIn:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(guider, name)
+
+        def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, **_: Any) -> Tensor:
+            events.append("C")
+            if len(events) > 100 * len(sigmas):
+                raise Stop
+            denoised = model(x)
+            args = {"denoised": denoised, "uncond_denoised": denoised, "cond_denoised": denoised}
+            for function in (model_options or {}).get("sampler_post_cfg_function", []):
+                if function not in hung_in:
+                    function({**args, "input": x, "sigma": sigma, "model": guider.inner_model})
+            return denoised
+
+    tiny = noise[(slice(None), *([slice(0, 1)] * (noise.ndim - 1)))].clone()  # (B, 1, 1, 1, 1)
+    arguments = _Arguments(dict(extra_args), tiny, torch.zeros_like(tiny), None, True)
+    try:
+        sampler.sample(StandIn(), sigmas.clone(), arguments[0], lambda *_: events.append("B"), *arguments[1:])
+    except (Stop, Exception):
+        return ""
+    finally:
+        set_rng_state(state)
+    return "".join(events)
+
+
+def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepText) -> Tokens:
+    """Tokens after `steps` more steps (0 or less: all that are left); the given tokens stay valid, also on errors."""
+    trajectory = resume(tokens, fingerprint(sampler))
+    if trajectory.done:
+        return tokens
+    _check_channels(trajectory, guider)
+    before, planned = trajectory.position
+    ahead = min(steps, planned - before) if steps > 0 else planned - before
+    preview = latent_preview.prepare_callback(guider.model_patcher, ahead)
+
+    def report(made: int, denoised: Tensor, x: Tensor) -> None:
+        preview(made - 1, denoised, x, max(ahead, made))
+        show(f"step {before + made} of {max(planned, before + made)}")
+
+    stepper = StepSampler(sampler, trajectory, steps, report)
+    set_rng_state(trajectory.rng)
+    latents = guider.sample(
+        trajectory.noise.clone(),
+        trajectory.latents.clone(),
+        stepper,
+        trajectory.sigmas.clone(),
+        denoise_mask=trajectory.mask,
+        callback=lambda *_: None,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=trajectory.seed,
+    ).to(comfy.model_management.intermediate_device())
+    after = stepper.trajectory
+    denoised = latents
+    if stepper.denoised is not None:
+        denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised))
+    values = to_patches(latents, tokens.patch)
+    after = replace(after, values=values.clone(), denoised=denoised)
+    return replace(tokens, values=values, trajectory=after)
+
+
+def _check_channels(trajectory: Trajectory, guider: Any) -> None:
+    wanted = guider.model_patcher.get_model_object("latent_format").latent_channels
+    if trajectory.latents.shape[1] != wanted:
+        raise ValueError(
+            f"this model works on latents of {wanted} channels, the tokens were cut from {trajectory.latents.shape[1]}: "
+            "use the empty latent or VAE Encode node that belongs to the model"
+        )

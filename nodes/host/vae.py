@@ -1,0 +1,135 @@
+"""Our video VAE as a core VAE, and streaming through any VAE.
+
+Core's VAE Decode, VAE Encode, their tiled forms and previews read fields of the object rather than its class, so this
+one sets them itself: `comfy.sd.VAE.__init__` only knows the architectures in its own list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
+from . import check_interrupted
+
+PIECE = 8  # latents decoded at a time
+
+
+def latent_length(num_frames: int) -> int:
+    """T of F pixel frames: 1 + 4k frames give 1 + k latents."""
+    return max(0, (num_frames + TIME - 1) // TIME)
+
+
+def pixel_length(num_latents: int) -> int:
+    """F of T latents."""
+    return max(0, num_latents * TIME - (TIME - 1))
+
+
+class SpacetimeVAE(comfy.sd.VAE):
+    """A core VAE around VideoVAE. Always float32: it is small, and pieces then equal the whole."""
+
+    def __init__(self, model: VideoVAE) -> None:
+        manage = comfy.model_management
+        self.device = manage.vae_device()
+        self.output_device = manage.intermediate_device()
+        self.vae_dtype = torch.float32
+        self.working_dtypes = [torch.float32]
+        self.first_stage_model = model.eval().requires_grad_(False).to(self.vae_dtype)
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            self.first_stage_model, load_device=self.device, offload_device=manage.vae_offload_device()
+        )
+        self.latent_channels, self.output_channels, self.latent_dim = model.config.latent_channels, 3, 3
+        self.downscale_ratio = (latent_length, SPACE, SPACE)
+        self.upscale_ratio = (pixel_length, SPACE, SPACE)
+        self.downscale_index_formula = self.upscale_index_formula = (TIME, SPACE, SPACE)
+        self.process_input = lambda image: image * 2.0 - 1.0
+        self.process_output = lambda image: torch.clamp((image + 1.0) / 2.0, min=0.0, max=1.0)
+        self.crop_input, self.not_video, self.disable_offload = True, False, False
+        self.extra_1d_channel = self.size = None
+        # widest activations: the fine scale holds (4 x 8 x 8) / (1 x 2 x 2) positions per latent, a few copies alive
+        decoder, encoder = model.config.decoder_widths, model.config.encoder_widths
+        bytes_per_latent = 4 * 8 * (TIME * SPACE * SPACE // 4) * max(decoder[2], decoder[1] // 8)
+        bytes_per_block = 4 * 8 * (TIME * SPACE * SPACE // 32) * max(encoder[1], 96)
+        self.memory_used_decode = lambda shape, dtype: bytes_per_latent * min(shape[2], PIECE) * math.prod(shape[3:])
+        self.memory_used_encode = lambda shape, dtype: (
+            bytes_per_block * min(latent_length(shape[2]), PIECE) * math.prod(shape[3:]) // SPACE**2
+        )
+
+    def load(self, shape: tuple[int, ...], *, decode: bool) -> VideoVAE:
+        """The network on its device, with room for a piece of this shape."""
+        used = (self.memory_used_decode if decode else self.memory_used_encode)(shape, self.vae_dtype)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=used)
+        model: VideoVAE = self.first_stage_model
+        return model
+
+
+def decode_pieces(vae: Any, latents: Tensor) -> Iterator[Tensor]:
+    """Decode latents clip by clip and piece by piece into images (f, H, W, 3) in 0..1 on the CPU.
+
+    Memory is flat in the length of the clip for our VAE; another core VAE decodes each clip in one go.
+    """
+    for clip in latents.split(1):
+        if not isinstance(vae, SpacetimeVAE):
+            check_interrupted()
+            yield vae.decode(clip).flatten(0, -4)
+            continue
+        _check_latents(vae, clip)
+        model = vae.load(tuple(clip.shape), decode=True)
+        for pixels in model.decode_stream([clip.to(vae.device, vae.vae_dtype)]):
+            check_interrupted()
+            images = vae.process_output(pixels.to(vae.output_device))
+            yield rearrange(images, "1 c f h w -> f h w c")
+
+
+def _check_latents(vae: SpacetimeVAE, latents: Tensor) -> None:
+    if latents.ndim != 5 or latents.shape[1] != vae.latent_channels:
+        raise ValueError(
+            f"these latents have the shape {tuple(latents.shape)}; this VAE decodes video latents of "
+            f"{vae.latent_channels} channels (B, {vae.latent_channels}, T, H, W): use the VAE that belongs to the model"
+        )
+
+
+def encode_pieces(vae: Any, pieces: Iterable[Tensor]) -> Tensor:
+    """Encode one clip that arrives in pieces of images (f, H, W, 3) in 0..1 -> latents (1, C, T, H/8, W/8).
+
+    The frames must add up to 1 + 4k and be of fitting size (see video.FitFrames). Another core VAE gets all at once.
+    """
+    if not isinstance(vae, SpacetimeVAE):
+        encoded: Tensor = vae.encode(torch.cat(list(pieces))[..., :3])
+        return encoded
+
+    def pixels() -> Iterator[Tensor]:
+        for images in pieces:
+            check_interrupted()
+            video = rearrange(images[..., :3], "f h w c -> 1 c f h w")
+            vae.load(tuple(video.shape), decode=False)
+            yield vae.process_input(video).to(vae.device, vae.vae_dtype)
+
+    with torch.no_grad():
+        return torch.cat([part.to(vae.output_device) for part in vae.first_stage_model.encode_stream(pixels())], dim=2)
+
+
+@torch.no_grad()
+def preview_colours(model: VideoVAE) -> tuple[list[list[float]], list[float]]:
+    """The best linear map from a latent (C,) to the mean colour (3,) of its block, for live previews.
+
+    Fitted by least squares on decoded random latents at several contrasts; checkpoints usually carry it ready-made.
+    """
+    generator = torch.Generator().manual_seed(0)
+    contrast = torch.tensor([0.3, 0.6, 1.0])[:, None, None, None, None]
+    shape = (3, model.config.latent_channels, 2, 12, 12)
+    latents = torch.randn(shape, generator=generator) * contrast
+    pixels = model.decode(latents).clamp(-1, 1)  # (3, 3, 5, 96, 96)
+    colours = rearrange(pixels[:, :, 1:], "b c (t f) (h y) (w x) -> (b t h w) (f y x) c", f=TIME, y=SPACE, x=SPACE)
+    positions = rearrange(latents[:, :, 1:], "b c t h w -> (b t h w) c")
+    inputs = torch.cat([positions, torch.ones(len(positions), 1)], dim=1)
+    solution = torch.linalg.lstsq(inputs, colours.mean(dim=1)).solution  # (C + 1, 3)
+    return solution[:-1].tolist(), solution[-1].tolist()

@@ -1,0 +1,209 @@
+"""Frames of IMAGE and VIDEO, a piece at a time, and video files: a long video is never held in memory as a whole."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import torch
+from comfy_api.latest import InputImpl, Types
+from comfy_execution.graph import ExecutionBlocker
+from torch import Tensor
+
+from . import temp_file
+
+FRAMES_PER_PIECE = 32
+TIME = 4  # a video for our VAE has 1 + 4k frames
+SIDE = 16  # VAE x 8, patches x 2
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A video that can be read from the start as often as needed. num_frames may be an estimate from the file's header."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float | None
+    pieces: Callable[[], Iterator[Tensor]]  # images (f, H, W, 3) in 0..1
+
+
+def open_frames(source: Any) -> FrameSource:
+    """The frames of an IMAGE batch (F, H, W, C) or of a VIDEO. File-backed VIDEO is read as a stream."""
+    if isinstance(source, Tensor):
+        return _from_images(source, None)
+    if isinstance(source, InputImpl.VideoFromComponents) or _is_trimmed(source):
+        components = source.get_components()
+        return _from_images(components.images, float(components.frame_rate))
+    width, height = source.get_dimensions()
+
+    def pieces() -> Iterator[Tensor]:
+        return _read(source.get_stream_source())
+
+    return FrameSource(width, height, source.get_frame_count(), float(source.get_frame_rate()), pieces)
+
+
+def _is_trimmed(video: Any) -> bool:
+    """Newer hosts let Load Video cut a clip; its stream source is then the uncut file."""
+    names = ("_VideoFromFile__start_time", "_VideoFromFile__duration")
+    return any(getattr(video, name, 0) for name in names)
+
+
+def _from_images(images: Tensor, fps: float | None) -> FrameSource:
+    if images.ndim != 4 or images.shape[0] == 0:
+        raise ValueError(f"a video needs images (frames, height, width, colours), got {tuple(images.shape)}")
+    count, height, width = images.shape[:3]
+    return FrameSource(width, height, count, fps, lambda: iter(images[..., :3].split(FRAMES_PER_PIECE)))
+
+
+def _read(file: str | io.BytesIO) -> Iterator[Tensor]:
+    with av.open(file, mode="r") as container:
+        if not container.streams.video:
+            raise ValueError(f"there is no video in {file if isinstance(file, str) else 'this file'}")
+        container.streams.video[0].thread_type = "AUTO"
+        frames: list[Tensor] = []
+        for frame in container.decode(video=0):
+            frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+            if len(frames) == FRAMES_PER_PIECE:
+                yield torch.stack(frames).float() / 255
+                frames = []
+        if frames:
+            yield torch.stack(frames).float() / 255
+
+
+def limit(pieces: Iterable[Tensor], max_frames: int) -> Iterator[Tensor]:
+    """The first max_frames frames; 0 means all."""
+    left = max_frames
+    for piece in pieces:
+        if max_frames == 0:
+            yield piece
+            continue
+        yield piece[:left]
+        left -= min(left, len(piece))
+        if left == 0:
+            return
+
+
+class FitFrames:
+    """Pieces of a video made to fit our VAE: the end trimmed to 1 + 4k frames, the middle cut to multiples of 16.
+
+    Iterate once; afterwards `describe()` says what was left out.
+    """
+
+    def __init__(self, pieces: Iterable[Tensor]) -> None:
+        self._pieces = pieces
+        self.frames_in = self.frames_out = 0
+        self.size_in: tuple[int, int] = (0, 0)
+        self.size_out: tuple[int, int] = (0, 0)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        rest: Tensor | None = None
+        for piece in self._pieces:
+            self.frames_in += len(piece)
+            cropped = self._crop(piece)
+            rest = cropped if rest is None else torch.cat([rest, cropped])
+            available = self.frames_out + len(rest)
+            ready = (available - 1) // TIME * TIME + 1 - self.frames_out
+            if ready > 0:
+                self.frames_out += ready
+                yield rest[:ready]
+                rest = rest[ready:]
+        if self.frames_out == 0:
+            raise ValueError("this video has no frames")
+
+    def _crop(self, images: Tensor) -> Tensor:
+        height, width = images.shape[1:3]
+        kept_height, kept_width = height // SIDE * SIDE, width // SIDE * SIDE
+        if not kept_height or not kept_width:
+            raise ValueError(f"a video of {width} x {height} pixels is too small: both sides need at least {SIDE}")
+        self.size_in, self.size_out = (width, height), (kept_width, kept_height)
+        return crop_centre(images, kept_height, kept_width)
+
+    def describe(self) -> str:
+        """One line: what was encoded, and what was cut off."""
+        text = f"{self.frames_out} frames of {self.size_out[0]} x {self.size_out[1]}"
+        if self.frames_in != self.frames_out:
+            text += f"; the last {self.frames_in - self.frames_out} of {self.frames_in} dropped (1 + 4k fit)"
+        if self.size_in != self.size_out:
+            text += f"; cropped from {self.size_in[0]} x {self.size_in[1]} (multiples of {SIDE} fit)"
+        return text
+
+
+def crop_centre(images: Tensor, height: int, width: int) -> Tensor:
+    """The middle of images (F, H, W, C)."""
+    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+    return images[:, top : top + height, left : left + width]
+
+
+def rational_fps(fps: float) -> Fraction:
+    """Frames per second as containers want it."""
+    return Fraction(round(fps * 1000), 1000)
+
+
+def video_of(images: Tensor, fps: float) -> Any:
+    """A core VIDEO of images in memory (F, H, W, 3)."""
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rational_fps(fps)))
+
+
+class VideoWriter:
+    """Writes frames to an H.264 mp4 in the host's temp folder as they come; `video()` is the finished core VIDEO.
+
+    The file gets its name only when it is complete; after an error or an interrupt nothing is left.
+    """
+
+    def __init__(self, fps: float, *, crf: int = 14) -> None:
+        self.path = temp_file(".mp4")
+        self._partial = self.path.with_suffix(".part")
+        self._fps, self._crf = rational_fps(fps), crf
+        self._container: Any = None
+        self._stream: Any = None
+
+    def write(self, images: Tensor) -> None:
+        """Append images (f, H, W, 3) in 0..1."""
+        if self._container is None:
+            self._open(images.shape[2], images.shape[1])
+        for frame in (images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy():
+            self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+    def _open(self, width: int, height: int) -> None:
+        if width % 2 or height % 2:
+            raise ValueError(f"H.264 wants even sides, got {width} x {height}: use the images output instead")
+        self._container = av.open(str(self._partial), mode="w", format="mp4")
+        self._stream = self._container.add_stream("h264", rate=self._fps, options={"crf": str(self._crf)})
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._container is None:
+            return
+        if kind is None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if kind is None:
+            self._partial.replace(self.path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+    def video(self) -> Any:
+        """The finished file as a core VIDEO."""
+        return video_from_file(self.path)
+
+
+def video_from_file(path: Path) -> Any:
+    """A core VIDEO that is read from its file whenever it is used."""
+    return InputImpl.VideoFromFile(str(path))
+
+
+def images_not_kept() -> Any:
+    """What stands in for images that were never in memory: only a node that asks for them complains."""
+    return ExecutionBlocker("this VAE Decode Video wrote a video file and kept no images: set its output to 'images and video'")

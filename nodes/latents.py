@@ -1,0 +1,259 @@
+"""Videos to latents and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..models.metrics.report import Measure, Report
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/latents"
+SIDE = 16  # VAE x 8, patches x 2
+TIME = 4
+
+
+def fit_frames(seconds: float, fps: float) -> int:
+    """The number of frames nearest to seconds x fps that the VAE can hold: 1 + 4k."""
+    return 1 + TIME * max(0, round((seconds * fps - 1) / TIME))
+
+
+def fit_side(pixels: int) -> int:
+    """The multiple of 16 nearest to a side."""
+    return max(SIDE, round(pixels / SIDE) * SIDE)
+
+
+class EmptyVideo(io.ComfyNode):
+    """Size and length -> zeros to generate on."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeEmptyVideo",
+            display_name="Empty Video",
+            category=CATEGORY,
+            description=(
+                "An empty video latent of a size in pixels and a length in seconds. The length becomes the nearest "
+                "1 + 4k frames and the sides the nearest multiples of 16; the node shows what it made. "
+                "0 seconds is a single image."
+            ),
+            search_aliases=["empty latent video", "blank video", "video size", "new video", "empty image latent"],
+            inputs=[
+                io.Int.Input("width", default=96, min=16, max=4096, step=16, tooltip="Width in pixels."),
+                io.Int.Input("height", default=96, min=16, max=4096, step=16, tooltip="Height in pixels."),
+                io.Float.Input(
+                    "seconds", default=2.75, min=0.0, max=600.0, step=0.25, round=0.001,
+                    tooltip="Length. The embedded model was trained on up to 2.75 seconds (33 frames at 12 fps).",
+                ),
+                io.Float.Input(
+                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001,
+                    tooltip="Frames per second. The embedded model makes 12; connect the output to VAE Decode.",
+                ),
+                io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="Zeros of shape (batch, 16, frames, height/8, width/8)."),
+                io.Float.Output(display_name="fps", tooltip="The same fps, to pass on."),
+                io.Int.Output(display_name="num_frames", tooltip="The number of pixel frames, 1 + 4k."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, width: int, height: int, seconds: float, fps: float, batch: int) -> io.NodeOutput:
+        """Make the zeros."""
+        num_frames, w, h = fit_frames(seconds, fps), fit_side(width), fit_side(height)
+        latents = torch.zeros(batch, 16, 1 + (num_frames - 1) // TIME, h // 8, w // 8)
+        host.show_text(cls.hidden.unique_id, f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s")
+        return io.NodeOutput({"samples": latents}, fps, num_frames)
+
+
+class VAEEncode(io.ComfyNode):
+    """IMAGE or VIDEO -> LATENT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeVAEEncode",
+            display_name="VAE Encode Video",
+            category=CATEGORY,
+            description=(
+                "Encodes images or a video into latents. A video file is read as a stream, so a long one needs no more "
+                "memory than a short one. The end is trimmed to 1 + 4k frames and the borders to multiples of 16, "
+                "and the node says so. Works with any VAE; another model's VAE gets all frames at once."
+            ),
+            search_aliases=["vae encode", "video to latent", "image to latent", "encode video", "streaming encode"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model you will use the latents with."),
+                io.MultiType.Input(
+                    "frames", types=[io.Image, io.Video], tooltip="Images (a batch is one video) or a video."
+                ),
+                io.Int.Input(
+                    "max_frames", default=0, min=0, max=1_000_000, tooltip="Use only the first frames. 0: all of them."
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="One clip, (1, C, T, H/8, W/8)."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second of the video; 12 for images."),
+                io.Int.Output(display_name="num_frames", tooltip="Frames that were encoded."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, vae: Any, frames: Any, max_frames: int) -> io.NodeOutput:
+        """Stream the frames through the encoder."""
+        from .host import vae as host_vae
+        from .host import video
+
+        source = video.open_frames(frames)
+        pieces = _counted(video.limit(source.pieces(), max_frames), min(max_frames or source.num_frames, source.num_frames))
+        fps = source.fps or 12.0
+        if not isinstance(vae, host_vae.SpacetimeVAE):
+            return io.NodeOutput({"samples": host_vae.encode_pieces(vae, pieces)}, fps, source.num_frames)
+        fitted = video.FitFrames(pieces)
+        latents = host_vae.encode_pieces(vae, fitted)
+        host.show_text(cls.hidden.unique_id, fitted.describe())
+        return io.NodeOutput({"samples": latents}, fps, fitted.frames_out)
+
+
+class VAEDecode(io.ComfyNode):
+    """LATENT -> IMAGE and VIDEO."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeVAEDecode",
+            display_name="VAE Decode Video",
+            category=CATEGORY,
+            description=(
+                "Decodes latents piece by piece, which equals decoding at once. With output 'video file' the frames go "
+                "straight into an mp4 in ComfyUI's temp folder: memory stays the same however long the video is. "
+                "Works with any VAE; another model's VAE decodes each clip in one go."
+            ),
+            search_aliases=["vae decode", "latent to video", "latent to image", "decode video", "streaming decode"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.Latent.Input("latent", tooltip="Latents of one or several clips; several are joined end to end."),
+                io.Float.Input(
+                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Frames per second of the video."
+                ),
+                io.Combo.Input(
+                    "output",
+                    options=["images and video", "video file"],
+                    default="images and video",
+                    tooltip="'video file' writes an mp4 while decoding and gives no images: for long videos.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="All frames. Not available with output 'video file'."),
+                io.Video.Output(display_name="video", tooltip="For Save Video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, vae: Any, latent: dict[str, Any], fps: float, output: str) -> io.NodeOutput:
+        """Decode into memory or into a file."""
+        from .host import vae as host_vae
+        from .host import video
+
+        samples = latent["samples"]
+        pieces = _counted(host_vae.decode_pieces(vae, samples), _frames_to_decode(samples))
+        if output == "video file":
+            with video.VideoWriter(fps) as writer:
+                for images in pieces:
+                    writer.write(images)
+            return io.NodeOutput(video.images_not_kept(), writer.video())
+        images = torch.cat(list(pieces))
+        return io.NodeOutput(images, video.video_of(images, fps))
+
+
+class CompareVideos(io.ComfyNode):
+    """Two videos -> how alike they are."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        either = [io.Image, io.Video]
+        return schema(
+            node_id="SpacetimeCompareVideos",
+            display_name="Compare Videos",
+            category="Spacetime/measure",
+            description=(
+                "Measures how close a video is to the one it should equal, frame by frame: PSNR in dB (30 is fair, 40 "
+                "is good, inf is equal) and SSIM (1 is equal). The longer video is trimmed at its end, the larger one "
+                "at its borders, and the report says so."
+            ),
+            search_aliases=["psnr", "ssim", "video quality", "compare", "difference", "reconstruction error"],
+            inputs=[
+                io.MultiType.Input("frames", types=either, tooltip="The images or video to judge."),
+                io.MultiType.Input("reference", types=either, tooltip="The images or video that it should equal."),
+            ],
+            outputs=[
+                sockets.Report.Output(display_name="report", tooltip="All numbers, also per frame."),
+                io.Float.Output(display_name="psnr", tooltip="Mean PSNR over the frames, dB."),
+                io.Float.Output(display_name="ssim", tooltip="Mean SSIM over the frames."),
+                io.String.Output(display_name="text", tooltip="The report as text, for Preview as Text."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, frames: Any, reference: Any) -> io.NodeOutput:
+        """Stream both videos side by side."""
+        from .host import video
+
+        report = compare(video.open_frames(frames), video.open_frames(reference))
+        text = report.text()
+        host.show_text(cls.hidden.unique_id, text)
+        return io.NodeOutput(report, report.value("PSNR"), report.value("SSIM"), text, ui={"text": (text,)})
+
+
+def compare(frames: Any, reference: Any) -> Report:
+    """PSNR and SSIM of two FrameSources over the frames and the area that they share."""
+    from ..models.metrics.reference import psnr, ssim
+    from .host import video
+
+    height, width = min(frames.height, reference.height), min(frames.width, reference.width)
+    psnrs, ssims = [], []
+    for one, other in zip(_frame_by_frame(frames), _frame_by_frame(reference), strict=False):
+        host.check_interrupted()
+        a, b = (video.crop_centre(images[..., :3], height, width) for images in (one, other))
+        psnrs.append(float(psnr(a, b)))
+        ssims.append(float(ssim(a, b)))
+    remarks = [f"over {len(psnrs)} frames of {width} x {height}"]
+    if frames.num_frames != reference.num_frames:
+        remarks.append(f"the videos have {frames.num_frames} and {reference.num_frames} frames")
+    if (frames.width, frames.height) != (reference.width, reference.height):
+        sizes = f"{frames.width} x {frames.height} and {reference.width} x {reference.height}"
+        remarks.append(f"the videos are {sizes}; the middle of the larger one was compared")
+    mean = (sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
+    measures = Measure("PSNR", mean[0], "dB", tuple(psnrs)), Measure("SSIM", mean[1], "", tuple(ssims))
+    return Report("Compare Videos", measures, tuple(remarks))
+
+
+def _frame_by_frame(source: Any) -> Any:
+    for piece in source.pieces():
+        yield from piece.split(1)
+
+
+def _frames_to_decode(samples: torch.Tensor) -> int:
+    return samples.shape[0] * (1 + TIME * (samples.shape[2] - 1) if samples.ndim == 5 else 1)
+
+
+def _counted(pieces: Any, total: int) -> Any:
+    """The same pieces, with the node's progress bar moving along."""
+    bar = host.progress_bar(total)
+    for piece in pieces:
+        yield piece
+        bar.update(len(piece))
+
+
+NODES: list[type[io.ComfyNode]] = [EmptyVideo, VAEEncode, VAEDecode, CompareVideos]

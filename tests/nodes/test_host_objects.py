@@ -1,0 +1,218 @@
+"""Our checkpoint as core objects: core's own nodes and functions do with it what they do with any model."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import Tensor
+
+
+@pytest.fixture
+def latent() -> dict:
+    return {"samples": torch.zeros(1, 16, 3, 8, 8)}
+
+
+def encode(clip, text: str) -> list:
+    from nodes import CLIPTextEncode
+
+    return CLIPTextEncode().encode(clip, text)[0]
+
+
+def sample(model, positive, negative, latent: dict, *, steps: int = 4, cfg: float = 4.0) -> Tensor:
+    import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
+    sampler = comfy.samplers.sampler_object("euler")
+    with torch.inference_mode():
+        return SamplerCustomAdvanced.execute(Noise_RandomNoise(7), guider, sampler, sigmas, latent).result[0]["samples"]
+
+
+def test_core_ksampler_equals_sampler_custom_advanced(tiny_objects, latent):
+    from nodes import KSampler
+
+    model, clip, _ = tiny_objects
+    positive, negative = encode(clip, "a red ball falls"), encode(clip, "")
+    with torch.inference_mode():
+        (whole,) = KSampler().sample(model, 7, 4, 4.0, "euler", "simple", positive, negative, latent)
+    assert torch.equal(whole["samples"], sample(model, positive, negative, latent))
+    assert whole["samples"].std() > 0.1
+    other = sample(model, encode(clip, "a blue cube on a road"), negative, latent)
+    assert not torch.equal(whole["samples"], other), "the prompt has no effect"
+
+
+def test_sampling_equals_a_plain_euler_loop_over_the_plain_model(tiny_objects, tiny_checkpoint, latent):
+    from comfyui_spacetime.models.checkpoints import load_checkpoint
+    from comfyui_spacetime.models.text.encoder import load_text_encoder
+    from comfyui_spacetime.nodes import host
+
+    model, clip, _ = tiny_objects
+    prompt, cfg = "a green cone rolls to the left", 4.0
+    ours = sample(model, encode(clip, prompt), encode(clip, ""), latent, cfg=cfg)
+    dit = load_checkpoint(host.checkpoint_path(tiny_checkpoint)).dit()
+    context, mask = load_text_encoder()([prompt, ""])
+    x = torch.randn(latent["samples"].shape, generator=torch.manual_seed(7))
+    import comfy.samplers
+
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 4)
+    with torch.no_grad():
+        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+            positive, negative = dit(x.expand(2, -1, -1, -1, -1), now.expand(2), context, mask).split(1)
+            x = x + (after - now) * (negative + cfg * (positive - negative))
+    torch.testing.assert_close(ours, x, atol=2e-4, rtol=1e-3)
+
+
+def test_prompts_of_different_length_run_in_one_batch(tiny_objects, latent):
+    model, clip, _ = tiny_objects
+    batches = []
+
+    def watch(apply_model, arguments: dict):
+        batches.append(len(arguments["cond_or_uncond"]))
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    watched = model.clone()
+    watched.set_model_unet_function_wrapper(watch)
+    sample(watched, encode(clip, "a long prompt with many more words than the other one has"), encode(clip, ""), latent)
+    assert batches == [2] * 4
+
+
+def test_text_is_prepared_once_per_run(tiny_objects, latent, monkeypatch):
+    model, clip, _ = tiny_objects
+    network, calls = model.model.diffusion_model, []
+    original = network.prepare
+    monkeypatch.setattr(network, "prepare", lambda *a, **k: calls.append(1) or original(*a, **k))
+    for _ in range(2):
+        sample(model, encode(clip, "a ball"), encode(clip, ""), latent, steps=5)
+    assert len(calls) == 2
+    assert "spacetime_run" not in model.model_options["transformer_options"]
+
+
+def test_the_mask_gives_every_patch_its_own_noise_level(tiny_objects, monkeypatch):
+    model, clip, _ = tiny_objects
+    generator = torch.manual_seed(3)
+    known = torch.randn(1, 16, 3, 8, 8, generator=generator)
+    mask = torch.ones(1, 1, 3, 8, 8)
+    mask[:, :, 0] = 0
+    mask[:, :, 1, :4, :4] = 0.5
+    network, seen = model.model.diffusion_model, []
+    original = network.level_embedder.forward
+    monkeypatch.setattr(network.level_embedder, "forward", lambda sigma, dtype: seen.append(sigma) or original(sigma, dtype))
+    out = sample(model, encode(clip, "a ball"), encode(clip, ""), {"samples": known, "noise_mask": mask}, steps=3)
+    levels = seen[0][0].reshape(3, 4, 4)  # (B, N) -> patches
+    assert torch.equal(levels[0], torch.zeros(4, 4))
+    assert torch.equal(levels[1, :2, :2], torch.full((2, 2), 0.5))
+    assert torch.equal(levels[2], torch.ones(4, 4))
+    torch.testing.assert_close(out[:, :, 0], known[:, :, 0])
+    assert not torch.allclose(out[:, :, 2], known[:, :, 2])
+
+
+def test_an_odd_latent_size_and_an_image_latent_work(tiny_objects):
+    model, clip, _ = tiny_objects
+    positive, negative = encode(clip, "a ball"), encode(clip, "")
+    assert sample(model, positive, negative, {"samples": torch.zeros(1, 16, 2, 7, 9)}).shape == (1, 16, 2, 7, 9)
+    # core's Empty Latent Image: four channels, no time
+    assert sample(model, positive, negative, {"samples": torch.zeros(2, 4, 8, 8)}).shape == (2, 16, 1, 8, 8)
+
+
+def test_core_lora_changes_the_result_and_comes_off_again(tiny_objects, latent):
+    import comfy.sd
+
+    model, clip, _ = tiny_objects
+    name = "blocks.0.mlp.down"
+    weight = model.model.diffusion_model.get_parameter(f"{name}.weight")
+    lora = {
+        f"diffusion_model.{name}.lora_up.weight": torch.randn(weight.shape[0], 2, generator=torch.manual_seed(0)),
+        f"diffusion_model.{name}.lora_down.weight": torch.randn(2, weight.shape[1], generator=torch.manual_seed(1)),
+    }
+    positive, negative = encode(clip, "a ball"), encode(clip, "")
+    before = sample(model, positive, negative, latent)
+    patched, _ = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 1.0)
+    assert f"diffusion_model.{name}.weight" in patched.patches
+    assert not torch.allclose(before, sample(patched, positive, negative, latent))
+    assert torch.equal(before, sample(model, positive, negative, latent))
+
+
+def test_attention_override_block_patch_and_wrapper_are_honoured(tiny_objects, latent):
+    import comfy.patcher_extension
+
+    model, clip, _ = tiny_objects
+    calls = {"attention": 0, "block": 0, "wrapper": 0}
+
+    def attention(func, *args, **kwargs):
+        calls["attention"] += 1
+        return func(*args, **kwargs)
+
+    def block(args: dict, extra: dict) -> dict:
+        calls["block"] += 1
+        return extra["original_block"](args)
+
+    def wrapper(executor, *args, **kwargs):
+        calls["wrapper"] += 1
+        return executor(*args, **kwargs)
+
+    patched = model.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = attention
+    patched.set_model_patch_replace(block, "dit", "double_block", 1)
+    patched.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, "test", wrapper)
+    positive, negative = encode(clip, "a ball"), encode(clip, "")
+    assert torch.equal(sample(patched, positive, negative, latent), sample(model, positive, negative, latent))
+    assert calls == {"attention": 2 * 2 * 4, "block": 4, "wrapper": 4}
+
+
+def test_previews_come_from_the_latent_colours(tiny_objects):
+    import latent_preview
+    from comfy.cli_args import LatentPreviewMethod
+
+    model, _, vae = tiny_objects
+    latent_preview.args.preview_method, before = LatentPreviewMethod.Auto, latent_preview.args.preview_method
+    try:
+        previewer = latent_preview.get_previewer(torch.device("cpu"), model.model.latent_format)
+    finally:
+        latent_preview.args.preview_method = before
+    image = previewer.decode_latent_to_preview(torch.randn(1, 16, 3, 8, 8))
+    assert image.size == (8, 8)
+
+
+def test_preview_colours_of_a_linear_decoder_are_exact(comfy_host):
+    """Without its convolutions the VAE is a linear map per block, whose mean colour the fit must recover."""
+    from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+    from comfyui_spacetime.nodes.host.vae import preview_colours
+
+    vae = VideoVAE(PRESETS["test"])
+    with torch.no_grad():
+        vae.decoder.linear.weight.mul_(0.05)
+    factors, bias = preview_colours(vae)
+    weight = vae.decoder.linear.weight.reshape(-1, 3, 16).mean(dim=0)  # (pixels of a block, colours, channels)
+    torch.testing.assert_close(torch.tensor(factors), weight.T, atol=2e-3, rtol=0)
+    torch.testing.assert_close(torch.tensor(bias), vae.decoder.linear.bias.reshape(-1, 3).mean(dim=0), atol=2e-3, rtol=0)
+
+
+def test_bf16_is_close_to_fp32(tiny_checkpoint, tiny_objects, latent):
+    from comfyui_spacetime.nodes.loaders import LoadCheckpoint
+
+    exact, clip, _ = tiny_objects
+    model = LoadCheckpoint.execute(tiny_checkpoint, "bf16").result[0]
+    assert model.model.diffusion_model.blocks[0].mlp.down.weight.dtype == torch.bfloat16
+    positive, negative = encode(clip, "a ball"), encode(clip, "")
+    near, far = sample(model, positive, negative, latent, cfg=1.0), sample(exact, positive, negative, latent, cfg=1.0)
+    assert (near - far).abs().mean() < 0.05 * far.std()
+
+
+def test_foreign_conditioning_is_refused_in_one_sentence(tiny_objects, latent):
+    model, clip, _ = tiny_objects
+    foreign = [[torch.zeros(1, 5, 4096), {}]]
+    with pytest.raises(ValueError, match="width 384, the conditioning has 4096"):
+        sample(model, foreign, encode(clip, ""), latent)
+
+
+def test_joined_conditioning_without_a_fitting_mask_works(tiny_objects, latent):
+    from nodes import ConditioningConcat, ConditioningZeroOut
+
+    model, clip, _ = tiny_objects
+    (joined,) = ConditioningConcat().concat(encode(clip, "a ball"), encode(clip, "a cube"))
+    (nothing,) = ConditioningZeroOut().zero_out(encode(clip, "a cube and more"))
+    assert sample(model, joined, nothing, latent).isfinite().all()
