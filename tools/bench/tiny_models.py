@@ -1,6 +1,6 @@
 """Tiny random checkpoints of published architectures, written in their key layout and read by ComfyUI's own loaders.
 
-They need the host (`comfy`), which must be importable; the pictures they make are noise, the code paths are the real ones.
+They need the host (`comfy`) on the path. What they make is noise, but the code paths are the real ones.
 """
 
 import json

@@ -119,8 +119,8 @@ class Watcher:
         denoised: Tensor = self._guider(x, sigma, **kwargs)
         if not torch.isfinite(denoised).all():
             raise ValueError(
-                f"the model's answer at sigma {float(sigma.flatten()[0]):.4g} holds NaN or infinite values: try another "
-                "weight dtype or a lower cfg, or look for a broken LoRA or checkpoint; the steps before it are kept"
+                f"the model's answer at sigma {float(sigma.flatten()[0]):.4g} holds NaN or infinite values: try "
+                "another weight dtype or a lower cfg, or look for a broken LoRA or checkpoint; earlier steps are kept"
             )
         return denoised
 
@@ -152,7 +152,7 @@ class Watcher:
             def call(args: dict[str, Any]) -> Any:
                 seen = _Reading(args)
                 result = function(seen)
-                read = {key: args[key] for key in seen.keys_read if isinstance(args[key], (Tensor, type(None)))}
+                read = {key: args.get(key) for key in seen.keys_read if isinstance(args.get(key), (Tensor, type(None)))}
                 taken.append((added.index(function), read))
                 return result
 
@@ -217,7 +217,8 @@ class _Reading(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """As dict.get, noted too."""
-        return self[key] if key in self else default
+        self.keys_read.add(key)
+        return super().get(key, default)
 
 
 def kept(value: Any) -> Any:

@@ -89,9 +89,7 @@ class StepSampler(comfy.samplers.Sampler):
         watcher = Watcher(guider, trajectory, self.steps, extra_args["model_options"], self.report, interrupted)
         try:
             with _starting_from(guider, trajectory.start):
-                samples: Tensor = self.inner.sample(
-                    watcher, sigmas, extra_args, watcher.on_callback, *arguments[1:]
-                )
+                samples: Tensor = self.inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[1:])
             self.trajectory = watcher.finished()
         except Stop:
             samples = watcher.x
@@ -221,6 +219,6 @@ def _check_channels(trajectory: Trajectory, guider: Any) -> None:
     wanted = guider.model_patcher.get_model_object("latent_format").latent_channels
     if trajectory.latents.shape[1] != wanted:
         raise ValueError(
-            f"this model works on latents of {wanted} channels, the tokens were cut from {trajectory.latents.shape[1]}: "
+            f"this model works on latents of {wanted} channels, these tokens have {trajectory.latents.shape[1]}: "
             "use the empty latent or VAE Encode node that belongs to the model"
         )

@@ -214,8 +214,8 @@ def _equal(a: Tensor | None, b: Tensor | None) -> bool:
 
 def rng_state() -> RngState:
     """State of torch's global generators: the CPU's, then each CUDA device's."""
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    return (torch.get_rng_state(), *devices)
+    begun = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return (torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if begun else []))
 
 
 def set_rng_state(state: RngState) -> None:

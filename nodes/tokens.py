@@ -1,0 +1,131 @@
+"""Latents to spacetime patches and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..models.patches import Grid, Patch, Tokens, change_mask, patchify, unpatchify
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/patches"
+
+
+class Patchify(io.ComfyNode):
+    """LATENT -> TOKENS."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimePatchify",
+            display_name="Patchify",
+            category=CATEGORY,
+            description=(
+                "Cuts video latents into spacetime patches, the tokens that a diffusion transformer works on. A mask "
+                "on the latent (Set Latent Noise Mask) becomes the change level of each patch: 1 generate, 0 keep. "
+                "Nothing is lost: Unpatchify gives the same latent back."
+            ),
+            search_aliases=["patches", "tokens", "spacetime patches", "latent to tokens", "cut latent"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="Video latents (batch, channels, frames, height, width)."),
+                io.Int.Input("patch_frames", default=1, min=1, max=64, tooltip="Latent frames in a patch."),
+                io.Int.Input("patch_height", default=2, min=1, max=64, tooltip="Latent rows in a patch."),
+                io.Int.Input(
+                    "patch_width",
+                    default=2,
+                    min=1,
+                    max=64,
+                    tooltip="Latent columns in a patch. Models cut again for themselves: this is for the nodes here.",
+                ),
+            ],
+            outputs=[sockets.Tokens.Output(display_name="tokens", tooltip="Patches with their grid and change level.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any], patch_frames: int, patch_height: int, patch_width: int) -> io.NodeOutput:
+        """Cut, and say into how many."""
+        tokens = cut(latent, (patch_frames, patch_height, patch_width))
+        host.show_text(cls.hidden.unique_id, describe(tokens))
+        return io.NodeOutput(tokens)
+
+
+class Unpatchify(io.ComfyNode):
+    """TOKENS -> LATENT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeUnpatchify",
+            display_name="Unpatchify",
+            category=CATEGORY,
+            description=(
+                "Lays spacetime patches out as video latents again. In the middle of a run the latent is the noisy x "
+                "of that step, and denoised is the model's present guess of the clean video; at its end both are clean."
+            ),
+            search_aliases=["tokens to latent", "assemble patches", "patches to latent"],
+            inputs=[sockets.Tokens.Input("tokens", tooltip="Patches, before, during or after a denoising run.")],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The patches as they are, for VAE Decode."),
+                io.Latent.Output(
+                    display_name="denoised",
+                    tooltip="The model's last prediction of the clean video; equal to latent where no run has begun.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, tokens: Tokens) -> io.NodeOutput:
+        """Lay out."""
+        return io.NodeOutput(laid_out(tokens), denoised_latent(tokens))
+
+
+def cut(latent: dict[str, Any], patch: Patch) -> Tokens:
+    """A core LATENT as Tokens; entries besides samples and noise_mask travel along."""
+    from dataclasses import replace
+
+    from .host.masks import at_latent_size
+
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise ValueError("this latent holds sound and video in one: separate them and patchify the video")
+    if samples.ndim != 5:
+        raise ValueError(
+            f"this latent has shape {tuple(samples.shape)}, which is no video: use Empty Video or a video VAE Encode, "
+            "which give (batch, channels, frames, height, width)"
+        )
+    mask = latent.get("noise_mask")
+    tokens = patchify(samples, patch, None if mask is None else at_latent_size(mask, samples))
+    return replace(tokens, extra={k: v for k, v in latent.items() if k not in {"samples", "noise_mask"}})
+
+
+def laid_out(tokens: Tokens) -> dict[str, Any]:
+    """Tokens as a core LATENT, with the mask and the other entries that it had."""
+    mask = change_mask(tokens)
+    return {**tokens.extra, "samples": unpatchify(tokens)} | ({} if mask is None else {"noise_mask": mask})
+
+
+def denoised_latent(tokens: Tokens) -> dict[str, Any]:
+    """The last clean prediction of a run as a core LATENT; the tokens themselves where there is none."""
+    latent = laid_out(tokens)
+    if tokens.trajectory is None or tokens.trajectory.denoised is None:
+        return latent
+    return {**latent, "samples": tokens.trajectory.denoised}
+
+
+def describe(tokens: Tokens) -> str:
+    """For example: 9 x 6 x 6 = 324 patches of 64 values."""
+
+    def one(grid: Grid) -> str:
+        return f"{grid.frames} x {grid.height} x {grid.width} = {grid.num_tokens}"
+
+    batch, _, width = tokens.values.shape
+    clips = f", {batch} clips" if batch > 1 else ""
+    return f"{' + '.join(map(one, tokens.grids))} patches of {width} values{clips}"
+
+
+NODES: list[type[io.ComfyNode]] = [Patchify, Unpatchify]
