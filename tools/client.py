@@ -98,8 +98,7 @@ class Client:
                 raise
         finally:
             socket.close()
-        history = self.get_json(f"/history/{prompt_id}").get(prompt_id, {})
-        return Result(prompt_id, history.get("outputs", {}), time.monotonic() - start)
+        return Result(prompt_id, self._outputs(prompt_id), time.monotonic() - start)
 
     def queue(self, prompt: Prompt, workflow: Any = None) -> str:
         """Put a prompt into the server's queue and return its id."""
@@ -108,6 +107,16 @@ class Client:
         if "prompt_id" not in answer:
             raise Trouble(refusal_text(answer, prompt))
         return str(answer["prompt_id"])
+
+    def _outputs(self, prompt_id: str) -> dict[str, dict[str, Any]]:
+        """What a finished run made; the server announces the end a moment before it files the record."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            record = self.get_json(f"/history/{prompt_id}").get(prompt_id)
+            if record is not None:
+                return dict(record.get("outputs", {}))
+            time.sleep(0.02)
+        raise Trouble("ComfyUI ended the run but keeps no record of it.")
 
     def interrupt(self) -> None:
         """Stop what is running."""

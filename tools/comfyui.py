@@ -69,9 +69,8 @@ def base_arguments(base: Path) -> tuple[str, ...]:
 
 def make_base(base: Path) -> None:
     """A base directory with our pack linked into custom_nodes and quiet settings."""
-    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
     for folder in ("input", "output", "models"):
-        (base / folder).mkdir(exist_ok=True)
+        (base / folder).mkdir(parents=True, exist_ok=True)
     link(base / "custom_nodes" / LINK_NAME)
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
@@ -83,6 +82,7 @@ def link(place: Path) -> None:
     """Make `place` lead to this checkout; a junction on Windows, where links need special rights."""
     if place.exists() and place.resolve() == ROOT:
         return
+    place.parent.mkdir(parents=True, exist_ok=True)
     if place.is_symlink():
         place.unlink()
     if os.name == "nt":

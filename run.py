@@ -1,0 +1,16 @@
+#!/usr/bin/env python3
+"""One command from a fresh machine to a first video: `python3 run.py`. See `python3 run.py --help`.
+
+Needs nothing but Python: everything else is set up on the way. The parts live in tools/.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):
+    sys.exit("Python 3.10 or newer is needed, and this is %d.%d." % sys.version_info[:2])
+
+# older Pythons could not even read it, so it comes after the check
+from tools.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,5 @@
+"""Benchmarks. Each module here with a function `rows() -> Iterable[dict]` is one; `run.py bench NAME` runs it.
+
+A row is a flat dictionary of column -> value with the same columns throughout. A benchmark may yield its rows one by
+one, so that the table grows while it runs. The first line of its docstring is the table's title.
+"""

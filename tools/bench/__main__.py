@@ -1,0 +1,79 @@
+"""Run benchmarks, print their tables, and write the rows as JSON: `run.py bench [NAME] [--json FILE]`."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..doctor import cpu_name
+
+HERE = Path(__file__).parent
+
+
+def main() -> int:
+    """Run the named benchmark, or all of them."""
+    parser = argparse.ArgumentParser(prog="run.py bench")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    known = names()
+    if options.name and options.name not in known:
+        print(f"There is no benchmark {options.name!r}; there are {', '.join(known)}.", file=sys.stderr)
+        return 2
+    reports = []
+    for name in [options.name] if options.name else known:
+        module = importlib.import_module(f".{name}", __package__)
+        print(f"\n{name}: {(module.__doc__ or '').strip().splitlines()[0]}\n{machine()}\n", flush=True)
+        reports.append({"name": name, "machine": machine(), "rows": table(module.rows())})
+    if options.json:
+        content = reports[0] if options.name else {"machine": machine(), "benchmarks": reports}
+        part = options.json.with_name(options.json.name + ".part")
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        part.replace(options.json)
+    return 0
+
+
+def names() -> list[str]:
+    """The benchmarks there are: modules that define `rows`."""
+    files = sorted(HERE.glob("[a-z]*.py"))
+    return [file.stem for file in files if re.search(r"^def rows\(", file.read_text(encoding="utf-8"), re.MULTILINE)]
+
+
+def table(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print rows as they come and return them all."""
+    seen: list[dict[str, Any]] = []
+    widths: dict[str, int] = {}
+    for row in rows:
+        if not seen:
+            widths = {key: max(len(key), 34 if isinstance(value, str) else 10) for key, value in row.items()}
+            print("  ".join(key.ljust(width) for key, width in widths.items()), flush=True)
+            print("  ".join("-" * width for width in widths.values()), flush=True)
+        print("  ".join(show(row.get(key)).ljust(width) for key, width in widths.items()), flush=True)
+        seen.append(row)
+    return seen
+
+
+def show(value: Any) -> str:
+    """A value as the table shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def machine() -> str:
+    """One line that says where the numbers were measured."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+    software = f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{device}, {os.cpu_count()} cores, {software}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""The commands of `run.py`: what to set up for each, and what to hand it to."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import comfyui, doctor, environment, video
+from .client import load_workflow
+from .comfyui import Installation
+from .edits import apply_settings
+from .environment import ROOT
+from .host import Host, editor_port
+from .terminal import Bar, Trouble, say
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; an expected failure is one line on stderr and exit code 1, Ctrl-C is 130."""
+    signal.signal(signal.SIGTERM, stop)
+    options, rest = parser().parse_known_args(arguments)
+    if rest and options.command not in ("test", "train"):
+        parser().error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        return int(options.run(options, rest) or 0)
+    except Trouble as trouble:
+        print(f"\n{trouble}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno != 28:  # no space left on device
+            raise
+        print(
+            f"\nThe disk is full ({error.filename or 'while writing'}): free some space, then start again.",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def stop(*_: object) -> None:
+    """Being asked to end is as good as Ctrl-C: whatever was started is stopped on the way out."""
+    raise KeyboardInterrupt
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="run.py",
+        description="Set up ComfyUI with this pack, make a first video from text and open the editor.",
+    )
+    add_host_options(top)
+    top.add_argument("--once", action="store_true", help="leave after the first video")
+    top.set_defaults(run=first_video, command=None)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    one = commands.add_parser("video", help='make a video: video "a red cube falls"')
+    one.add_argument("prompt")
+    video.add_options(one)
+    one.set_defaults(run=make_video)
+
+    one = commands.add_parser(
+        "workflow", help="run a workflow file (the editor's format or the API's) and list its files"
+    )
+    one.add_argument("file", type=Path)
+    one.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE", help="NODE: id, title or class")
+    one.add_argument("--out", type=Path, help="folder to copy the files to")
+    one.set_defaults(run=run_workflow)
+
+    one = commands.add_parser("serve", help="open the editor and stay until Ctrl-C")
+    one.set_defaults(run=serve)
+    for command in list(commands.choices.values()):
+        add_host_options(command, again=True)
+
+    one = commands.add_parser("setup", help="only set up: packages, ComfyUI, the pack's link")
+    one.set_defaults(run=set_up)
+    one = commands.add_parser("test", help="run all tests; further arguments go to pytest")
+    one.set_defaults(run=test)
+    one = commands.add_parser("check", help="lint, format and types")
+    one.set_defaults(run=check)
+    one = commands.add_parser("train", help="train the VAE or the DiT: train --help", add_help=False)
+    one.set_defaults(run=train)
+    one = commands.add_parser("bench", help="measure, and print a table")
+    one.add_argument("name", nargs="?", help="one of the benchmarks; all of them when left out")
+    one.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
+    one.set_defaults(run=bench)
+    one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
+    add_host_options(one, again=True)
+    one.set_defaults(run=lambda options, _rest: doctor.report(options.comfyui))
+    return top
+
+
+def add_host_options(command: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Options of every command that starts a ComfyUI, valid before and after the command's name."""
+    default = argparse.SUPPRESS if again else None
+    command.add_argument(
+        "--comfyui", metavar="PATH", default=default, help="use this ComfyUI; nothing in it is changed"
+    )
+    command.add_argument("--port", type=int, default=default, help="port of the editor (8188 where it is free)")
+
+
+def first_video(options: argparse.Namespace, _rest: list[str]) -> None:
+    """Set up, make the first video, and keep the editor open unless told not to."""
+    installation = comfyui.find(options.comfyui)
+    with start(installation, editor_port(options.port)) as host:
+        video.make(host, video.Wish(), Path("output"))
+        say(f"Editor: {host.url}")
+        if not options.once:
+            stay(host)
+
+
+def make_video(options: argparse.Namespace, _rest: list[str]) -> None:
+    """Make one video from a prompt."""
+    wish = video.Wish.of(options)
+    with start(comfyui.find(options.comfyui), options.port) as host:
+        video.make(host, wish, options.out)
+
+
+def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
+    """Run any workflow file and list what it made."""
+    workflow = load_workflow(options.file)
+    with start(comfyui.find(options.comfyui), options.port) as host:
+        prompt = host.client.prompt_of(workflow)
+        apply_settings(prompt, options.set, host.client.object_info())
+        video.upload_files(host, prompt)
+        bar = Bar()
+        try:
+            result = host.client.run(prompt, bar.show, workflow=workflow if "nodes" in workflow else None)
+        finally:
+            bar.clear()
+        made = list(result.files())
+        for file in made:
+            say(str(video.keep(host, file, options.out)))
+        say(f"{len(made)} files in {result.seconds:.1f} s")
+
+
+def serve(options: argparse.Namespace, _rest: list[str]) -> None:
+    """Open the editor and stay."""
+    with start(comfyui.find(options.comfyui), editor_port(options.port)) as host:
+        say(f"Editor: {host.url}")
+        stay(host)
+
+
+def start(installation: Installation, port: int | None) -> Host:
+    """Start the host, check that it has our nodes, and say so."""
+    begin = time.monotonic()
+    host = Host.start(installation, port)
+    try:
+        host.check_pack()
+    except BaseException:
+        host.stop()
+        raise
+    say(f"ComfyUI is up ({time.monotonic() - begin:.0f} s)")
+    return host
+
+
+def stay(host: Host) -> None:
+    """Wait for Ctrl-C, or for the host to end."""
+    say("Press Ctrl-C to stop.")
+    try:
+        code = host.process.wait()
+    except KeyboardInterrupt:
+        say("\nstopped")
+        return
+    raise Trouble(f"ComfyUI has ended (exit code {code}). {host.tail()}")
+
+
+def set_up(_options: argparse.Namespace, _rest: list[str]) -> None:
+    """Set up everything and start nothing."""
+    installation = comfyui.managed(dev=True)
+    say(f"ready: {installation.tree} with {installation.python}")
+
+
+def test(_options: argparse.Namespace, rest: list[str]) -> int:
+    """Set up what the tests need and run them."""
+    installation = comfyui.managed(dev=True)
+    chromium_path()
+    return run_in(installation.python, ["-m", "pytest", *rest])
+
+
+def check(_options: argparse.Namespace, _rest: list[str]) -> int:
+    """Run ruff and mypy; mypy needs the checkout under a legal package name, which .link provides."""
+    python = comfyui.managed(dev=True).python
+    comfyui.link(ROOT / ".link" / "comfyui_spacetime")
+    steps = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+    codes = [run_in(python, ["-m", *step]) for step in steps]
+    say("checks passed" if not any(codes) else "checks failed")
+    return int(any(codes))
+
+
+def train(_options: argparse.Namespace, rest: list[str]) -> int:
+    """Hand everything to the training command."""
+    return run_in(environment.set_up(), [str(ROOT / "tools" / "pack.py"), "models.training", *rest])
+
+
+def bench(options: argparse.Namespace, _rest: list[str]) -> int:
+    """Hand over to the benchmarks, which need the development packages."""
+    installation = comfyui.managed(dev=True)
+    arguments = [*([options.name] if options.name else []), *(["--json", str(options.json)] if options.json else [])]
+    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.bench", *arguments])
+
+
+def run_in(python: Path, arguments: list[str]) -> int:
+    """Run a Python command and return its exit code; Ctrl-C reaches it too, and it gets time to end."""
+    process = subprocess.Popen([str(python), *arguments], cwd=ROOT)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+
+
+def chromium_path() -> str:
+    """Chromium for the browser tests, installed through apt when missing and allowed."""
+    from shutil import which
+
+    found = next((path for name in CHROMIUM if (path := which(name))), None)
+    if found:
+        return found
+    if not environment.is_root_with_apt():
+        raise Trouble("The browser tests need Chromium: install it (for example: sudo apt install chromium).")
+    say("installing Chromium for the browser tests")
+    environment.apt_install("chromium")
+    return which("chromium") or "/usr/bin/chromium"

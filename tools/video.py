@@ -1,0 +1,145 @@
+"""The starter workflow with a person's wishes filled in."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .client import load_workflow
+from .edits import set_input
+from .environment import ROOT
+from .host import Host
+from .terminal import Bar, Trouble, say
+from .widgets import input_specs, options_of
+from .workflow import Prompt
+
+STARTER = ROOT / "workflows" / "text_to_video.json"
+PROMPT_TITLE = "Prompt"
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".webp", ".gif")
+# wish -> (class of the node, its input)
+PLACES = {
+    "seconds": ("SpacetimeEmptyVideo", "seconds"),
+    "width": ("SpacetimeEmptyVideo", "width"),
+    "height": ("SpacetimeEmptyVideo", "height"),
+    "seed": ("RandomNoise", "noise_seed"),
+    "steps": ("SpacetimeScheduler", "steps"),
+    "cfg": ("SpacetimeGuider", "cfg"),
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks of a video; None leaves what the workflow says."""
+
+    prompt: str | None = None
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
+    steps: int | None = None
+    cfg: float | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Wish":
+        """The wish that a command line makes."""
+        if not options.prompt.strip():
+            raise Trouble('The prompt is empty: say what the video should show, for example "a red cube falls".')
+        return cls(options.prompt, **{name: getattr(options, name) for name in PLACES})
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The command line's side of a wish."""
+    command.add_argument("--out", type=Path, default=Path("output"), help="file or folder (default: output/)")
+    command.add_argument("--seconds", type=float)
+    command.add_argument("--width", type=int, help="pixels")
+    command.add_argument("--height", type=int, help="pixels")
+    command.add_argument("--seed", type=int)
+    command.add_argument("--steps", type=int)
+    command.add_argument("--cfg", type=float, help="how strongly the prompt leads")
+
+
+def make(host: Host, wish: Wish, out: Path) -> Path:
+    """Run the starter workflow and return the path of the video."""
+    workflow = load_workflow(STARTER)
+    prompt = host.client.prompt_of(workflow)
+    info = host.client.object_info()
+    fill_in(prompt, wish, info)
+    say(f'Making a video of "{text_of(prompt)}"')
+    bar = Bar()
+    try:
+        result = host.client.run(prompt, bar.show, workflow=workflow)
+    finally:
+        bar.clear()
+    videos = [file for file in result.files() if file["filename"].lower().endswith(VIDEO_SUFFIXES)]
+    saved = [file for file in videos if file.get("type") == "output"] or videos
+    if not saved:
+        raise Trouble(f"{STARTER.name} ran but saved no video: it needs a Save Video node.")
+    path = keep(host, saved[-1], out)
+    say(f"Video: {path}  ({result.seconds:.0f} s)")
+    return path
+
+
+def fill_in(prompt: Prompt, wish: Wish, info: dict[str, Any]) -> None:
+    """Write a wish into the prompt's nodes."""
+    if wish.prompt is not None:
+        set_input(prompt, prompt_node(prompt), "text", wish.prompt, info)
+    for name, (class_type, field) in PLACES.items():
+        value = getattr(wish, name)
+        if value is not None:
+            set_input(prompt, only(prompt, class_type), field, value, info)
+
+
+def prompt_node(prompt: Prompt) -> str:
+    """The text node that holds the prompt (there may be another for the negative one)."""
+    texts = [key for key, node in prompt.items() if node["class_type"] == "CLIPTextEncode"]
+    titled = [key for key in texts if prompt[key].get("_meta", {}).get("title") == PROMPT_TITLE]
+    if not texts:
+        raise Trouble(f"{STARTER.name} has no CLIP Text Encode node to write the prompt into.")
+    return (titled or texts)[0]
+
+
+def text_of(prompt: Prompt) -> str:
+    """The prompt that will be used."""
+    return str(prompt[prompt_node(prompt)]["inputs"].get("text", ""))
+
+
+def only(prompt: Prompt, class_type: str) -> str:
+    """The node of a class."""
+    for key, node in prompt.items():
+        if node["class_type"] == class_type:
+            return key
+    raise Trouble(f"{STARTER.name} has no {class_type} node any more.")
+
+
+def keep(host: Host, file: dict[str, str], out: Path | None) -> Path:
+    """Copy a made file to `out` (a folder, or a file name with a suffix); without `out` say where the host keeps it."""
+    if out is None:
+        out = ROOT / "output"
+    target = out if out.suffix else out / file["filename"]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not out.suffix:
+            target = unused(target)
+        part = target.with_name(target.name + ".part")
+        part.write_bytes(host.client.fetch(file))
+        part.replace(target)
+    except PermissionError:
+        raise Trouble(f"{target} cannot be written: choose another place with --out.") from None
+    return target.resolve()
+
+
+def unused(path: Path) -> Path:
+    """The path itself, or one with a number, so that nothing that exists is overwritten."""
+    candidates = (path.with_name(f"{path.stem}_{number}{path.suffix}") for number in range(2, 100_000))
+    return path if not path.exists() else next(one for one in candidates if not one.exists())
+
+
+def upload_files(host: Host, prompt: Prompt) -> None:
+    """Send local files that the prompt's loader nodes name to the host."""
+    info = host.client.object_info()
+    for node in prompt.values():
+        for name, spec in input_specs(info.get(node["class_type"], {"input": {}})).items():
+            value = node["inputs"].get(name)
+            takes_file = any(key.endswith("_upload") and on for key, on in options_of(spec).items())
+            if takes_file and isinstance(value, str) and Path(value).is_file():
+                node["inputs"][name] = host.client.upload(Path(value))
