@@ -16,6 +16,8 @@ from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Combine = Callable[[Tensor, Tensor], Tensor]
+MODES = ("cfg", "rescale", "apg", "cfg_zero_star")
+UNITS = ("percent", "sigma")
 
 
 def cfg(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
@@ -95,6 +97,55 @@ def in_interval(sigma: float, start: float = 1.0, end: float = 0.0) -> bool:
     """Whether guidance is on at sigma: end < sigma <= start (guidance interval, arXiv 2404.07724, eq. 5)."""
     # sigmas are float32: 0.8 as typed must meet 0.8 in the schedule
     return bool(np.float32(end) < np.float32(sigma) <= np.float32(start))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How to guide a run: what a guider node holds. Without momentum, so that a step depends on nothing before it.
+
+    mode         cfg, rescale, apg or cfg_zero_star
+    scale        1 is no guidance
+    unit         what start and end mean: "percent" of the run, 0 to 1 rising, or "sigma", falling
+    rescale      share of cfg_rescale
+    apg          settings of APG
+    zero_steps   first steps of a run that CFG-Zero* leaves out
+    """
+
+    mode: str = "cfg"
+    scale: float = 1.0
+    unit: str = "percent"
+    start: float = 0.0
+    end: float = 1.0
+    rescale: float = 0.7
+    apg: APG = APG()
+    zero_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"unknown guidance {self.mode!r}: use one of {', '.join(MODES)}")
+        if self.unit not in UNITS:
+            raise ValueError(f"unknown unit of the interval {self.unit!r}: use one of {', '.join(UNITS)}")
+        falls = self.unit == "sigma"
+        first, last = (self.end, self.start) if falls else (self.start, self.end)
+        if not 0 <= first <= last <= 1:
+            rule = "falling sigmas" if falls else "rising percentages"
+            raise ValueError(f"guidance from {self.start} to {self.end}: give {rule} within 0 to 1")
+
+    def bounds(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
+        """The interval as sigmas, first the higher one."""
+        if self.unit == "sigma":
+            return self.start, self.end
+        return percent_to_sigma(self.start), percent_to_sigma(self.end)
+
+    def combine(self, cond: Tensor, uncond: Tensor, x: Tensor) -> Tensor:
+        """Both predictions at x made into one."""
+        if self.mode == "rescale":
+            return cfg_rescale(cond, uncond, self.scale, self.rescale)
+        if self.mode == "apg":
+            return apg(cond, uncond, self.scale, self.apg)[0]
+        if self.mode == "cfg_zero_star":
+            return cfg_zero_star(cond, uncond, x, self.scale)
+        return cfg(cond, uncond, self.scale)
 
 
 def guided(cond: Denoiser, uncond: Denoiser, combine: Combine, *, start: float = 1.0, end: float = 0.0) -> Denoiser:

@@ -1,10 +1,7 @@
 """Solvers of the denoising ODE and SDE: one step function each, over any denoiser, with all state explicit.
 
-A denoiser is a callable (x, sigma) -> denoised, where sigma is a tensor (B,). A step is a pure function
-
-    state' = step(solver, state, denoiser, sigma_next)
-
-and `sample` is a loop over it, so n single steps are one run of n, bit for bit, also from a copied or reloaded state.
+A denoiser is a callable (x, sigma) -> denoised, where sigma is a tensor (B,). A step is a pure function from state to
+state and `sample` a loop over it, so n single steps are one run of n, bit for bit, also from a copied or reloaded state.
 With (x - denoised) / sigma = velocity the probability-flow ODE is dx/dsigma = velocity. Its exact linear part is
 
     x(s') = (s' / s) x(s) + (1 - s' / s) denoised         if denoised were constant between s and s',
@@ -67,12 +64,7 @@ class SolverState:
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """A solver and its settings.
-
-    order    of unipc: 1 to 3
-    eta      of the stochastic ones: 0 is the ODE, 1 the usual amount of fresh noise
-    s_noise  factor on that noise
-    """
+    """A solver: its order (unipc), and for the stochastic ones eta (0 is the ODE) and s_noise, a factor on the noise."""
 
     name: str
     order: int = 2
@@ -144,6 +136,11 @@ def sample(
         if callback is not None:
             callback(before, state)
     return state.x.to(x.dtype)
+
+
+def noise_generator(seed: int | None) -> torch.Generator:
+    """For the fresh noise of a run: seed + 1, since the noise that the run starts from has used up `seed`."""
+    return torch.Generator().manual_seed((0 if seed is None else seed + 1) % 2**64)
 
 
 def _evaluate(denoiser: Denoiser, x: Tensor, sigma: float) -> Tensor:
@@ -263,9 +260,9 @@ def euler_ancestral(solver: Solver, state: SolverState, denoiser: Denoiser, sigm
     Keeps the flow's marginals: down to sigma_next * (1 + (sigma_next / sigma - 1) * eta), then rescale the signal to
     1 - sigma_next and fill the variance up to sigma_next^2 (as ComfyUI's euler_ancestral on flow models).
     """
-    denoised = _evaluate(denoiser, state.x, state.sigma)
     if sigma_next == 0 or solver.eta == 0:
-        return replace(state, x=_toward(state.x, denoised, sigma_next / state.sigma), denoised=denoised)
+        return euler(solver, state, denoiser, sigma_next)
+    denoised = _evaluate(denoiser, state.x, state.sigma)
     down = sigma_next * (1 + (sigma_next / state.sigma - 1) * solver.eta)
     signal = (1 - sigma_next) / (1 - down)
     fresh = math.sqrt(max(sigma_next**2 - (down * signal) ** 2, 0.0))
@@ -280,9 +277,9 @@ def euler_sde(solver: Solver, state: SolverState, denoiser: Denoiser, sigma_next
     Diffusion w = eta * sigma, SiT's choice for its linear path; the score is -noise / sigma, so the drift is finite
     everywhere. The step to 0 takes the mean.
     """
-    denoised = _evaluate(denoiser, state.x, state.sigma)
     if sigma_next == 0 or solver.eta == 0:
-        return replace(state, x=_toward(state.x, denoised, sigma_next / state.sigma), denoised=denoised)
+        return euler(solver, state, denoiser, sigma_next)
+    denoised = _evaluate(denoiser, state.x, state.sigma)
     dt = state.sigma - sigma_next
     velocity = (state.x - denoised) / state.sigma
     implied_noise = state.x + (1 - state.sigma) * velocity

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from comfyui_spacetime.models import guidance
-from comfyui_spacetime.models.guidance import APG
+from comfyui_spacetime.models.guidance import APG, Guidance
 
 
 @pytest.fixture
@@ -122,3 +122,40 @@ def test_half_precision_comes_back_as_half_precision(predictions):
     cond, uncond, x = (tensor.bfloat16() for tensor in predictions)
     assert guidance.cfg(cond, uncond, 3.0).dtype == torch.bfloat16
     assert guidance.cfg_zero_star(cond, uncond, x, 3.0).dtype == torch.bfloat16
+
+
+# --- the settings of a guider ---
+
+
+def test_each_mode_combines_with_its_own_formula(predictions):
+    cond, uncond, x = predictions
+    expected = {
+        "cfg": guidance.cfg(cond, uncond, 4.0),
+        "rescale": guidance.cfg_rescale(cond, uncond, 4.0, 0.7),
+        "apg": guidance.apg(cond, uncond, 4.0, APG())[0],
+        "cfg_zero_star": guidance.cfg_zero_star(cond, uncond, x, 4.0),
+    }
+    assert set(expected) == set(guidance.MODES)
+    for mode, wanted in expected.items():
+        assert torch.equal(Guidance(mode=mode, scale=4.0).combine(cond, uncond, x), wanted)
+
+
+def test_an_interval_in_percent_becomes_sigmas():
+    settings = Guidance(start=0.25, end=0.75)
+    assert settings.bounds(lambda percent: 1 - percent) == (0.75, 0.25)
+    assert Guidance(unit="sigma", start=0.9, end=0.3).bounds(abs) == (0.9, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "magic"}, "unknown guidance 'magic'.*cfg, rescale"),
+        ({"unit": "steps"}, "unknown unit.*'steps'"),
+        ({"start": 0.8, "end": 0.2}, "rising percentages"),
+        ({"unit": "sigma", "start": 0.2, "end": 0.8}, "falling sigmas"),
+        ({"start": -0.1}, "within 0 to 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Guidance(**settings)

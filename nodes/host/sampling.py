@@ -1,0 +1,150 @@
+"""Our solvers as core SAMPLER objects, and our guidance as a core GUIDER."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import comfy.model_sampling
+import comfy.samplers
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from ...models import guidance, solvers
+from ...models.guidance import Guidance
+from ...models.solvers import Solver, SolverState
+
+log = logging.getLogger(__name__)
+
+
+def solver_sampler(solver: Solver) -> Any:
+    """A core SAMPLER that runs one of our solvers; `spacetime_solver` on it lets our step node go without replay."""
+
+    def sample(
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        return run_solver(solver, model, x, sigmas, extra_args or {}, callback, disable)
+
+    sampler = comfy.samplers.KSAMPLER(sample)
+    sampler.spacetime_solver = solver
+    return sampler
+
+
+def run_solver(
+    solver: Solver,
+    model: Any,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: Mapping[str, Any],
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    disable: bool | None = None,
+) -> Tensor:
+    """A solver behind k-diffusion's signature: model(x, sigma, **extra_args) -> denoised; callback gets k's dict."""
+    check_flow_model(model)
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        denoised: Tensor = model(x, sigma, **extra_args)
+        return denoised
+
+    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+
+        def report(before: SolverState, after: SolverState) -> None:
+            bar.update()
+            if callback is not None:
+                sigma = torch.tensor(before.sigma)
+                callback(
+                    {"x": before.x, "i": before.step, "sigma": sigma, "sigma_hat": sigma, "denoised": after.denoised}
+                )
+
+        generator = solvers.noise_generator(extra_args.get("seed"))
+        return solvers.sample(solver, denoiser, x, sigmas, report, generator)
+
+
+def check_flow_model(model: Any) -> None:
+    """ValueError when a core model is not a flow model: sigma means something else there."""
+    guider = getattr(model, "inner_model", None)
+    sampling = getattr(getattr(guider, "inner_model", None), "model_sampling", None)
+    if sampling is not None and not isinstance(sampling, comfy.model_sampling.CONST):
+        raise ValueError(
+            "Spacetime's solvers are made for flow models (sigma from 1 to 0: ours, Wan, LTX-Video, HunyuanVideo, "
+            "Flux) and this model counts noise otherwise: use core's KSamplerSelect and BasicScheduler with it"
+        )
+
+
+class SpacetimeGuider(comfy.samplers.CFGGuider):
+    """Core's CFG guider with an interval and other ways to combine the two predictions.
+
+    Inside the interval both run in one batch of the model, as core arranges it; outside only the positive one runs.
+    It keeps nothing between steps, so a run can be stopped and resumed at any step.
+    """
+
+    guidance: Guidance = Guidance()
+
+    def set_guidance(self, guidance: Guidance) -> None:
+        """How to guide; `cfg` mirrors its scale for nodes that read it."""
+        self.guidance = guidance
+        self.set_cfg(guidance.scale)
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """The guided prediction of the clean latent (core's name for it is historical)."""
+        options = model_options or {}
+        sigma = float(timestep.max())
+        settings = self.guidance
+        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
+        stands = settings.mode == "cfg_zero_star" and sigmas is not None
+        if stands and guidance.zero_init(sigma, sigmas, settings.zero_steps):
+            return x  # velocity 0: the prediction is the state itself
+        start, end = settings.bounds(self.inner_model.model_sampling.percent_to_sigma)
+        scale = settings.scale if guidance.in_interval(sigma, start, end) else 1.0
+        if scale != 1.0 and settings.mode != "cfg":
+            options = {**options, "sampler_cfg_function": self._combine}
+        positive, negative = self.conds.get("positive"), self.conds.get("negative")
+        denoised: Tensor = comfy.samplers.sampling_function(
+            self.inner_model, x, timestep, negative, positive, scale, model_options=options, seed=seed
+        )
+        return denoised
+
+    def _combine(self, args: dict[str, Any]) -> Tensor:
+        """Core's hook: gets both predictions, gives x - denoised."""
+        x: Tensor = args["input"]
+        return x - self.guidance.combine(args["cond_denoised"], args["uncond_denoised"], x)
+
+
+def make_guider(model: Any, positive: Any, negative: Any | None, settings: Guidance) -> SpacetimeGuider:
+    """A GUIDER. The negative conditioning may be absent only where it would not be used (scale 1)."""
+    if negative is None and settings.scale != 1.0:
+        raise ValueError(
+            f"cfg {settings.scale} compares the prompt with a negative one: connect `negative` "
+            "(an empty CLIP Text Encode will do), or set cfg to 1"
+        )
+    guider = SpacetimeGuider(model)
+    # core's set_conds wants both
+    guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
+    guider.set_guidance(settings)
+    return guider
+
+
+def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any]) -> None:
+    """Let the editor GET `path`: answer(query) as JSON, or a ValueError's text with status 400."""
+    instance = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    if instance is None:
+        return
+    from aiohttp import web
+
+    async def handler(request: Any) -> Any:
+        try:
+            return web.json_response(answer(request.query))
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+    instance.routes.get(path)(handler)
