@@ -16,7 +16,7 @@ def load_nodes() -> list[type[io.ComfyNode]]:
     for name in MODULES:
         try:
             nodes.extend(importlib.import_module(f".{name}", __name__).NODES)
-        except Exception:
+        except Exception:  # noqa: PERF203 - each module stands alone
             logging.getLogger(__name__).exception("Spacetime: the nodes of %s.py are missing because it failed", name)
     return nodes
 

@@ -56,7 +56,7 @@ class EmptyVideo(io.ComfyNode):
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="Zeros of shape (batch, 16, frames, height/8, width/8)."),
+                io.Latent.Output(display_name="latent", tooltip="Zeros, (batch, 16, T, height/8, width/8)."),
                 io.Float.Output(display_name="fps", tooltip="The same fps, to pass on."),
                 io.Int.Output(display_name="num_frames", tooltip="The number of pixel frames, 1 + 4k."),
             ],
@@ -68,7 +68,7 @@ class EmptyVideo(io.ComfyNode):
         """Make the zeros."""
         num_frames, w, h = fit_frames(seconds, fps), fit_side(width), fit_side(height)
         latents = torch.zeros(batch, 16, 1 + (num_frames - 1) // TIME, h // 8, w // 8)
-        host.show_text(cls.hidden.unique_id, f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s")
+        host.show_text(cls, f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s")
         return io.NodeOutput({"samples": latents}, fps, num_frames)
 
 
@@ -112,13 +112,15 @@ class VAEEncode(io.ComfyNode):
         from .host import video
 
         source = video.open_frames(frames)
-        pieces = _counted(video.limit(source.pieces(), max_frames), min(max_frames or source.num_frames, source.num_frames))
+        pieces = _counted(
+            video.limit(source.pieces(), max_frames), min(max_frames or source.num_frames, source.num_frames)
+        )
         fps = source.fps or 12.0
         if not isinstance(vae, host_vae.SpacetimeVAE):
             return io.NodeOutput({"samples": host_vae.encode_pieces(vae, pieces)}, fps, source.num_frames)
         fitted = video.FitFrames(pieces)
         latents = host_vae.encode_pieces(vae, fitted)
-        host.show_text(cls.hidden.unique_id, fitted.describe())
+        host.show_text(cls, fitted.describe())
         return io.NodeOutput({"samples": latents}, fps, fitted.frames_out)
 
 
@@ -142,7 +144,13 @@ class VAEDecode(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.Latent.Input("latent", tooltip="Latents of one or several clips; several are joined end to end."),
                 io.Float.Input(
-                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Frames per second of the video."
+                    "fps",
+                    default=12.0,
+                    min=1.0,
+                    max=120.0,
+                    step=1.0,
+                    round=0.001,
+                    tooltip="Frames per second of the video.",
                 ),
                 io.Combo.Input(
                     "output",
@@ -212,7 +220,7 @@ class CompareVideos(io.ComfyNode):
 
         report = compare(video.open_frames(frames), video.open_frames(reference))
         text = report.text()
-        host.show_text(cls.hidden.unique_id, text)
+        host.show_text(cls, text)
         return io.NodeOutput(report, report.value("PSNR"), report.value("SSIM"), text, ui={"text": (text,)})
 
 

@@ -26,7 +26,10 @@ def ssim(images: Tensor, reference: Tensor) -> Tensor:
     """
     _check(images, reference)
     if min(images.shape[1:3]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM looks through a window of {SSIM_WINDOW} pixels; these frames are {images.shape[2]} x {images.shape[1]}")
+        raise ValueError(
+            f"SSIM looks through a window of {SSIM_WINDOW} pixels; frames of {images.shape[2]} x {images.shape[1]} "
+            "are too small for it"
+        )
     x, y = (rearrange(video.double(), "f h w c -> (f c) 1 h w") for video in (images, reference))
     mean_x, mean_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2

@@ -64,13 +64,13 @@ class BertLayer(nn.Module):
         )
         attended = scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])  # (B, K, L, D/K)
         x = self.attention_norm(x + self.out(rearrange(attended, "b k l d -> b l (k d)")))
-        return self.mlp_norm(x + self.down(gelu(self.up(x))))  # type: ignore[no-any-return]
+        return self.mlp_norm(x + self.down(gelu(self.up(x))))
 
 
 class TextEncoder(nn.Module):
     """Prompts to one feature vector per token. Frozen: it never needs gradients."""
 
-    def __init__(  # noqa: PLR0913 - the architecture, by name
+    def __init__(
         self,
         tokenizer: WordPieceTokenizer,
         *,
@@ -96,7 +96,7 @@ class TextEncoder(nn.Module):
         x = self.norm(self.words(ids) + self.positions(positions) + self.types.weight[0])  # (B, L, D)
         for layer in self.layers:
             x = layer(x, mask)
-        return x  # type: ignore[no-any-return]
+        return x
 
     @torch.no_grad()
     def forward(self, prompts: Sequence[str], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,10 @@ def progress_bar(total: int) -> Any:
     return comfy.utils.ProgressBar(total)
 
 
-def show_text(node_id: str | None, text: str) -> None:
-    """Write a line on the running node. Does nothing where no server runs (tests, scripts)."""
+def show_text(node: Any, text: str) -> None:
+    """Write a line on the running node (a class with the hidden unique_id). Nothing happens where no server runs."""
+    hidden = getattr(node, "hidden", None)
+    node_id = hidden.unique_id if hidden is not None else None
     server = sys.modules.get("server")
     instance = getattr(server.PromptServer, "instance", None) if server is not None else None
     if instance is not None and node_id is not None:

@@ -103,7 +103,7 @@ class _HostEncoder(comfy.sd1_clip.SD1ClipModel):
 
 
 def build_clip() -> Any:
-    """A core CLIP; its CONDITIONING is [1, L, 384] with an attention_mask [1, L]. ValueError when weights are missing."""
+    """A core CLIP. Its CONDITIONING is [1, L, 384] with an attention_mask. ValueError when weights are missing."""
     state = {f"bert.{k}": v for k, v in load_file(text_encoder_files()[0]).items() if not k.startswith("pooler.")}
     state.pop("bert.embeddings.position_ids", None)
     target = comfy.supported_models_base.ClipTarget(_HostTokenizer, _HostEncoder)

@@ -54,15 +54,17 @@ def _same(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 class HostedDiT(DiT):
-    """The DiT behind the call that core makes: `diffusion_model(x, timesteps, context=..., transformer_options=...)`."""
+    """The DiT behind core's call: `diffusion_model(x, timesteps, context=..., transformer_options=...)`."""
 
-    def __init__(self, *, config: DiTConfig, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn) -> None:
+    def __init__(
+        self, *, config: DiTConfig, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn
+    ) -> None:
         super().__init__(config, operations=operations, device=device, dtype=dtype)
         self.dtype = dtype
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, transformer_options: dict[str, Any] | None = None,
-        **extra: Any,
+        self, x: Tensor, timesteps: Tensor, context: Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None, **extra: Any,
     ) -> Tensor:  # fmt: skip
         """x (B, C, T, H, W), timesteps (B,) or (B, N) are sigmas -> velocity of x's shape."""
         options = {} if transformer_options is None else transformer_options
@@ -80,9 +82,16 @@ class HostedDiT(DiT):
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
         prepared = self._prepared(Grid.of(x, self.config.patch), context, mask, x, cache)
-        out = super().forward(x, sigma, prepared=prepared, attention=kernel(x.device, options), transformer_options=options)
+        out = super().forward(
+            x, sigma, prepared=prepared, attention=kernel(x.device, options), transformer_options=options
+        )
         velocity = convert(
-            out[:, : self.config.in_channels].float(), x.float(), sigma, self.config.prediction, "velocity", self.config.patch
+            out[:, : self.config.in_channels].float(),
+            x.float(),
+            sigma,
+            self.config.prediction,
+            "velocity",
+            self.config.patch,
         )
         if denoise_mask is not None:
             # core subtracts sigma * velocity with the sampler's sigma; a patch's own one is mask times that
@@ -177,25 +186,31 @@ class SpacetimeModel(comfy.model_base.BaseModel):
         mask = kwargs.get("concat_mask", kwargs.get("denoise_mask"))
         if mask is not None:
             out["denoise_mask"] = comfy.conds.CONDRegular(mask)
+            out["whole_frames"] = comfy.conds.CONDConstant(bool((mask == mask[..., :1, :1]).all()))
         if kwargs.get("hooks") is not None:
             out["weights_vary"] = comfy.conds.CONDConstant(True)
         return out
 
-    def process_timestep(self, timestep: Tensor, x: Tensor, denoise_mask: Tensor | None = None, **_: Any) -> Tensor:
-        """Noise level per patch (B, N) = mask x sigma; (B,) without a mask."""
+    def process_timestep(
+        self, timestep: Tensor, denoise_mask: Tensor | None = None, *, whole_frames: bool = False, **_: Any
+    ) -> Tensor:
+        """Noise level = mask x sigma per patch (B, N), or per frame (B, T) where that says all; (B,) without a mask."""
         if denoise_mask is None:
             return timestep
         patch = self.diffusion_model.config.patch
-        levels = to_patches(patch_levels(denoise_mask.float(), patch), patch)[..., 0]  # (B, N)
+        mask = denoise_mask.float()
+        if whole_frames and patch[0] == 1:
+            return mask[:, 0, :, 0, 0] * timestep[:, None]  # (B, T)
+        levels = to_patches(patch_levels(mask, patch), patch)[..., 0]  # (B, N)
         return levels * timestep[:, None]
 
-    def scale_latent_inpaint(self, latent_image: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+    def scale_latent_inpaint(self, latent_image: Tensor, **_: Any) -> Tensor:
         """Kept places stay clean: their own noise level is 0."""
         return latent_image
 
 
 def context_mask(context: Tensor, mask: Tensor | None) -> Tensor:
-    """Which text tokens count, (B, L, 1) of ones and zeros. Nodes that join texts drop or keep old masks: be lenient."""
+    """Which text tokens count, (B, L, 1) of ones and zeros. Core's nodes that join texts keep the first one's mask."""
     if mask is None:
         return context.new_ones((*context.shape[:2], 1))
     given = mask.reshape(-1, mask.shape[-1])[..., None].to(context)
@@ -217,10 +232,6 @@ class SpacetimeConfig(comfy.supported_models_base.BASE):
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 - core's own declaration
     latent_format = LatentFormat
     supported_inference_dtypes = SUPPORTED
-
-    def get_model(self, state_dict: Any, prefix: str = "", device: Any = None) -> SpacetimeModel:
-        """An empty model; the caller loads the weights."""
-        return SpacetimeModel(self, device=device)
 
 
 def compute_dtype(choice: str, device: torch.device, num_weights: int) -> torch.dtype:
@@ -255,10 +266,12 @@ def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[st
     host = SpacetimeConfig({"config": config})
     host.sampling_settings = {"shift": float(meta.get("shift", 3.0)), "multiplier": 1.0}
     host.latent_format.latent_channels = config.in_channels
-    host.latent_format.latent_rgb_factors, host.latent_format.latent_rgb_factors_bias = (meta.get(k) for k in RGB_FIT_KEYS)
+    host.latent_format.latent_rgb_factors, host.latent_format.latent_rgb_factors_bias = (
+        meta.get(k) for k in RGB_FIT_KEYS
+    )
     cast = None if device.type == "cpu" else comfy.model_management.unet_manual_cast(chosen, device, SUPPORTED)
     host.set_inference_dtype(chosen, cast)
-    model = host.get_model(state, device=offload)
+    model = SpacetimeModel(host, device=offload)
     check_weights(model.diffusion_model, state)
     patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     patcher = patcher_class(model, load_device=device, offload_device=offload)

@@ -50,18 +50,26 @@ class SpacetimeVAE(comfy.sd.VAE):
         self.downscale_ratio = (latent_length, SPACE, SPACE)
         self.upscale_ratio = (pixel_length, SPACE, SPACE)
         self.downscale_index_formula = self.upscale_index_formula = (TIME, SPACE, SPACE)
-        self.process_input = lambda image: image * 2.0 - 1.0
-        self.process_output = lambda image: torch.clamp((image + 1.0) / 2.0, min=0.0, max=1.0)
         self.crop_input, self.not_video, self.disable_offload = True, False, False
         self.extra_1d_channel = self.size = None
-        # widest activations: the fine scale holds (4 x 8 x 8) / (1 x 2 x 2) positions per latent, a few copies alive
-        decoder, encoder = model.config.decoder_widths, model.config.encoder_widths
-        bytes_per_latent = 4 * 8 * (TIME * SPACE * SPACE // 4) * max(decoder[2], decoder[1] // 8)
-        bytes_per_block = 4 * 8 * (TIME * SPACE * SPACE // 32) * max(encoder[1], 96)
-        self.memory_used_decode = lambda shape, dtype: bytes_per_latent * min(shape[2], PIECE) * math.prod(shape[3:])
-        self.memory_used_encode = lambda shape, dtype: (
-            bytes_per_block * min(latent_length(shape[2]), PIECE) * math.prod(shape[3:]) // SPACE**2
-        )
+
+    def process_input(self, image: Tensor) -> Tensor:
+        """Images in 0..1 to the network's -1..1."""
+        return image * 2.0 - 1.0
+
+    def process_output(self, image: Tensor) -> Tensor:
+        """The network's -1..1 to images in 0..1."""
+        return torch.clamp((image + 1.0) / 2.0, min=0.0, max=1.0)
+
+    def memory_used_decode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
+        """Bytes for the widest activations: the fine scale has 64 positions per latent, about 8 copies are alive."""
+        width = max(self.first_stage_model.config.decoder_widths[2], 3 * 4)
+        return int(4 * 8 * 64 * width * min(shape[2], PIECE) * math.prod(shape[3:]))
+
+    def memory_used_encode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
+        """The same for pixels (B, 3, F, H, W); the encoder's fine scale has 8 positions per latent."""
+        width = max(self.first_stage_model.config.encoder_widths[1], 3 * 32)
+        return int(4 * 8 * 8 * width * min(latent_length(shape[2]), PIECE) * math.prod(shape[3:]) // SPACE**2)
 
     def load(self, shape: tuple[int, ...], *, decode: bool) -> VideoVAE:
         """The network on its device, with room for a piece of this shape."""

@@ -25,7 +25,7 @@ SIDE = 16  # VAE x 8, patches x 2
 
 @dataclass(frozen=True)
 class FrameSource:
-    """A video that can be read from the start as often as needed. num_frames may be an estimate from the file's header."""
+    """A video that can be read from the start as often as needed. num_frames may be the file header's estimate."""
 
     width: int
     height: int
@@ -206,4 +206,6 @@ def video_from_file(path: Path) -> Any:
 
 def images_not_kept() -> Any:
     """What stands in for images that were never in memory: only a node that asks for them complains."""
-    return ExecutionBlocker("this VAE Decode Video wrote a video file and kept no images: set its output to 'images and video'")
+    return ExecutionBlocker(
+        "this VAE Decode Video wrote a video file and kept no images: set its output to 'images and video'"
+    )

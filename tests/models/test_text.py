@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+
 from comfyui_spacetime.models.text.encoder import MAX_TOKENS, TextEncoder, load_text_encoder, text_encoder_files
 from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
 
@@ -65,7 +66,8 @@ def test_encoder_equals_transformers(encoder: TextEncoder) -> None:
     rows, _ = encoder.tokenizer.encode_batch(prompts, MAX_TOKENS)
     with torch.no_grad():
         expected = model(torch.tensor(rows), attention_mask=mask.long()).last_hidden_state
-    assert context.dtype == torch.float32 and mask.dtype == torch.bool
+    assert context.dtype == torch.float32
+    assert mask.dtype == torch.bool
     assert (context - expected)[mask].abs().max() <= 1e-5
     assert context[~mask].abs().max() == 0
 

@@ -58,6 +58,7 @@ def tiny_checkpoint(comfy_host, tmp_path_factory: pytest.TempPathFactory) -> str
     """Name of a small random checkpoint of ours in a folder that the host lists."""
     import folder_paths
     import torch
+
     from comfyui_spacetime.models.checkpoints import Checkpoint, save_checkpoint
     from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
     from comfyui_spacetime.models.transformer.dit import DiT

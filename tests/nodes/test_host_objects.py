@@ -1,5 +1,7 @@
 """Our checkpoint as core objects: core's own nodes and functions do with it what they do with any model."""
 
+import itertools
+
 import pytest
 
 pytest.importorskip("torch")
@@ -60,7 +62,7 @@ def test_sampling_equals_a_plain_euler_loop_over_the_plain_model(tiny_objects, t
 
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 4)
     with torch.no_grad():
-        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for now, after in itertools.pairwise(sigmas):
             positive, negative = dit(x.expand(2, -1, -1, -1, -1), now.expand(2), context, mask).split(1)
             x = x + (after - now) * (negative + cfg * (positive - negative))
     torch.testing.assert_close(ours, x, atol=2e-4, rtol=1e-3)
@@ -100,7 +102,9 @@ def test_the_mask_gives_every_patch_its_own_noise_level(tiny_objects, monkeypatc
     mask[:, :, 1, :4, :4] = 0.5
     network, seen = model.model.diffusion_model, []
     original = network.level_embedder.forward
-    monkeypatch.setattr(network.level_embedder, "forward", lambda sigma, dtype: seen.append(sigma) or original(sigma, dtype))
+    monkeypatch.setattr(
+        network.level_embedder, "forward", lambda sigma, dtype: seen.append(sigma) or original(sigma, dtype)
+    )
     out = sample(model, encode(clip, "a ball"), encode(clip, ""), {"samples": known, "noise_mask": mask}, steps=3)
     levels = seen[0][0].reshape(3, 4, 4)  # (B, N) -> patches
     assert torch.equal(levels[0], torch.zeros(4, 4))
@@ -108,6 +112,33 @@ def test_the_mask_gives_every_patch_its_own_noise_level(tiny_objects, monkeypatc
     assert torch.equal(levels[2], torch.ones(4, 4))
     torch.testing.assert_close(out[:, :, 0], known[:, :, 0])
     assert not torch.allclose(out[:, :, 2], known[:, :, 2])
+
+
+def test_a_mask_of_whole_frames_gives_levels_per_frame_and_the_same_result(tiny_objects, monkeypatch):
+    model, clip, _ = tiny_objects
+    known = torch.randn(1, 16, 3, 8, 8, generator=torch.manual_seed(3))
+    latent = {
+        "samples": known,
+        "noise_mask": torch.tensor([0.0, 0.5, 1.0])[None, None, :, None, None].expand(1, 1, 3, 8, 8),
+    }
+    network, seen = model.model.diffusion_model, []
+    original = network.level_embedder.forward
+
+    def watch(sigma, dtype):
+        seen.append(sigma)
+        return original(sigma, dtype)
+
+    monkeypatch.setattr(network.level_embedder, "forward", watch)
+    positive, negative = encode(clip, "a ball"), encode(clip, "")
+    by_frame = sample(model, positive, negative, latent)
+    assert torch.equal(seen[0][0], torch.tensor([0.0, 0.5, 1.0]))
+    kind = type(model.model)
+    per_patch = kind.process_timestep
+    monkeypatch.setattr(
+        kind, "process_timestep", lambda self, *a, whole_frames, **k: per_patch(self, *a, whole_frames=False, **k)
+    )
+    torch.testing.assert_close(sample(model, positive, negative, latent), by_frame, atol=1e-4, rtol=1e-4)
+    assert seen[-1].shape == (2, 48)
 
 
 def test_an_odd_latent_size_and_an_image_latent_work(tiny_objects):
@@ -167,7 +198,7 @@ def test_previews_come_from_the_latent_colours(tiny_objects):
     import latent_preview
     from comfy.cli_args import LatentPreviewMethod
 
-    model, _, vae = tiny_objects
+    model = tiny_objects[0]
     latent_preview.args.preview_method, before = LatentPreviewMethod.Auto, latent_preview.args.preview_method
     try:
         previewer = latent_preview.get_previewer(torch.device("cpu"), model.model.latent_format)
@@ -188,7 +219,9 @@ def test_preview_colours_of_a_linear_decoder_are_exact(comfy_host):
     factors, bias = preview_colours(vae)
     weight = vae.decoder.linear.weight.reshape(-1, 3, 16).mean(dim=0)  # (pixels of a block, colours, channels)
     torch.testing.assert_close(torch.tensor(factors), weight.T, atol=2e-3, rtol=0)
-    torch.testing.assert_close(torch.tensor(bias), vae.decoder.linear.bias.reshape(-1, 3).mean(dim=0), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(bias), vae.decoder.linear.bias.reshape(-1, 3).mean(dim=0), atol=2e-3, rtol=0
+    )
 
 
 def test_bf16_is_close_to_fp32(tiny_checkpoint, tiny_objects, latent):

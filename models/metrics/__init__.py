@@ -1,0 +1,1 @@
+"""Measurements: of one video against another, and of a video against what it should show."""
