@@ -1,7 +1,7 @@
 """Solvers of the denoising ODE and SDE: one step function each, over any denoiser, with all state explicit.
 
 A denoiser is a callable (x, sigma) -> denoised, where sigma is a tensor (B,). A step is a pure function from state to
-state and `sample` a loop over it, so n single steps are one run of n, bit for bit, also from a copied or reloaded state.
+state and `sample` a loop over it, so n single steps are one run of n, bit for bit, also from a copied or saved state.
 With (x - denoised) / sigma = velocity the probability-flow ODE is dx/dsigma = velocity. Its exact linear part is
 
     x(s') = (s' / s) x(s) + (1 - s' / s) denoised         if denoised were constant between s and s',
@@ -64,7 +64,7 @@ class SolverState:
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """A solver: its order (unipc), and for the stochastic ones eta (0 is the ODE) and s_noise, a factor on the noise."""
+    """A solver: its order (unipc), and for stochastic ones eta (0 is the ODE) and s_noise, a factor on the noise."""
 
     name: str
     order: int = 2
