@@ -1,7 +1,8 @@
 """The one place that talks to ComfyUI's insides: `comfy.*`, `folder_paths`, `server`.
 
-Here: progress, messages, interrupt and folders. Modules: `model` (our DiT as a core MODEL), `vae` (our VAE as a core
-VAE, streaming), `clip` (the text encoder as a core CLIP), `video` (frames of IMAGE and VIDEO, video files).
+Here: progress, messages, interrupt and folders. Modules: `checkpoint` (a file to core objects), `model` and `network`
+(our DiT as a core MODEL), `vae` (our VAE as a core VAE, streaming), `clip` (the text encoder as a core CLIP), `video`
+(frames of IMAGE and VIDEO, video files), `sampling` (our solvers and guidance), `stepping` (exact single steps).
 """
 
 from __future__ import annotations

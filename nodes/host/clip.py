@@ -41,12 +41,14 @@ class _Words:
 
     @classmethod
     def from_pretrained(cls, _path: str, **_: Any) -> _Words:
+        """The vocabulary of the text encoder, whatever core names."""
         return cls(WordPieceTokenizer.from_file(text_encoder_files()[1]))
 
     def __call__(self, text: str) -> dict[str, list[int]]:
         return {"input_ids": self.tokenizer.encode(text)}
 
     def get_vocab(self) -> dict[str, int]:
+        """Ids by piece."""
         return self.tokenizer.ids
 
 

@@ -1,37 +1,8 @@
 """The real ComfyUI in this process, on the CPU. Tests that ask for it are skipped where it has not been fetched."""
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def host_folder() -> Path | None:
-    """ComfyUI's folder: the one named by SPACETIME_COMFYUI, else the one that run.py fetched."""
-    folder = Path(os.environ.get("SPACETIME_COMFYUI", ROOT / ".host" / "ComfyUI"))
-    return folder if (folder / "comfy" / "samplers.py").exists() else None
-
-
-def load_host() -> bool:
-    """Put ComfyUI on the path and let it read `--cpu`; True when it is there."""
-    if "comfy.samplers" in sys.modules:
-        return True
-    folder = host_folder()
-    if folder is None:
-        return False
-    sys.path.insert(0, str(folder))
-    given, sys.argv = sys.argv, ["main.py", "--cpu", "--disable-all-custom-nodes"]
-    try:
-        import comfy.options
-
-        comfy.options.enable_args_parsing()
-        import comfy.samplers
-    finally:
-        sys.argv = given
-    return True
+from comfyui_spacetime.tools.in_process import load_host
 
 
 @pytest.fixture(scope="session")

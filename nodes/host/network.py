@@ -1,0 +1,137 @@
+"""Our DiT behind the calls that core makes of a diffusion model: wrappers, block patches, attention overrides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.patcher_extension
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ...models.flow import convert
+from ...models.patches import Grid, Patch
+from ...models.transformer.attention import Kernel
+from ...models.transformer.dit import DiT, DiTConfig, Prepared
+
+RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
+
+
+class RunCache:
+    """Text keys and values and RoPE tables of one sampling run. It lives and dies with the run."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[tuple[Any, ...], Tensor | None, Tensor | None, Prepared]] = []
+
+    def find(self, key: tuple[Any, ...], context: Tensor | None, mask: Tensor | None) -> Prepared | None:
+        """What was prepared for the same text on the same grid."""
+        for known, known_context, known_mask, prepared in self._entries:
+            if known == key and _same(known_context, context) and _same(known_mask, mask):
+                return prepared
+        return None
+
+    def keep(self, key: tuple[Any, ...], context: Tensor | None, mask: Tensor | None, prepared: Prepared) -> None:
+        """Remember it; a run needs few (positive, negative, both), so a fixed number is plenty."""
+        self._entries = [*self._entries[-7:], (key, context, mask, prepared)]
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and a.device == b.device and torch.equal(a, b)
+
+
+class HostedDiT(DiT):
+    """The DiT behind core's call: `diffusion_model(x, timesteps, context=..., transformer_options=...)`."""
+
+    def __init__(
+        self, *, config: DiTConfig, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn
+    ) -> None:
+        super().__init__(config, operations=operations, device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, timesteps: Tensor, context: Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None, **extra: Any,
+    ) -> Tensor:  # fmt: skip
+        """x (B, C, T, H, W), timesteps (B,) or (B, N) are sigmas -> velocity of x's shape."""
+        options = {} if transformer_options is None else transformer_options
+        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
+        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._predict, self, wrappers)
+        velocity: Tensor = run.execute(x, timesteps, context, options, **extra)
+        return velocity
+
+    def _predict(
+        self, x: Tensor, sigma: Tensor, context: Tensor | None, options: dict[str, Any], *,
+        context_mask: Tensor | None = None, denoise_mask: Tensor | None = None, weights_vary: bool = False, **_: Any,
+    ) -> Tensor:  # fmt: skip
+        size = x.shape[-3:]
+        x = pad_to_patch(x, self.config.patch)
+        mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
+        cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
+        prepared = self._prepared(Grid.of(x, self.config.patch), context, mask, x, cache)
+        out = super().forward(
+            x, sigma, prepared=prepared, attention=kernel(x.device, options), transformer_options=options
+        )
+        velocity = convert(
+            out[:, : self.config.in_channels].float(),
+            x.float(),
+            sigma,
+            self.config.prediction,
+            "velocity",
+            self.config.patch,
+        )
+        if denoise_mask is not None:
+            # core subtracts sigma * velocity with the sampler's sigma; a patch's own one is mask times that
+            levels = patch_levels(denoise_mask.float(), self.config.patch)
+            velocity = velocity * levels.expand_as(velocity)
+        return velocity[..., : size[0], : size[1], : size[2]]
+
+    def _prepared(
+        self, grid: Grid, context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None
+    ) -> Prepared:
+        key = (id(self), grid, x.device, x.dtype)
+        found = cache.find(key, context, mask) if cache is not None else None
+        if found is not None:
+            return found
+        # a mask that hides nothing would only keep fast attention kernels away
+        visible = None if mask is None or bool(mask.all()) else mask
+        prepared = self.prepare([grid], context, visible, device=x.device)
+        if cache is not None:
+            cache.keep(key, context, mask, prepared)
+        return prepared
+
+
+def pad_to_patch(x: Tensor, patch: Patch) -> Tensor:
+    """Latents (..., T, H, W) grown to whole patches by repeating their border."""
+    missing = [-size % p for size, p in zip(x.shape[-3:], patch, strict=True)]
+    return pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate") if any(missing) else x
+
+
+def patch_levels(mask: Tensor, patch: Patch) -> Tensor:
+    """A mask (B, C, T, H, W) with every patch at its mean, (B, 1, T', H', W') on the padded grid."""
+    padded = pad_to_patch(mask[:, :1], patch)
+    mean = torch.nn.functional.avg_pool3d(padded, patch)
+    for axis, factor in zip((-3, -2, -1), patch, strict=True):
+        mean = mean.repeat_interleave(factor, dim=axis)
+    return mean
+
+
+def kernel(device: torch.device, options: dict[str, Any]) -> Kernel:
+    """Core's attention, so that its backends and `optimized_attention_override` apply.
+
+    On CPUs core picks a sub-quadratic form that is several times slower than torch's own; masked (cross-) attention
+    goes to torch's everywhere because not every backend takes boolean masks.
+    """
+    attention = comfy.ldm.modules.attention
+    dense = attention.attention_pytorch if device.type == "cpu" else attention.optimized_attention
+
+    def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        chosen = dense if mask is None else attention.attention_pytorch
+        out: Tensor = chosen(
+            q, k, v, q.shape[1], mask=mask, skip_reshape=True, skip_output_reshape=True, transformer_options=options
+        )
+        return out
+
+    return run
