@@ -46,7 +46,7 @@ class ForwardDiffusion(io.ComfyNode):
         from .host.stepping.trajectory import begin
 
         noisy = begin(tokens, noise, sigmas)
-        host.show_text(cls.hidden.unique_id, f"sigma {float(sigmas[0]):.4g}, {len(sigmas) - 1} steps to go")
+        host.show_text(cls, f"sigma {float(sigmas[0]):.4g}, {len(sigmas) - 1} steps to go")
         return io.NodeOutput(noisy)
 
 
@@ -89,9 +89,8 @@ class DenoiseStep(io.ComfyNode):
         """Go on with the run."""
         from .host.stepping.stepper import advance
 
-        node_id = cls.hidden.unique_id
-        after = advance(tokens, guider, sampler, steps, lambda text: host.show_text(node_id, text))
-        host.show_text(node_id, describe_run(after))
+        after = advance(tokens, guider, sampler, steps, lambda text: host.show_text(cls, text))
+        host.show_text(cls, describe_run(after))
         return io.NodeOutput(after, denoised_latent(after), after.trajectory.done)
 
 

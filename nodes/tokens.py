@@ -49,7 +49,7 @@ class Patchify(io.ComfyNode):
     def execute(cls, latent: dict[str, Any], patch_frames: int, patch_height: int, patch_width: int) -> io.NodeOutput:
         """Cut, and say into how many."""
         tokens = cut(latent, (patch_frames, patch_height, patch_width))
-        host.show_text(cls.hidden.unique_id, describe(tokens))
+        host.show_text(cls, describe(tokens))
         return io.NodeOutput(tokens)
 
 

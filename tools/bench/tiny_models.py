@@ -83,3 +83,12 @@ def with_mask(latent: dict[str, Any]) -> dict[str, Any]:
     mask[:, :, 0] = 0
     mask[:, :, 1, 0] = 0.5
     return {**latent, "noise_mask": mask}
+
+
+def tiny_spacetime(seed: int = 0) -> Any:
+    """A random model of our own smallest preset as core MODEL."""
+    from ...models.transformer.dit import PRESETS, DiT
+    from ...nodes.host.model import build_model
+
+    config = PRESETS["test"]
+    return build_model(config, _random_state(DiT(config), seed), {}, "fp32")

@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from ....models.patches import Tokens, to_patches
+from .. import check_interrupted
+from .own_solver import SolverWatcher
 from .replay import ALL_STEPS, Diverged, Report, Stop, Watcher, kept
 from .trajectory import Trajectory, fingerprint, restart, resume, rng_state, set_rng_state
 
@@ -82,14 +84,19 @@ class StepSampler(comfy.samplers.Sampler):
         if len(sigmas) != len(self.trajectory.schedule):
             full = self.trajectory.schedule.to(sigmas)
             extra_args["model_options"].setdefault("transformer_options", {})["sample_sigmas"] = full
-        trajectory = self.trajectory
-        if trajectory.pattern is None:
-            trajectory = replace(trajectory, pattern=dry_run(self.inner, guider, sigmas, extra_args, arguments.noise))
-        interrupted = comfy.model_management.throw_exception_if_processing_interrupted
-        watcher = Watcher(guider, trajectory, self.steps, extra_args["model_options"], self.report, interrupted)
+        settings = (self.steps, extra_args["model_options"], self.report, check_interrupted)
+        watcher: Watcher
+        if hasattr(self.inner, "spacetime_solver"):
+            watcher = own = SolverWatcher(guider, self.trajectory, *settings)
+            inner = own.stepwise(self.inner)
+        else:
+            inner, trajectory = self.inner, self.trajectory
+            if trajectory.pattern is None:
+                trajectory = replace(trajectory, pattern=dry_run(inner, guider, sigmas, extra_args, arguments.noise))
+            watcher = Watcher(guider, trajectory, *settings)
         try:
-            with _starting_from(guider, trajectory.start):
-                samples: Tensor = self.inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[1:])
+            with _starting_from(guider, self.trajectory.start):
+                samples: Tensor = inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[1:])
             self.trajectory = watcher.finished()
         except Stop:
             samples = watcher.x
@@ -205,7 +212,7 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
         callback=lambda *_: None,
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=trajectory.seed,
-    ).to(comfy.model_management.intermediate_device())
+    ).detach().to(comfy.model_management.intermediate_device())
     after = stepper.trajectory
     denoised = latents
     if stepper.denoised is not None:

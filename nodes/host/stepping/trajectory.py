@@ -214,7 +214,7 @@ def _equal(a: Tensor | None, b: Tensor | None) -> bool:
 
 def rng_state() -> RngState:
     """State of torch's global generators: the CPU's, then each CUDA device's."""
-    begun = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    begun = torch.cuda.is_available() and torch.cuda.is_initialized()
     return (torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if begun else []))
 
 

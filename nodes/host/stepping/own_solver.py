@@ -1,0 +1,94 @@
+"""Steps of our own solvers: their state is explicit, so a run goes on from it, without records and replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ....models import solvers
+from ....models.solvers import Evaluation, Solver, SolverState
+from ..sampling import check_flow_model
+from .replay import Watcher
+from .trajectory import Trajectory
+
+
+class SolverWatcher(Watcher):
+    """A watcher that only evaluates; the solver's state, not the call, is where a step ends."""
+
+    def __init__(self, guider: Any, trajectory: Trajectory, *others: Any) -> None:
+        super().__init__(guider, replace(trajectory, pattern=""), *others)
+        self.callbacks = trajectory.callbacks
+        self.state: SolverState | None = None
+
+    def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
+        """The solver asks for a prediction."""
+        return self.answer(x, sigma, **kwargs)
+
+    def stepwise(self, sampler: Any) -> Any:
+        """A core sampler like `sampler`, one of ours, that begins at the trajectory's state and ends with its steps."""
+
+        def run(
+            model: Any,
+            x: Tensor,
+            sigmas: Tensor,
+            extra_args: Mapping[str, Any],
+            callback: Callable[[dict[str, Any]], None],
+            disable: bool | None = None,  # noqa: ARG001 - core's name; a bar per step would say nothing
+        ) -> Tensor:
+            check_flow_model(model)
+            return self._run(
+                sampler.spacetime_solver, model, x, [float(sigma) for sigma in sigmas], extra_args, callback
+            )
+
+        return comfy.samplers.KSAMPLER(run, {}, sampler.inpaint_options)
+
+    def _run(
+        self,
+        solver: Solver,
+        model: Any,
+        x: Tensor,
+        levels: list[float],
+        extra_args: Mapping[str, Any],
+        callback: Callable[[dict[str, Any]], None],
+    ) -> Tensor:
+        def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+            denoised: Tensor = model(x, sigma, **extra_args)
+            return denoised
+
+        past: SolverState | None = self.trajectory.solver
+        if past is None:
+            state = solvers.start(x, levels[0], solvers.noise_generator(extra_args.get("seed")))
+        else:
+            state = moved(past, x.device)
+            self.restore(dict(extra_args["model_options"]), x.device)
+        for index in range(self.trajectory.step, len(levels) - 1):
+            if self.steps_made >= self.steps:
+                self.state = moved(state, "cpu")
+                self.leave(state.x, torch.tensor(state.sigma))
+            before, state = state, solvers.step(solver, state, denoiser, levels[index + 1])
+            callback({"i": index, "denoised": state.denoised, "x": before.x, "sigma": before.sigma})
+        return state.x.to(x.dtype)
+
+    def stopped(self) -> Trajectory:
+        """The trajectory where the solver was stopped."""
+        return replace(super().stopped(), solver=self.state)
+
+
+def moved(state: SolverState, device: torch.device | str) -> SolverState:
+    """A solver's state on another device; the generator's stays on the CPU."""
+
+    def to(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.to(device)
+
+    return replace(
+        state,
+        x=state.x.to(device),
+        denoised=to(state.denoised),
+        anchor=to(state.anchor),
+        history=tuple(Evaluation(item.sigma, item.denoised.to(device)) for item in state.history),
+    )

@@ -1,0 +1,132 @@
+"""Single steps against one run of core's SamplerCustomAdvanced: equal to the bit, for every sampler, model and mask.
+
+Models are tiny and random, but of the real architectures and loaded by core's own loaders. `deterministic` says whether
+core, run twice, repeats itself; `equal` whether single steps, all steps in one call, and core agree in every bit of both
+outputs.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..in_process import load_host
+from . import tiny_models
+
+STEPS = 5
+SEED = 5
+Outputs = tuple[Tensor, Tensor]
+
+
+def rows() -> Iterable[dict[str, Any]]:
+    """One row per sampler, model and mask."""
+    if not load_host():
+        raise SystemExit("ComfyUI has not been fetched yet: run `python3 run.py setup`")
+    logging.getLogger().setLevel(logging.ERROR)
+    torch.set_num_threads(1)  # small tensors: threads would only wait for each other
+    models = {"wan": tiny_models.tiny_wan(), "ltx": tiny_models.tiny_ltx(), "spacetime": tiny_models.tiny_spacetime()}
+    for name, model in models.items():
+        guider = cfg_guider(model, name)
+        for masked in (False, True):
+            latent = tiny_models.latent(name)
+            latent = tiny_models.with_mask(latent) if masked else latent
+            for label, sampler in samplers().items():
+                yield {"sampler": label, "model": name, "mask": masked} | judge(guider, sampler, latent)
+
+
+def judge(guider: Any, sampler: Any, latent: dict[str, Any]) -> dict[str, bool]:
+    """Whether core repeats itself, and whether it and our ways of running agree."""
+    sigmas = schedule(guider)
+    reference = core_run(guider, sampler, sigmas, latent)
+    return {
+        "deterministic": same(core_run(guider, sampler, sigmas, latent), reference),
+        "equal": all(same(stepped(guider, sampler, sigmas, latent, steps), reference) for steps in (0, 1)),
+    }
+
+
+def samplers() -> dict[str, Any]:
+    """All of core's samplers and all of our solvers, as SAMPLER objects."""
+    import comfy.samplers
+
+    from ...models.solvers import SOLVERS, Solver
+    from ...nodes.host.sampling import solver_sampler
+
+    core = {name: comfy.samplers.sampler_object(name) for name in comfy.samplers.SAMPLER_NAMES}
+    return core | {f"spacetime {name}": solver_sampler(Solver(name=name, order=3)) for name in SOLVERS}
+
+
+def cfg_guider(model: Any, name: str, cfg: float = 3.0) -> Any:
+    """A core CFG GUIDER with random prompts that fit the model."""
+    import comfy.samplers
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(tiny_models.conditioning(name, 1), tiny_models.conditioning(name, 2))
+    guider.set_cfg(cfg)
+    return guider
+
+
+def schedule(guider: Any, steps: int = STEPS) -> Tensor:
+    """Core's plain schedule for the guider's model."""
+    import comfy.samplers
+
+    model_sampling = guider.model_patcher.get_model_object("model_sampling")
+    sigmas: Tensor = comfy.samplers.calculate_sigmas(model_sampling, "simple", steps)
+    return sigmas
+
+
+def core_run(guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any], seed: int = SEED) -> Outputs:
+    """Both outputs of core's SamplerCustomAdvanced."""
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
+
+    # uni_pc writes into the schedule that it is given
+    output = SamplerCustomAdvanced.execute(Noise_RandomNoise(seed), guider, sampler, sigmas.clone(), latent)
+    first, second = output.args
+    return first["samples"], second["samples"]
+
+
+def stepped(
+    guider: Any,
+    sampler: Any,
+    sigmas: Tensor,
+    latent: dict[str, Any],
+    steps: int = 1,
+    after: Callable[[Any], Any] = lambda tokens: tokens,
+    seed: int = SEED,
+) -> Outputs:
+    """The same through our nodes' functions, `steps` at a time (0: all); `after` sees the tokens after each call."""
+    tokens = noised(latent, sigmas, seed)
+    while not tokens.trajectory.done:
+        tokens = after(step(tokens, guider, sampler, steps))
+    return laid(tokens), tokens.trajectory.denoised
+
+
+def noised(latent: dict[str, Any], sigmas: Tensor, seed: int = SEED) -> Any:
+    """Patchify and Forward Diffusion."""
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
+    from ...nodes.host.stepping.trajectory import begin
+    from ...nodes.tokens import cut
+
+    patch = (1, 2, 2) if latent["samples"].shape[-1] % 2 == 0 else (1, 1, 1)
+    return begin(cut(latent, patch), Noise_RandomNoise(seed), sigmas.clone())
+
+
+def step(tokens: Any, guider: Any, sampler: Any, steps: int = 1) -> Any:
+    """DiT Denoise Step."""
+    from ...nodes.host.stepping.stepper import advance
+
+    return advance(tokens, guider, sampler, steps, lambda _text: None)
+
+
+def same(one: Outputs, other: Outputs) -> bool:
+    """Every bit of both outputs."""
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def laid(tokens: Any) -> Tensor:
+    """Unpatchify."""
+    from ...models.patches import unpatchify
+
+    return unpatchify(tokens)
