@@ -18,6 +18,7 @@ import folder_paths
 import torch
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights"
+EMBEDDED = "spacetime-toy"
 MODEL_FOLDERS = ("checkpoints", "diffusion_models")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -51,7 +52,7 @@ def temp_file(suffix: str) -> Path:
 
 def checkpoint_names() -> list[str]:
     """The embedded checkpoints by name, then every .safetensors of ours in the host's model folders."""
-    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))] or ["spacetime-toy"]
+    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))] or [EMBEDDED]
     for folder in MODEL_FOLDERS:
         for name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
@@ -69,6 +70,8 @@ def checkpoint_path(name: str) -> Path:
         found = folder_paths.get_full_path(folder, name)
         if found:
             return Path(found)
+    if name == EMBEDDED:
+        raise ValueError(f"the embedded checkpoint {embedded} is missing: install the pack again, or train one")
     raise ValueError(
         f"there is no checkpoint {name!r}: put the .safetensors file into ComfyUI's models/checkpoints folder, "
         f"press R to refresh, and pick it again (here: {', '.join(checkpoint_names())})"

@@ -20,7 +20,13 @@ from torch import Tensor
 from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
 from . import check_interrupted
 
-PIECE = 8  # latents decoded at a time
+PIECE = 8  # latent frames at a time, fewer for large ones:
+PIECE_AREA = PIECE * 64 * 64  # latents at a time; 8 frames of 512 x 512 pixels
+
+
+def piece_length(height: int, width: int) -> int:
+    """How many latent frames of this size to decode or encode at a time."""
+    return max(1, min(PIECE, PIECE_AREA // (height * width)))
 
 
 def latent_length(num_frames: int) -> int:
@@ -64,12 +70,14 @@ class SpacetimeVAE(comfy.sd.VAE):
     def memory_used_decode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
         """Bytes for the widest activations: the fine scale has 64 positions per latent, about 8 copies are alive."""
         width = max(self.first_stage_model.config.decoder_widths[2], 3 * 4)
-        return int(4 * 8 * 64 * width * min(shape[2], PIECE) * math.prod(shape[3:]))
+        area = math.prod(shape[3:])
+        return int(4 * 8 * 64 * width * min(shape[2] * area, PIECE_AREA))
 
     def memory_used_encode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
         """The same for pixels (B, 3, F, H, W); the encoder's fine scale has 8 positions per latent."""
         width = max(self.first_stage_model.config.encoder_widths[1], 3 * 32)
-        return int(4 * 8 * 8 * width * min(latent_length(shape[2]), PIECE) * math.prod(shape[3:]) // SPACE**2)
+        area = math.prod(shape[3:]) // SPACE**2
+        return int(4 * 8 * 8 * width * min(latent_length(shape[2]) * area, PIECE_AREA))
 
     def load(self, shape: tuple[int, ...], *, decode: bool) -> VideoVAE:
         """The network on its device, with room for a piece of this shape."""
@@ -91,7 +99,8 @@ def decode_pieces(vae: Any, latents: Tensor) -> Iterator[Tensor]:
             continue
         _check_latents(vae, clip)
         model = vae.load(tuple(clip.shape), decode=True)
-        for pixels in model.decode_stream([clip.to(vae.device, vae.vae_dtype)]):
+        parts = clip.to(vae.device, vae.vae_dtype).split(piece_length(*clip.shape[-2:]), dim=2)
+        for pixels in model.decode_stream(parts):
             check_interrupted()
             images = vae.process_output(pixels.to(vae.output_device))
             yield rearrange(images, "1 c f h w -> f h w c")

@@ -17,8 +17,8 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from . import temp_file
+from .vae import piece_length
 
-FRAMES_PER_PIECE = 32
 TIME = 4  # a video for our VAE has 1 + 4k frames
 SIDE = 16  # VAE x 8, patches x 2
 
@@ -59,7 +59,13 @@ def _from_images(images: Tensor, fps: float | None) -> FrameSource:
     if images.ndim != 4 or images.shape[0] == 0:
         raise ValueError(f"a video needs images (frames, height, width, colours), got {tuple(images.shape)}")
     count, height, width = images.shape[:3]
-    return FrameSource(width, height, count, fps, lambda: iter(images[..., :3].split(FRAMES_PER_PIECE)))
+    length = frames_per_piece(height, width)
+    return FrameSource(width, height, count, fps, lambda: iter(images[..., :3].split(length)))
+
+
+def frames_per_piece(height: int, width: int) -> int:
+    """As many frames as the VAE takes at a time."""
+    return TIME * piece_length(-(-height // 8), -(-width // 8))
 
 
 def _read(file: str | io.BytesIO) -> Iterator[Tensor]:
@@ -70,7 +76,7 @@ def _read(file: str | io.BytesIO) -> Iterator[Tensor]:
         frames: list[Tensor] = []
         for frame in container.decode(video=0):
             frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
-            if len(frames) == FRAMES_PER_PIECE:
+            if len(frames) == frames_per_piece(frame.height, frame.width):
                 yield torch.stack(frames).float() / 255
                 frames = []
         if frames:

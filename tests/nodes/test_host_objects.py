@@ -133,12 +133,13 @@ def test_a_mask_of_whole_frames_gives_levels_per_frame_and_the_same_result(tiny_
     by_frame = sample(model, positive, negative, latent)
     assert torch.equal(seen[0][0], torch.tensor([0.0, 0.5, 1.0]))
     kind = type(model.model)
-    per_patch = kind.process_timestep
-    monkeypatch.setattr(
-        kind,
-        "process_timestep",
-        lambda self, *a, whole_frames, **k: whole_frames and per_patch(self, *a, whole_frames=False, **k),
-    )
+    process_timestep = kind.process_timestep
+
+    def per_patch(self, *args, whole_frames: bool, **kwargs):
+        assert whole_frames
+        return process_timestep(self, *args, whole_frames=False, **kwargs)
+
+    monkeypatch.setattr(kind, "process_timestep", per_patch)
     torch.testing.assert_close(sample(model, positive, negative, latent), by_frame, atol=1e-4, rtol=1e-4)
     assert seen[-1].shape == (2, 48)
 
