@@ -1,10 +1,11 @@
-"""Single steps of any sampler are one run of core's SamplerCustomAdvanced, to the bit, whatever a workflow does between."""
+"""Single steps of any sampler are one run of core's SamplerCustomAdvanced, to the bit, whatever happens between."""
 
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
+
 from comfyui_spacetime.tools.bench import exactness, tiny_models
 from comfyui_spacetime.tools.bench.exactness import cfg_guider, core_run, noised, same, schedule, step, stepped
 
@@ -110,8 +111,8 @@ def test_steps_are_counted_and_predictions_are_core_s(chosen) -> None:
     sigmas, shown = schedule(guider), []
     tokens = noised(given, sigmas)
     noise = torch.randn(given["samples"].shape, generator=torch.Generator().manual_seed(exactness.SEED))
-    guider.sample(noise, given["samples"], chosen, sigmas.clone(), seed=exactness.SEED,
-                  callback=lambda i, x0, x, total: shown.append(x0.clone()))  # fmt: skip
+    settings = {"seed": exactness.SEED, "callback": lambda *args: shown.append(args[1].clone())}
+    guider.sample(noise, given["samples"], chosen, sigmas.clone(), **settings)
     seen = []
     while not tokens.trajectory.done:
         tokens = step(tokens, guider, chosen)
@@ -154,6 +155,7 @@ def rebuilt(chosen):
 
 def test_fingerprints_tell_samplers_apart() -> None:
     import comfy.samplers
+
     from comfyui_spacetime.nodes.host.stepping.trajectory import fingerprint
 
     prints = {name: fingerprint(one) for name, one in exactness.samplers().items()}
@@ -279,7 +281,8 @@ def comfy_guider(positive):
     return guider
 
 
-def test_context_windows(chosen) -> None:
+@pytest.mark.parametrize("name", ["heun", "dpmpp_2m_sde", "uni_pc", "spacetime unipc"])
+def test_context_windows(name: str) -> None:
     """Windows move with the step number in the whole schedule."""
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
@@ -287,7 +290,10 @@ def test_context_windows(chosen) -> None:
     guider = cfg_guider(windowed, "wan")
     given = {"samples": torch.randn(1, 16, 7, 4, 4, generator=torch.Generator().manual_seed(2))}
     sigmas = schedule(guider, 4)
-    assert same(stepped(guider, chosen, sigmas, given), core_run(guider, chosen, sigmas, given))
+    assert same(
+        stepped(guider, exactness.samplers()[name], sigmas, given),
+        core_run(guider, exactness.samplers()[name], sigmas, given),
+    )
 
 
 # edits ---------------------------------------------------------------------------------------------------------
@@ -347,11 +353,12 @@ def test_another_sampler_goes_on_from_the_present_x() -> None:
         assert torch.isfinite(tokens.values).all()
 
 
-
 def test_euler_of_core_and_euler_of_ours_can_take_turns() -> None:
     guider, given = cfg_guider(model("spacetime"), "spacetime"), latent("spacetime")
     made, tokens = exactness.samplers(), noised(given, schedule(guider))
-    turns = step(step(step(tokens, guider, made["euler"], 2), guider, made["spacetime euler"], 1), guider, made["euler"], 0)
+    turns = step(
+        step(step(tokens, guider, made["euler"], 2), guider, made["spacetime euler"], 1), guider, made["euler"], 0
+    )
     assert torch.allclose(turns.values, step(tokens, guider, made["euler"], 0).values, atol=1e-4)
 
 
@@ -373,6 +380,7 @@ def test_complete_run_can_be_noised_again_and_is_left_alone_by_more_steps() -> N
     tokens = step(noised(given, schedule(guider)), guider, sampler("euler"), 0)
     assert step(tokens, guider, sampler("heun"), 5) is tokens
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
     from comfyui_spacetime.nodes.host.stepping.trajectory import begin
 
     again = begin(tokens, Noise_RandomNoise(3), schedule(guider)[2:])

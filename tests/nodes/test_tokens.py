@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+
 from comfyui_spacetime.models.patches import pack
 from comfyui_spacetime.tools.bench import exactness, tiny_models
 
@@ -39,7 +40,9 @@ def test_node_says_what_it_made() -> None:
     assert describe(tokens) == "9 x 6 x 6 = 324 patches of 64 values"
     still = cut({"samples": random(1, 16, 1, 4, 4)}, (1, 2, 2))
     assert describe(pack([tokens, still])) == "9 x 6 x 6 = 324 + 1 x 2 x 2 = 4 patches of 64 values"
-    assert describe(cut({"samples": random(2, 16, 1, 4, 4)}, (1, 2, 2))) == "1 x 2 x 2 = 4 patches of 64 values, 2 clips"
+    assert (
+        describe(cut({"samples": random(2, 16, 1, 4, 4)}, (1, 2, 2))) == "1 x 2 x 2 = 4 patches of 64 values, 2 clips"
+    )
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (2, 8, 8), (1, 1, 2, 1, 1), (1, 1, 2, 4, 4), (1, 1, 2, 32, 32)])
@@ -62,7 +65,9 @@ def test_noisy_tokens_keep_masked_patches_clean_to_the_eye() -> None:
     shown = node("Unpatchify").execute(noisy).result[0]["samples"]
     noise = Noise_RandomNoise(1).generate_noise(latent)
     assert torch.equal(shown[:, :, 0], latent["samples"][:, :, 0])
-    assert torch.allclose(shown[:, :, 1, 1:], 0.2 * latent["samples"][:, :, 1, 1:] + 0.8 * noise[:, :, 1, 1:], atol=1e-6)
+    assert torch.allclose(
+        shown[:, :, 1, 1:], 0.2 * latent["samples"][:, :, 1, 1:] + 0.8 * noise[:, :, 1, 1:], atol=1e-6
+    )
     assert torch.allclose(shown[:, :, 1, 0], 0.6 * latent["samples"][:, :, 1, 0] + 0.4 * noise[:, :, 1, 0], atol=1e-6)
 
 
@@ -88,6 +93,7 @@ def test_whole_chain_of_nodes_is_core_s_sampler() -> None:
 
 def test_progress_reaches_the_end_of_each_call(monkeypatch) -> None:
     import comfy.utils
+
     from comfyui_spacetime.nodes import host
 
     seen, texts = [], []

@@ -1,8 +1,8 @@
 """Single steps against one run of core's SamplerCustomAdvanced: equal to the bit, for every sampler, model and mask.
 
 Models are tiny and random, but of the real architectures and loaded by core's own loaders. `deterministic` says whether
-core, run twice, repeats itself; `equal` whether single steps, all steps in one call, and core agree in every bit of both
-outputs.
+core, run twice, repeats itself; `equal` whether single steps, all steps in one call, and core agree in every bit of
+both outputs.
 """
 
 import logging

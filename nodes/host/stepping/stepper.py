@@ -203,16 +203,20 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
 
     stepper = StepSampler(sampler, trajectory, steps, report)
     set_rng_state(trajectory.rng)
-    latents = guider.sample(
-        trajectory.noise.clone(),
-        trajectory.latents.clone(),
-        stepper,
-        trajectory.sigmas.clone(),
-        denoise_mask=trajectory.mask,
-        callback=lambda *_: None,
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=trajectory.seed,
-    ).detach().to(comfy.model_management.intermediate_device())
+    latents = (
+        guider.sample(
+            trajectory.noise.clone(),
+            trajectory.latents.clone(),
+            stepper,
+            trajectory.sigmas.clone(),
+            denoise_mask=trajectory.mask,
+            callback=lambda *_: None,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=trajectory.seed,
+        )
+        .detach()
+        .to(comfy.model_management.intermediate_device())
+    )
     after = stepper.trajectory
     denoised = latents
     if stepper.denoised is not None:
