@@ -58,7 +58,9 @@ class Scheduler(io.ComfyNode):
         sigmas = schedules.sigmas(schedule, steps, shift=used, denoise=denoise, sigma_max=sigma_max)
         note = f"shift {used:.3g}" + (f" for {num_tokens} tokens" if shift_rule != "fixed" else "")
         show_text(cls.hidden.unique_id if cls.hidden else None, f"{note}: {summary(sigmas.tolist())}")
-        return io.NodeOutput(sigmas, ui={"spacetime_curve": sigmas.tolist(), "spacetime_note": [note]})
+        settings = [schedule, steps, shift_rule, shift, denoise, sigma_max]
+        shown = {"spacetime_curve": sigmas.tolist(), "spacetime_note": [note], "spacetime_settings": settings}
+        return io.NodeOutput(sigmas, ui=shown)
 
 
 def _scheduler_inputs() -> list[io.Input]:

@@ -1,5 +1,7 @@
 """The Scheduler node draws its schedule: while settings change, and what a run used."""
 
+import random
+
 import pytest
 
 WORKFLOW = {
@@ -79,6 +81,9 @@ def test_the_curve_follows_the_settings_and_the_run(editor, tmp_path):
     set_widget(editor, "steps", 8)
     expect_points(editor, 9)
     assert editor.page.locator(f"{CURVE} polyline").count() == 1
+    # a value of its own, or the host would answer from its cache and tell the upstream node nothing
+    shift = random.randint(200, 9000) / 100
+    set_widget(editor, "shift", shift)
     set_widget(editor, "shift_rule", "auto_sqrt")
     expect_points(editor, 0)
     assert "after a run" in editor.page.locator(CURVE).inner_text()
@@ -93,7 +98,7 @@ def test_the_curve_follows_the_settings_and_the_run(editor, tmp_path):
     saved = editor.page.evaluate(
         "app.graph.serialize().nodes.find((n) => n.type === 'SpacetimeScheduler').widgets_values"
     )
-    assert saved == ["beta", 8, "auto_sqrt", 3, 1, 1]
+    assert saved == ["beta", 8, "auto_sqrt", shift, 1, 1]
 
 
 @pytest.mark.browser
