@@ -1,28 +1,160 @@
-"""Clips to train on: rendered toy-world clips, and latents cached on disk as safetensors shards."""
+"""Clips to train on: rendered toy-world clips, and their latents and text features cached on disk.
+
+A cache folder holds safetensors shards; each has `latents` (n, C, T, H, W) bf16 and `text` (all caption tokens in a row,
+E) bf16, and a JSON header with the captions and their lengths. Shards are named by what made them, so building again
+continues where it stopped.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..checkpoints import read_tensors, write_tensors
+from ..text.encoder import TextEncoder
 from ..toyworld import captions, render, sample_scene
+from ..vae.autoencoder import TIME, VideoVAE
 from .runs import from_uint8
 
 FPS = 12.0
+SHARD = 100  # clips per file
 
 
-def toy_clip(
-    seed: int, height: int, width: int, *, num_frames: int = 33, cyclic: bool = False
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions for it: two short, one detailed."""
-    rng = np.random.default_rng([seed, height, width, num_frames, int(cyclic)])
-    scene = sample_scene(rng, cyclic=cyclic, num_frames=num_frames, fps=FPS, aspect=width / height)
-    clip = render(scene, num_frames=num_frames, height=height, width=width, fps=FPS)
-    texts = [captions.short_caption(scene, rng), captions.short_caption(scene, rng), captions.detailed_caption(scene, rng)]
-    return clip.frames, texts
+@dataclass(frozen=True)
+class ClipSize:
+    """Pixels of one bucket; cyclic clips are loops and have 4k frames, others 4k + 1."""
+
+    width: int
+    height: int
+    num_frames: int
+    cyclic: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> ClipSize:
+        """From "96x96x33" or, for loops, "96x96x32c"."""
+        try:
+            width, height, frames = (int(n) for n in text.rstrip("c").split("x"))
+        except ValueError as error:
+            raise ValueError(f'clip size "{text}" is not like 96x96x33 (width x height x frames), c at the end for loops') from error
+        size = cls(width, height, frames, text.endswith("c"))
+        if width % 16 or height % 16 or frames % TIME != (0 if size.cyclic else 1):
+            raise ValueError(f"clip size {text}: sides must be multiples of 16 and frames 4k + 1 (loops: 4k)")
+        return size
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}x{self.num_frames}{'c' if self.cyclic else ''}"
 
 
-def toy_pixels(first: int, count: int, height: int = 96, width: int = 96) -> list[Tensor]:
+class Example(NamedTuple):
+    """One clip of a batch."""
+
+    latents: Tensor  # (C, T, H, W)
+    text: Tensor  # (L, E)
+
+
+def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
+    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions: two short, one detailed."""
+    rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
+    aspect = size.width / size.height
+    scene = sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect)
+    clip = render(scene, num_frames=size.num_frames, height=size.height, width=size.width, fps=FPS)
+    short = [captions.short_caption(scene, rng), captions.short_caption(scene, rng)]
+    return clip.frames, [*short, captions.detailed_caption(scene, rng)]
+
+
+def toy_pixels(first: int, count: int, size: ClipSize) -> list[Tensor]:
     """Clips number first, first + 1, ... as pixels (3, F, H, W) in [-1, 1]."""
-    return [from_uint8(toy_clip(first + i, height, width)[0]) for i in range(count)]
+    return [from_uint8(toy_clip(first + i, size)[0]) for i in range(count)]
+
+
+def fingerprint(vae: VideoVAE) -> str:
+    """Eight letters that change with the encoder's weights and statistics."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        if not name.startswith("decoder."):
+            digest.update(value.float().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+@torch.no_grad()
+def text_features(encoder: TextEncoder, texts: Sequence[str], batch: int = 32) -> list[Tensor]:
+    """Features (L_i, E), bf16, of each text; texts of like length are encoded together."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    features: list[Tensor] = [torch.empty(0)] * len(texts)
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        with torch.autocast("cpu", torch.bfloat16):
+            context, mask = encoder([texts[i] for i in chosen])
+        for i, row, real in zip(chosen, context, mask, strict=True):
+            features[i] = row[real].bfloat16()
+    return features
+
+
+@torch.no_grad()
+def cache_toy_world(
+    folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0
+) -> None:
+    """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept."""
+    dtype = vae.encoder.linear.weight.dtype
+    mark = fingerprint(vae)
+    for start in range(first, first + count, SHARD):
+        path = folder / f"toy-{size}-{mark}-{start:06d}.safetensors"
+        if path.exists():
+            continue
+        latents, texts = [], []
+        for seed in range(start, min(start + SHARD, first + count)):
+            frames, lines = toy_clip(seed, size)
+            latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
+            texts.append(lines)
+        features = text_features(encoder, [line for lines in texts for line in lines])
+        counts = iter(features)
+        lengths = [[len(next(counts)) for _ in lines] for lines in texts]
+        header = {"captions": texts, "lengths": lengths, "cyclic": size.cyclic, "size": str(size)}
+        tensors = {"latents": torch.stack(latents).bfloat16(), "text": torch.cat(features)}
+        write_tensors(path, tensors, {"clips": json.dumps(header)})
+
+
+class LatentCache:
+    """All shards of a folder in memory, grouped by shape. The order is that of the file names, so runs can resume."""
+
+    def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
+        self.names = list(names) if names else sorted(path.name for path in folder.glob("*.safetensors"))
+        if not self.names:
+            raise ValueError(f"{folder} holds no cached clips: build the cache first")
+        self.buckets: dict[str, list[tuple[Tensor, list[Tensor]]]] = {}
+        self.captions: dict[str, list[list[str]]] = {}
+        for name in self.names:
+            tensors, header = read_tensors(folder / name)
+            described = json.loads(header["clips"])
+            texts = iter(tensors["text"].split([n for row in described["lengths"] for n in row]))
+            bucket = self.buckets.setdefault(described["size"], [])
+            bucket += [(z, [next(texts) for _ in row]) for z, row in zip(tensors["latents"], described["lengths"], strict=True)]
+            self.captions.setdefault(described["size"], []).extend(described["captions"])
+
+    def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
+        """`count` random clips of one bucket, all with their first, second ... or last caption: these are alike in length."""
+        bucket = self.buckets[size]
+        which = int(torch.randint(len(bucket[0][1]), (1,), generator=rng))
+        chosen = torch.randint(len(bucket), (count,), generator=rng).tolist()
+        return [Example(bucket[i][0], bucket[i][1][which]) for i in chosen]
+
+
+def stack_text(texts: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Tensor]:
+    """Texts (L_i, E) padded with zeros to a common multiple of `multiple`: context (B, L, E) and mask (B, L) bool."""
+    longest = max(len(text) for text in texts)
+    length = -(-longest // multiple) * multiple
+    context = texts[0].new_zeros(len(texts), length, texts[0].shape[1])
+    mask = torch.zeros(len(texts), length, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        context[row, : len(text)] = text
+        mask[row, : len(text)] = True
+    return context, mask

@@ -1,7 +1,7 @@
 """Train the video VAE: reconstruction (L1, squared and gradient error) + KL, on random crops, lengths and loops.
 
-The linear halves start at the principal components of the blocks in the data, so training begins at a usable codec and
-the residual networks learn what a linear map cannot.
+The linear halves are the principal components of the blocks in the data and stay so: training begins at a usable codec
+and the residual networks learn what a linear map cannot.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ class VAETraining:
 
     preset: str = "toy"
     steps: int = 3000
+    decay: float = 0.3  # share of the run over which the learning rate falls to zero
     batch: int = 4
     crop: int = 64
     frames: tuple[int, ...] = (17, 9, 1)  # lengths of the crops, drawn in turn
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     kl_weight: float = 1e-5
     latent_noise: float = 0.05  # deviation of the noise on latents in decoder-only training
     freeze_encoder: bool = False
@@ -156,8 +157,9 @@ def train(
         vae.load_state_dict(init.vae_state)
     else:
         start_at_principal_components(vae, clips, seed=settings.seed)
-    if settings.freeze_encoder:
-        vae.encoder.requires_grad_(False)
+    vae.encoder.requires_grad_(not settings.freeze_encoder)
+    for linear in (vae.encoder.linear, vae.decoder.linear):
+        linear.requires_grad_(False)
     vae.to(getattr(torch, settings.dtype))
     optimiser = Optimiser(vae, learning_rate=settings.learning_rate)
     average = EMA(optimiser.masters)
@@ -171,9 +173,9 @@ def train(
         if not torch.isfinite(loss):
             raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept")
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = optimiser.step(learning_rate_scale(step, settings.steps))
+        norm = optimiser.step(learning_rate_scale(step, settings.steps, decay=settings.decay))
         average.update(optimiser.masters, step + 1)
-        if step % 50 == 0:
+        if step % 20 == 0:
             psnr = round(-10 * float(np.log10(error.item() / 4 + 1e-12)), 2)
             run.record(step=step, loss=round(loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3))
         if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:

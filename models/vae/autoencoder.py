@@ -40,7 +40,7 @@ PRESETS: dict[str, VAEConfig] = {
         latent_channels=16,
         encoder_widths=(192, 96),
         encoder_depths=(2, 2),
-        decoder_widths=(192, 96, 48),
+        decoder_widths=(192, 96, 32),
         decoder_depths=(3, 2, 2),
     ),
     "base": VAEConfig(

@@ -1,0 +1,72 @@
+"""What a training step asks of the DiT: noise levels per patch, and the flow-matching loss.
+
+Half of the batches share one level per clip; in the others every latent frame has its own (diffusion forcing,
+arXiv 2407.01392) or some frames or a region are known (level 0). So one model learns generation and every editing task.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, int, int]  # a clip's patch grid: frames, height, width
+
+
+def sample_sigmas(count: int, rng: torch.Generator, *, mean: float = 0.4, std: float = 1.0, uniform: float = 0.1) -> Tensor:
+    """Noise levels (count,) in (0, 1): logit-normal (arXiv 2403.03206, eq. 19), a tenth of them uniform."""
+    normal = torch.sigmoid(mean + std * torch.randn(count, generator=rng))
+    flat = torch.rand(count, generator=rng)
+    return torch.where(torch.rand(count, generator=rng) < uniform, flat, normal)
+
+
+def sample_levels(count: int, grid: Shape, rng: torch.Generator) -> Tensor:
+    """Noise levels (count, frames) of a batch of clips; 0 marks known frames.
+
+    Per clip: 50% one level, 20% a level per frame, 30% one level with known frames at the start, the end or both.
+    """
+    frames = grid[0]
+    levels = sample_sigmas(count, rng)[:, None].repeat(1, frames)
+    if frames == 1:
+        return levels
+    for row in levels:
+        choice = float(torch.rand(1, generator=rng))
+        if choice < 0.2:
+            row.copy_(sample_sigmas(frames, rng))
+        elif choice < 0.5:
+            row.mul_(_unknown(frames, rng))
+    return levels
+
+
+def _unknown(frames: int, rng: torch.Generator) -> Tensor:
+    """1 for frames to generate, 0 for known ones: the first alone, a head, a tail, or both ends; at least one unknown."""
+    kind = float(torch.rand(1, generator=rng))
+    cut = 1 + int(torch.randint(max(frames - 1, 1), (1,), generator=rng))
+    unknown = torch.ones(frames)
+    if kind < 0.4:
+        unknown[0] = 0
+    elif kind < 0.6:
+        unknown[:cut] = 0
+    elif kind < 0.8:
+        unknown[frames - cut :] = 0
+    else:
+        head = 1 + int(torch.randint(max(frames // 2, 1), (1,), generator=rng))
+        unknown[: min(head, frames - 2)] = 0
+        unknown[-1:] = 0
+    return unknown if unknown.any() else torch.ones(frames)
+
+
+def sample_region(grid: Shape, rng: torch.Generator) -> Tensor:
+    """A box of unknown patches in space, the same in all frames: (N,) with 1 inside and 0 outside, or the reverse."""
+    _, height, width = grid
+    y, x = (torch.randint(size, (2,), generator=rng).sort().values.tolist() for size in (height, width))
+    region = torch.zeros(grid)
+    region[:, y[0] : y[1] + 1, x[0] : x[1] + 1] = 1
+    flat = region.flatten()
+    return 1 - flat if float(torch.rand(1, generator=rng)) < 0.3 and not flat.all() else flat
+
+
+def flow_loss(prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Squared error of the velocity noise - clean, tokens (B, N, P), over patches whose sigma (B, N) is above 0."""
+    error = (prediction.float() - (noise - clean)).square().mean(dim=-1)  # (B, N)
+    known = (sigma > 0).to(error)
+    return ((error * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)).mean()
