@@ -147,6 +147,26 @@ def test_euler_ancestral_equals_cores_with_the_same_noise():
         torch.testing.assert_close(ours, core, rtol=0, atol=1e-5)
 
 
+def test_dpmpp_2m_equals_cores_in_coordinates_where_the_signal_is_constant():
+    """x / (1 - sigma) turns our path into core's native one, x0 + sigma' noise with sigma' = sigma / (1 - sigma)."""
+    from comfy.k_diffusion import sampling as k_diffusion
+
+    from comfyui_spacetime.models import flow, solvers
+
+    def denoiser(x, sigma):
+        return torch.tanh(x) * (1 - 0.5 * sigma.reshape(-1, 1, 1, 1, 1))
+
+    def native(x, sigma):
+        ours = flow.ve_to_flow_sigma(sigma)
+        return denoiser(x * (1 - ours.reshape(-1, 1, 1, 1, 1)), ours)
+
+    sigmas = our_sigmas(12, sigma_max=0.95).double()
+    x = noise().double()
+    core = k_diffusion.sample_dpmpp_2m(native, x / 0.05, flow.flow_to_ve_sigma(sigmas), disable=True)
+    ours = solvers.sample(solvers.Solver(name="dpmpp_2m"), denoiser, x, sigmas)
+    torch.testing.assert_close(ours, core, rtol=0, atol=1e-4)
+
+
 def test_a_mask_keeps_what_it_should(model):
     latent = noise(3)
     mask = torch.ones(1, 1, *LATENT[2:])
