@@ -11,7 +11,7 @@ import comfy.model_sampling
 import comfy.samplers
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
 
 from ...models import guidance, solvers
 from ...models.guidance import Guidance
