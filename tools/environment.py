@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .terminal import Trouble, say, step
+from .terminal import DiskFull, Trouble, say, step
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -27,6 +27,11 @@ NO_NETWORK = re.compile(
 def venv_python() -> Path:
     """The interpreter inside `.venv`."""
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def is_set_up() -> bool:
+    """Whether everything that running the pack needs is installed."""
+    return venv_python().exists() and not lacking(pins(HOST_LOCK))
 
 
 def set_up(*, dev: bool = False) -> Path:
@@ -81,10 +86,11 @@ def install_torch(version: str) -> None:
         try:
             with step("installing torch (CPU build, 200 MB)"):
                 pip("install", f"torch=={version}+cpu", *extra)
-        except Trouble as trouble:
-            if "No matching distribution" not in str(trouble):
-                raise
-            say("  no CPU build within reach, taking the ordinary one")
+        except DiskFull:
+            raise
+        except Trouble:
+            say("no CPU build within reach, taking the ordinary one")
+            check_disk(VENV, gigabytes=7)
         else:
             return
     with step("installing torch (several GB where it comes with CUDA)"):
@@ -157,7 +163,7 @@ def pip(*arguments: str) -> None:
         return
     text = log.read_text(encoding="utf-8", errors="replace")
     if "No space left" in text or "Errno 28" in text:
-        raise Trouble(f"The disk of {VENV} is full: free some space, then start again.")
+        raise DiskFull(f"The disk of {VENV} is full: free some space, then start again.")
     if NO_NETWORK.search(text):
         raise Trouble("No network: the package index could not be reached. Check the connection, then start again.")
     errors = [line for line in text.splitlines() if line.startswith("ERROR")]
@@ -233,7 +239,7 @@ def check_disk(folder: Path, gigabytes: float) -> None:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if free < gigabytes:
-        raise Trouble(f"The disk of {existing} has {free:.1f} GB left, but setting up needs {gigabytes:g} GB.")
+        raise DiskFull(f"The disk of {existing} has {free:.1f} GB left, but setting up needs {gigabytes:g} GB.")
 
 
 def is_root_with_apt() -> bool:

@@ -11,6 +11,10 @@ class Trouble(Exception):  # noqa: N818 - a sentence for the user, not a program
     """An expected failure. Its text is the whole message: what is wrong, and what to do."""
 
 
+class DiskFull(Trouble):
+    """No room left; trying something else would not help."""
+
+
 def say(line: str) -> None:
     """Print one line at once, also when the output goes to a file."""
     print(line, flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .client import load_workflow
-from .edits import set_input
+from .edits import mirror, set_input
 from .environment import ROOT
 from .host import Host
 from .terminal import Bar, Trouble, say
@@ -67,7 +67,7 @@ def make(host: Host, wish: Wish, out: Path) -> Path:
     say(f'Making a video of "{text_of(prompt)}"')
     bar = Bar()
     try:
-        result = host.client.run(prompt, bar.show, workflow=workflow)
+        result = host.client.run(prompt, bar.show, workflow=mirror(workflow, prompt, info))
     finally:
         bar.clear()
     videos = [file for file in result.files() if file["filename"].lower().endswith(VIDEO_SUFFIXES)]
@@ -115,15 +115,18 @@ def keep(host: Host, file: dict[str, str], out: Path | None) -> Path:
     """Copy a made file to `out` (a folder, or a file name with a suffix); without `out` say where the host keeps it."""
     if out is None:
         out = ROOT / "output"
-    target = out if out.suffix else out / file["filename"]
+    is_file = bool(out.suffix) and not out.is_dir()
+    target = out if is_file else out / file["filename"]
+    if target.suffix.lower() != Path(file["filename"]).suffix.lower():
+        raise Trouble(f"{out} cannot be written: what was made is {file['filename']}. Give --out that suffix.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not out.suffix:
+        if not is_file:
             target = unused(target)
         part = target.with_name(target.name + ".part")
         part.write_bytes(host.client.fetch(file))
         part.replace(target)
-    except PermissionError:
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError):
         raise Trouble(f"{target} cannot be written: choose another place with --out.") from None
     return target.resolve()
 

@@ -12,38 +12,46 @@ CONTROLS = {"fixed", "increment", "decrement", "randomize", "increment-wrap"}
 def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The values of a node's widgets by input name; a widget without a saved value keeps its default."""
     specs = input_specs(info)
-    shown = {one["widget"]["name"] for one in node.get("inputs") or [] if one.get("widget")}
-    widgets = [name for name, spec in specs.items() if is_widget(spec) or name in shown]
-    saved = node.get("widgets_values")
+    saved = node.get("widgets_values") or []
+    at = positions(node, info)
+    values = {name: saved[at[name]] if name in at else default_of(specs[name]) for name in shown_widgets(node, specs)}
+    return {name: value for name, value in values.items() if name in at or value is not None}
+
+
+def positions(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """Where in `widgets_values` each widget's value stands: an index, or its name where a pack saves a dictionary."""
+    specs = input_specs(info)
+    saved = node.get("widgets_values") or []
+    widgets = shown_widgets(node, specs)
     if isinstance(saved, dict):
-        return {name: saved.get(name, default_of(specs[name])) for name in widgets if known(name, saved, specs)}
-    values: dict[str, Any] = {}
-    rest = list(saved or [])
+        return {name: name for name in widgets if name in saved}
+    found: dict[str, Any] = {}
+    index = 0
     for name in widgets:
-        if rest:
-            values[name] = rest.pop(0)
-            skip_controls(specs[name], name, rest)
-        elif default_of(specs[name]) is not None:
-            values[name] = default_of(specs[name])
-    return values
+        if index >= len(saved):
+            break
+        found[name] = index
+        index += 1 + count_extras(specs[name], name, saved[index + 1 :])
+    return found
 
 
-def known(name: str, saved: dict[str, Any], specs: dict[str, Any]) -> bool:
-    """Whether a widget has a value at all, saved or by default."""
-    return name in saved or default_of(specs[name]) is not None
+def shown_widgets(node: dict[str, Any], specs: dict[str, Any]) -> list[str]:
+    """The inputs that a node shows as fields, in order."""
+    shown = {one["widget"]["name"] for one in node.get("inputs") or [] if one.get("widget")}
+    return [name for name, spec in specs.items() if is_widget(spec) or name in shown]
 
 
-def skip_controls(spec: Any, name: str, rest: list[Any]) -> None:
-    """Drop the values of the widgets that the editor itself puts behind a seed (or a file's upload button)."""
+def count_extras(spec: Any, name: str, rest: list[Any]) -> int:
+    """How many values after a widget's own are the editor's additions: a seed's control, an upload button."""
     options = options_of(spec)
     controlled = options.get("control_after_generate") or (kind_of(spec) == "INT" and name in ("seed", "noise_seed"))
+    extras = 0
     if controlled and rest and rest[0] in CONTROLS:
-        rest.pop(0)
-        if kind_of(spec) == "COMBO" and rest:
-            rest.pop(0)  # the filter of the list
+        extras = 2 if kind_of(spec) == "COMBO" and len(rest) > 1 else 1  # a list also has a filter
     uploads = any(options.get(key) for key in ("image_upload", "animated_image_upload", "video_upload", "audio_upload"))
-    if uploads and rest and rest[0] in ("image", "video", "audio", "upload"):
-        rest.pop(0)
+    if uploads and extras < len(rest) and rest[extras] in ("image", "video", "audio", "upload"):
+        extras += 1
+    return extras
 
 
 def input_specs(info: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comfyui_spacetime.tools.edits import apply_settings
+from comfyui_spacetime.tools.edits import apply_settings, mirror
 from comfyui_spacetime.tools.terminal import Trouble
 from comfyui_spacetime.tools.workflow import to_prompt
 
@@ -185,3 +185,13 @@ def test_a_wrong_setting_says_what_is_wrong(setting, reason):
     prompt = to_prompt(workflow([source(), source(3)], []), OBJECTS)
     with pytest.raises(Trouble, match=reason):
         apply_settings(prompt, [setting], OBJECTS)
+
+
+def test_the_editors_fields_follow_the_settings():
+    original = workflow([source()], [])
+    prompt = to_prompt(original, OBJECTS)
+    apply_settings(prompt, ["1.width=96", "1.note=changed"], OBJECTS)
+    shown = mirror(original, prompt, OBJECTS)
+    assert shown["nodes"][0]["widgets_values"] == [96, 7, "randomize", "slow", "changed"]
+    assert to_prompt(shown, OBJECTS) == prompt
+    assert original["nodes"][0]["widgets_values"][0] == 64
