@@ -173,7 +173,7 @@ def train(
         if not torch.isfinite(loss):
             raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept")
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = optimiser.step(learning_rate_scale(step, settings.steps, decay=settings.decay))
+        norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=20, decay=settings.decay))
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
             psnr = round(-10 * float(np.log10(error.item() / 4 + 1e-12)), 2)
