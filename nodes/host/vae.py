@@ -20,8 +20,8 @@ from torch import Tensor
 from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
 from . import check_interrupted
 
-PIECE = 8  # latent frames at a time, fewer for large ones:
-PIECE_AREA = PIECE * 64 * 64  # latents at a time; 8 frames of 512 x 512 pixels
+PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on
+PIECE_AREA = PIECE * 64 * 64  # above 512 x 512 pixels one frame at a time
 
 
 def piece_length(height: int, width: int) -> int:

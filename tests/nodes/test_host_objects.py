@@ -1,11 +1,9 @@
 """Our checkpoint as core objects: core's own nodes and functions do with it what they do with any model."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
-
-pytest.importorskip("torch")
-
 import torch
 from torch import Tensor
 
@@ -238,6 +236,34 @@ def test_bf16_is_close_to_fp32(tiny_checkpoint, tiny_objects, latent):
     assert (near - far).abs().mean() < 0.05 * far.std()
 
 
+@pytest.mark.parametrize("prediction", ["velocity", "eps", "v", "x0"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_prediction_type_and_learned_variance_give_core_the_right_denoised(comfy_host, prediction, masked):
+    from comfyui_spacetime.models.flow import to_denoised
+    from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+    from comfyui_spacetime.nodes.host.model import build_model
+
+    torch.manual_seed(0)
+    config = replace(PRESETS["test"], prediction=prediction, learned_variance=True)
+    dit = DiT(config).initialise()
+    for weight in dit.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    core = build_model(config, dit.state_dict(), {}, "fp32").model
+    x, context = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 3, 384)
+    sigma, mask = torch.tensor([0.7]), torch.ones(1, 16, 2, 4, 4)
+    extra = {}
+    if masked:
+        mask[:, :, 0], mask[:, :, 1, :2] = 0, 0.5
+        extra = {"denoise_mask": mask}
+    levels = mask[:, :1, :, ::2, ::2].flatten(1) * 0.7
+    with torch.no_grad():
+        denoised = core.apply_model(x, sigma, c_crossattn=context, **extra)
+        prediction_of_plain = dit(x, levels if masked else sigma, context)[:, :16]
+    # where nothing may change x is clean already, whatever the model says
+    expected = torch.where(mask > 0, to_denoised(prediction_of_plain, x, levels, prediction), x)
+    torch.testing.assert_close(denoised, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_foreign_conditioning_is_refused_in_one_sentence(tiny_objects, latent):
     model, clip, _ = tiny_objects
     foreign = [[torch.zeros(1, 5, 4096), {}]]
@@ -252,3 +278,20 @@ def test_joined_conditioning_without_a_fitting_mask_works(tiny_objects, latent):
     (joined,) = ConditioningConcat().concat(encode(clip, "a ball"), encode(clip, "a cube"))
     (nothing,) = ConditioningZeroOut().zero_out(encode(clip, "a cube and more"))
     assert sample(model, joined, nothing, latent).isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+def test_core_context_windows_and_caching_nodes_run_on_the_model(tiny_objects):
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model, clip, _ = tiny_objects
+    positive, negative = encode(clip, "a ball"), encode(clip, "")
+    # without a mask: this host's context windows do not cut masks, for its own models neither
+    latent = {"samples": torch.zeros(1, 16, 9, 8, 8)}
+    whole = sample(model, positive, negative, latent)
+    windowed = ContextWindowsManualNode.execute(model, 5, 2, "standard_static", 1, False, "pyramid", dim=2).result[0]
+    assert not torch.equal(sample(windowed, positive, negative, latent), whole)
+    careful, eager = (EasyCacheNode.execute(model, limit, 0.0, 1.0, False).result[0] for limit in (0.0, 3.0))
+    torch.testing.assert_close(sample(careful, positive, negative, latent), whole)
+    assert not torch.equal(sample(eager, positive, negative, latent), whole)
