@@ -3,7 +3,7 @@
 WEB_DIRECTORY = "./web"
 
 
-async def comfy_entrypoint():  # noqa: ANN201 - the return type lives in the host, which may be absent here
+async def comfy_entrypoint() -> object:
     """Give ComfyUI the pack's nodes; the host is imported only when it asks."""
     from .nodes import SpacetimeExtension
 
