@@ -117,7 +117,8 @@ class VAEEncode(io.ComfyNode):
         )
         fps = source.fps or 12.0
         if not isinstance(vae, host_vae.SpacetimeVAE):
-            return io.NodeOutput({"samples": host_vae.encode_pieces(vae, pieces)}, fps, source.num_frames)
+            images = torch.cat(list(pieces))
+            return io.NodeOutput({"samples": vae.encode(images[..., :3])}, fps, len(images))
         fitted = video.FitFrames(pieces)
         latents = host_vae.encode_pieces(vae, fitted)
         host.show_text(cls, fitted.describe())

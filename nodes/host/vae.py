@@ -114,14 +114,11 @@ def _check_latents(vae: SpacetimeVAE, latents: Tensor) -> None:
         )
 
 
-def encode_pieces(vae: Any, pieces: Iterable[Tensor]) -> Tensor:
+def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
     """Encode one clip that arrives in pieces of images (f, H, W, 3) in 0..1 -> latents (1, C, T, H/8, W/8).
 
-    The frames must add up to 1 + 4k and be of fitting size (see video.FitFrames). Another core VAE gets all at once.
+    The frames must add up to 1 + 4k and be of fitting size (see video.FitFrames).
     """
-    if not isinstance(vae, SpacetimeVAE):
-        encoded: Tensor = vae.encode(torch.cat(list(pieces))[..., :3])
-        return encoded
 
     def pixels() -> Iterator[Tensor]:
         for images in pieces:

@@ -135,6 +135,7 @@ def test_another_core_vae_is_used_as_it_is(comfy_host, images):
     latent, _, count = VAEEncode.execute(vae, images, 0).result
     assert latent["samples"].shape == (34, 3, 40, 64)
     assert count == 34
+    assert VAEEncode.execute(vae, images, 5).result[2] == 5
     decoded, _ = VAEDecode.execute(vae, latent, 12.0, "images and video").result
     torch.testing.assert_close(decoded, images, atol=1e-5, rtol=0)
 
