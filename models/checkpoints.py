@@ -130,7 +130,8 @@ def _config(kind: type[Config], values: Mapping[str, Any] | None) -> Config | No
     names = {f.name for f in fields(kind)}
     if set(values) != names:
         raise ValueError(f"unknown or missing entries {sorted(set(values) ^ names)}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    entries: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return kind(**entries)
 
 
 FOREIGN = {

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -18,7 +18,10 @@ from .data import ClipSize, LatentCache, cache_toy_world, toy_pixels
 HELD_OUT = 1_000_000  # clips from this number on are never trained on
 
 
-def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
+Settings = TypeVar("Settings", vae.VAETraining, dit.DiTTraining)
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: vae.VAETraining | dit.DiTTraining) -> None:
     """One option per plain field of a settings dataclass."""
     for entry in fields(settings):
         default = getattr(settings, entry.name)
@@ -29,7 +32,7 @@ def add_settings(parser: argparse.ArgumentParser, settings: Any) -> None:
             parser.add_argument(option, type=type(default), default=default)
 
 
-def chosen(settings: Any, args: argparse.Namespace) -> Any:
+def chosen(settings: Settings, args: argparse.Namespace) -> Settings:
     """The settings with what the command line says."""
     given = {name: getattr(args, name) for name in asdict(settings) if hasattr(args, name)}
     return replace(settings, **given)
@@ -37,7 +40,9 @@ def chosen(settings: Any, args: argparse.Namespace) -> Any:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="run.py train", description="Train the VAE, cache latents, train the DiT, bundle them.")
+    top = argparse.ArgumentParser(
+        prog="run.py train", description="Train the VAE, cache latents, train the DiT, bundle them."
+    )
     top.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
     commands = top.add_subparsers(dest="command", required=True)
 
@@ -83,7 +88,9 @@ def train_vae(args: argparse.Namespace) -> None:
     """The `vae` command."""
     clips = toy_pixels(0, args.clips, args.size)
     held_out = toy_pixels(HELD_OUT, 24, args.size)
-    vae.train(chosen(vae.VAETraining(), args), clips, held_out, args.out, load_checkpoint(args.init) if args.init else None)
+    vae.train(
+        chosen(vae.VAETraining(), args), clips, held_out, args.out, load_checkpoint(args.init) if args.init else None
+    )
 
 
 def cache(args: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """Clips to train on: rendered toy-world clips, and their latents and text features cached on disk.
 
-A cache folder holds safetensors shards; each has `latents` (n, C, T, H, W) bf16 and `text` (all caption tokens in a row,
-E) bf16, and a JSON header with the captions and their lengths. Shards are named by what made them, so building again
-continues where it stopped.
+A cache folder holds safetensors shards; each has `latents` (n, C, T, H, W) bf16 and `text` (all caption tokens in a
+row, E) bf16, and a JSON header with the captions and their lengths. Shards are named by what made them, so building
+again continues where it stopped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class ClipSize:
         try:
             width, height, frames = (int(n) for n in text.rstrip("c").split("x"))
         except ValueError as error:
-            raise ValueError(f'clip size "{text}" is not like 96x96x33 (width x height x frames), c at the end for loops') from error
+            raise ValueError(
+                f'clip size "{text}" is not like 96x96x33 (width x height x frames), c at the end for loops'
+            ) from error
         size = cls(width, height, frames, text.endswith("c"))
         if width % 16 or height % 16 or frames % TIME != (0 if size.cyclic else 1):
             raise ValueError(f"clip size {text}: sides must be multiples of 16 and frames 4k + 1 (loops: 4k)")
@@ -137,11 +139,13 @@ class LatentCache:
             described = json.loads(header["clips"])
             texts = iter(tensors["text"].split([n for row in described["lengths"] for n in row]))
             bucket = self.buckets.setdefault(described["size"], [])
-            bucket += [(z, [next(texts) for _ in row]) for z, row in zip(tensors["latents"], described["lengths"], strict=True)]
+            bucket += [
+                (z, [next(texts) for _ in row]) for z, row in zip(tensors["latents"], described["lengths"], strict=True)
+            ]
             self.captions.setdefault(described["size"], []).extend(described["captions"])
 
     def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
-        """`count` random clips of one bucket, all with their first, second ... or last caption: these are alike in length."""
+        """`count` random clips of one bucket, all with their first, second or last caption, which have like lengths."""
         bucket = self.buckets[size]
         which = int(torch.randint(len(bucket[0][1]), (1,), generator=rng))
         chosen = torch.randint(len(bucket), (count,), generator=rng).tolist()

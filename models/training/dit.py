@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -53,7 +54,9 @@ class Batch:
     cyclic: bool
 
 
-def make_batch(examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator, *, cyclic: bool) -> Batch:
+def make_batch(
+    examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator, *, cyclic: bool
+) -> Batch:
     """Noise, levels and texts for a batch of clips of one size; a tenth of the texts become the empty prompt's."""
     latents = torch.stack([example.latents for example in examples]).float()
     grid = Grid.of(latents, PRESETS[settings.preset].patch)
@@ -125,7 +128,7 @@ def sample(
     times = torch.linspace(1, 0, steps + 1)
     sigmas = (shift * times / (1 + (shift - 1) * times)).tolist()
     x = to_patches(x, model.config.patch)
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, following in pairwise(sigmas):
         level = torch.full((2 * len(texts),), sigma, device=weight.device)
         both = model.forward_tokens(torch.cat([x, x]).to(weight.dtype), [grid], level, prepared, cyclic=cyclic).float()
         conditional, unconditional = both.chunk(2)
@@ -155,12 +158,14 @@ def train(
     optimiser = Optimiser(model, learning_rate=settings.learning_rate)
     average = EMA(optimiser.masters)
     first = run.resume(optimiser, average)
-    fixed = [draw_batch(held_out, empty, replace(settings, tokens=2 * settings.tokens), generator(1, i)) for i in range(6)]
+    fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
     for step in range(first, settings.steps):
         loss = batch_loss(model, draw_batch(cache, empty, settings, generator(settings.seed, step)))
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept")
-        loss.backward()  # type: ignore[no-untyped-call]
+            raise ValueError(
+                f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept"
+            )
+        loss.backward()
         norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay))
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
@@ -180,7 +185,14 @@ def averaged(model: DiT, average: EMA) -> DiT:
 
 @torch.no_grad()
 def report(
-    run: Run, model: DiT, average: EMA, vae: VideoVAE, held_out: LatentCache, empty: Tensor, fixed: Sequence[Batch], step: int
+    run: Run,
+    model: DiT,
+    average: EMA,
+    vae: VideoVAE,
+    held_out: LatentCache,
+    empty: Tensor,
+    fixed: Sequence[Batch],
+    step: int,
 ) -> None:
     """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use."""
     weight = next(model.parameters())

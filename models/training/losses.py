@@ -12,7 +12,9 @@ from torch import Tensor
 Shape = tuple[int, int, int]  # a clip's patch grid: frames, height, width
 
 
-def sample_sigmas(count: int, rng: torch.Generator, *, mean: float = 0.4, std: float = 1.0, uniform: float = 0.1) -> Tensor:
+def sample_sigmas(
+    count: int, rng: torch.Generator, *, mean: float = 0.4, std: float = 1.0, uniform: float = 0.1
+) -> Tensor:
     """Noise levels (count,) in (0, 1): logit-normal (arXiv 2403.03206, eq. 19), a tenth of them uniform."""
     normal = torch.sigmoid(mean + std * torch.randn(count, generator=rng))
     flat = torch.rand(count, generator=rng)
@@ -38,7 +40,7 @@ def sample_levels(count: int, grid: Shape, rng: torch.Generator) -> Tensor:
 
 
 def _unknown(frames: int, rng: torch.Generator) -> Tensor:
-    """1 for frames to generate, 0 for known ones: the first alone, a head, a tail, or both ends; at least one unknown."""
+    """1 for frames to generate (at least one), 0 for known ones: the first alone, a head, a tail, or both ends."""
     kind = float(torch.rand(1, generator=rng))
     cut = 1 + int(torch.randint(max(frames - 1, 1), (1,), generator=rng))
     unknown = torch.ones(frames)

@@ -1,8 +1,8 @@
 """Optimiser: Muon on the hidden matrices, AdamW on everything else, over fp32 master weights.
 
-Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the RMS-matched scale 0.2 sqrt(max(rows, columns)) of
-arXiv 2502.16982, so that one learning rate serves both. The model itself may be bf16: each step updates the fp32 masters
-and copies them back.
+Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the RMS-matched scale 0.2 sqrt(max(rows, columns))
+of arXiv 2502.16982, so that one learning rate serves both. The model itself may be bf16: each step updates the fp32
+masters and copies them back.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """Muon's share: matrices inside blocks. Embeddings, heads, modulation, tables and norms go to AdamW."""
-    return parameter.ndim >= 2 and any(part in name for part in ("blocks.", ".coarse.", ".middle.", ".fine.")) and (
-        not name.endswith("table")
+    return (
+        parameter.ndim >= 2
+        and any(part in name for part in ("blocks.", ".coarse.", ".middle.", ".fine."))
+        and (not name.endswith("table"))
     )
 
 
 class Optimiser:
-    """Steps a model's parameters. `state()` and `load()` carry everything, so a resumed run equals an uninterrupted one."""
+    """Steps a model's parameters. `state()` and `load()` carry everything: a resumed run equals a whole one."""
 
     def __init__(
         self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.01, muon: bool = True,
@@ -62,7 +64,9 @@ class Optimiser:
         for name, parameter in self.parameters:
             if name in gradients:
                 gradient, master = gradients[name] * shrink, self.masters[name]
-                update = self._muon(name, gradient, parameter.dtype) if name in self.muon else self._adam(name, gradient)
+                update = (
+                    self._muon(name, gradient, parameter.dtype) if name in self.muon else self._adam(name, gradient)
+                )
                 if parameter.ndim >= 2:
                     master.mul_(1 - rate * self.weight_decay)
                 master.add_(update, alpha=-rate)

@@ -42,7 +42,7 @@ class Run:
         file.write_text(json.dumps(config, indent=1), encoding="utf-8")
         self.started = time.time()
 
-    def record(self, **values: Any) -> None:
+    def record(self, **values: float) -> None:
         """Append one line to log.jsonl."""
         entry = {"time": round(time.time() - self.started, 1), **values}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -88,6 +88,8 @@ def strip(rows: list[NDArray[np.uint8]], path: Path, columns: int = 9) -> None:
     pictures = []
     for frames in rows:
         chosen = np.linspace(0, len(frames) - 1, columns).round().astype(int)
-        pictures.append(np.concatenate([np.pad(frames[i], ((1, 1), (1, 1), (0, 0)), constant_values=255) for i in chosen], axis=1))
+        pictures.append(
+            np.concatenate([np.pad(frames[i], ((1, 1), (1, 1), (0, 0)), constant_values=255) for i in chosen], axis=1)
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(pictures)).save(path)

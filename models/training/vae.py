@@ -42,8 +42,10 @@ class VAETraining:
 
 
 @torch.no_grad()
-def start_at_principal_components(vae: VideoVAE, clips: Sequence[Tensor], *, blocks: int = 40_000, seed: int = 0) -> None:
-    """Set the linear halves to the PCA of 4 x 8 x 8 blocks sampled from clips (3, F, H, W); latents get unit variance."""
+def start_at_principal_components(
+    vae: VideoVAE, clips: Sequence[Tensor], *, blocks: int = 40_000, seed: int = 0
+) -> None:
+    """Set the linear halves to the PCA of 4 x 8 x 8 blocks of clips (3, F, H, W); latents get unit variance."""
     picked, rng = [], np.random.default_rng(seed)
     for clip in clips:
         still = clip[:, :1].expand(-1, TIME, -1, -1)
@@ -118,7 +120,9 @@ def measure_statistics(vae: VideoVAE, clips: Sequence[Tensor]) -> None:
     """Store the mean and deviation per channel of the clips' latents in the VAE."""
     vae.latent_mean.zero_()
     vae.latent_std.fill_(1)
-    latents = torch.cat([vae.encode(clip[None].to(vae.encoder.linear.weight.dtype)).float().flatten(2)[0] for clip in clips], dim=1)
+    latents = torch.cat(
+        [vae.encode(clip[None].to(vae.encoder.linear.weight.dtype)).float().flatten(2)[0] for clip in clips], dim=1
+    )
     vae.latent_mean.copy_(latents.mean(dim=1))
     vae.latent_std.copy_(latents.std(dim=1))
 
@@ -144,7 +148,11 @@ def evaluate(vae: VideoVAE, clips: Sequence[Tensor], path: Path | None = None) -
 
 
 def train(
-    settings: VAETraining, clips: Sequence[Tensor], held_out: Sequence[Tensor], out: Path, init: Checkpoint | None = None
+    settings: VAETraining,
+    clips: Sequence[Tensor],
+    held_out: Sequence[Tensor],
+    out: Path,
+    init: Checkpoint | None = None,
 ) -> VideoVAE:
     """Train (or continue) a VAE on clips (3, F, H, W) in [-1, 1]; returns it with averaged weights and statistics.
 
@@ -171,8 +179,10 @@ def train(
         frames = settings.frames[int(torch.randint(len(settings.frames), (1,), generator=rng))]
         loss, error = training_loss(vae, crops(clips, settings, rng, frames), settings, rng)
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept")
-        loss.backward()  # type: ignore[no-untyped-call]
+            raise ValueError(
+                f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept"
+            )
+        loss.backward()
         norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=20, decay=settings.decay))
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
