@@ -3,6 +3,7 @@
 And share one real ComfyUI between all tests that need it (fixture `host`).
 """
 
+import gc
 import importlib.util
 import os
 import sys
@@ -31,6 +32,14 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 
 if TYPE_CHECKING:
     from comfyui_spacetime.tools.client import Client, Result
+
+
+def pytest_sessionfinish() -> None:
+    """Let a ComfyUI inside this process put its models away while its modules are still there."""
+    management = sys.modules.get("comfy.model_management")
+    if management is not None:
+        management.unload_all_models()
+        gc.collect()
 
 
 @dataclass(frozen=True)
