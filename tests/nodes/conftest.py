@@ -54,3 +54,23 @@ def tiny_objects(tiny_checkpoint: str) -> tuple:
     from comfyui_spacetime.nodes.loaders import LoadCheckpoint
 
     return LoadCheckpoint.execute(tiny_checkpoint, "fp32").result
+
+
+@pytest.fixture
+def one_thread():
+    """Small tensors: threads would only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_models_go_first():
+    """Models must be gone before the interpreter takes core's modules apart, or their end is noisy."""
+    yield
+    from comfyui_spacetime.tools.bench import tiny_models
+
+    tiny_models.model.cache_clear()

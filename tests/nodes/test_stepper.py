@@ -1,32 +1,13 @@
 """Single steps of any sampler are one run of core's SamplerCustomAdvanced, to the bit, whatever happens between."""
 
-from dataclasses import replace
-from functools import cache
-
 import pytest
 import torch
 
 from comfyui_spacetime.tools.bench import exactness, tiny_models
 from comfyui_spacetime.tools.bench.exactness import cfg_guider, core_run, noised, same, schedule, step, stepped
+from comfyui_spacetime.tools.bench.tiny_models import NAMES, latent, model
 
-pytestmark = pytest.mark.usefixtures("comfy_host")
-MODELS = ("wan", "ltx", "spacetime")
-
-
-@cache
-def model(name: str):
-    return getattr(tiny_models, f"tiny_{name}")()
-
-
-def latent(name: str, *, masked: bool = False, batch: int = 1) -> dict:
-    plain = tiny_models.latent(name, batch)
-    return tiny_models.with_mask(plain) if masked else plain
-
-
-def sampler(name: str):
-    import comfy.samplers
-
-    return comfy.samplers.sampler_object(name)
+pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 
 
 class Evaluations:
@@ -49,19 +30,15 @@ class Evaluations:
         return count
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "mask"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_core_sampler(sampler_name: str, name: str, masked: bool) -> None:
     counter = Evaluations(model(name))
-    guider, chosen, given = cfg_guider(counter.model, name), sampler(sampler_name), latent(name, masked=masked)
+    guider, chosen, given = (
+        cfg_guider(counter.model, name),
+        exactness.sampler(sampler_name),
+        latent(name, masked=masked),
+    )
     sigmas = schedule(guider)
     reference, asked = core_run(guider, chosen, sigmas, given), counter.taken()
     for steps in (0, 1, 3):
@@ -70,10 +47,10 @@ def test_every_core_sampler(sampler_name: str, name: str, masked: bool) -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "mask"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("solver", ["euler", "heun", "dpmpp_2m", "unipc", "euler_ancestral", "euler_sde"])
 def test_every_solver_of_ours(solver: str, name: str, masked: bool) -> None:
-    guider, chosen = cfg_guider(model(name), name), exactness.samplers()[f"spacetime {solver}"]
+    guider, chosen = cfg_guider(model(name), name), exactness.sampler(f"spacetime {solver}")
     sigmas, given = schedule(guider), latent(name, masked=masked)
     reference = core_run(guider, chosen, sigmas, given)
     for steps in (0, 1, 3):
@@ -85,7 +62,7 @@ CASES = ["heun", "dpmpp_2m_sde", "uni_pc", "res_multistep_cfg_pp", "dpm_adaptive
 
 @pytest.fixture(params=CASES)
 def chosen(request):
-    return exactness.samplers()[request.param]
+    return exactness.sampler(request.param)
 
 
 def test_schedule_that_begins_late_or_ends_early(chosen) -> None:
@@ -208,7 +185,7 @@ def test_model_that_draws_random_numbers() -> None:
     guider, given = cfg_guider(noisy, "wan"), latent("wan")
     sigmas = schedule(guider)
     for name in ("heun", "ddim", "euler_ancestral", "spacetime heun"):
-        one = exactness.samplers()[name]
+        one = exactness.sampler(name)
         reference = core_run(guider, one, sigmas, given)
         mess = lambda tokens: (torch.manual_seed(99), tokens)[1]  # noqa: E731 - other nodes draw in between
         assert same(stepped(guider, one, sigmas, given, after=mess), reference), name
@@ -221,7 +198,7 @@ def test_core_s_caches_go_on_over_steps(node: str, name: str) -> None:
 
     counter = Evaluations(model("wan"))
     cached = getattr(caches, node).execute(counter.model, 0.5, 0.15, 0.95, False).args[0]
-    given, one = latent("wan"), exactness.samplers()[name]
+    given, one = latent("wan"), exactness.sampler(name)
     sigmas = schedule(cfg_guider(cached, "wan"), 10)
     counter.taken()
     reference, asked = core_run(cfg_guider(cached, "wan"), one, sigmas, given), counter.taken()
@@ -265,7 +242,7 @@ def test_scheduled_lora(name: str, guarantee: int) -> None:
     hooks.set_keyframes_on_hooks(frames)
     guider = comfy_guider(node_helpers.conditioning_set_values(tiny_models.conditioning("wan", 1), {"hooks": hooks}))
     plain = comfy_guider(tiny_models.conditioning("wan", 1))
-    sigmas, given, one = schedule(guider, 8), latent("wan"), exactness.samplers()[name]
+    sigmas, given, one = schedule(guider, 8), latent("wan"), exactness.sampler(name)
     core_run(guider, one, sigmas, given)  # the first run of a hook differs from the second in core itself
     reference = core_run(guider, one, sigmas, given)
     assert not same(core_run(plain, one, sigmas, given), reference)
@@ -291,112 +268,6 @@ def test_context_windows(name: str) -> None:
     given = {"samples": torch.randn(1, 16, 7, 4, 4, generator=torch.Generator().manual_seed(2))}
     sigmas = schedule(guider, 4)
     assert same(
-        stepped(guider, exactness.samplers()[name], sigmas, given),
-        core_run(guider, exactness.samplers()[name], sigmas, given),
+        stepped(guider, exactness.sampler(name), sigmas, given),
+        core_run(guider, exactness.sampler(name), sigmas, given),
     )
-
-
-# edits ---------------------------------------------------------------------------------------------------------
-
-
-def test_edit_starts_anew_from_the_edited_x(chosen) -> None:
-    """Untouched values continue; edited ones are core's run of the remaining sigmas from the edited x."""
-    guider, given = cfg_guider(model("spacetime"), "spacetime"), latent("spacetime")
-    tokens = step(noised(given, schedule(guider)), guider, chosen, 2)
-    unchanged = step(tokens.with_values(tokens.values.clone()), guider, chosen, 1)
-    assert unchanged.trajectory.note == ""
-    values = tokens.values.clone()
-    values[:, 0] = 0
-    edited = step(tokens.with_values(values), guider, chosen, 0)
-    assert edited.trajectory.note == "new trajectory: tokens edited"
-    assert edited.trajectory.done
-    assert not torch.equal(edited.values, step(tokens, guider, chosen, 0).values)
-    assert edited.trajectory.schedule.equal(tokens.trajectory.schedule), "the model still sees the whole schedule"
-
-
-def test_edited_run_is_an_euler_run_from_there() -> None:
-    """Against plain arithmetic: Euler from the edited x over the remaining sigmas, on a Wan's own latent scale."""
-    guider, given = cfg_guider(model("wan"), "wan"), latent("wan")
-    sigmas = schedule(guider)
-    tokens = step(noised(given, sigmas), guider, sampler("euler"), 2)
-    edited = tokens.with_values(tokens.values * 1.25 + 0.1)
-    from comfyui_spacetime.models.patches import unpatchify
-
-    core_model = guider.model_patcher.model
-    x = core_model.process_latent_in(unpatchify(edited))
-    start = sigmas[2]
-    # core itself begins at (1 - sigma) * latent + sigma * noise: choose a noise that makes this x
-    out = guider.sample(x / start, torch.zeros_like(x), sampler("euler"), sigmas[2:].clone(), seed=0)
-    ours = unpatchify(step(edited, guider, sampler("euler"), 0))
-    assert torch.allclose(ours, out, atol=1e-4)
-
-
-def test_edit_before_the_first_step_changes_the_noise(chosen) -> None:
-    guider, given = cfg_guider(model("wan"), "wan"), latent("wan")
-    sigmas = schedule(guider, 8)[2:]
-    one, other = noised(given, sigmas, seed=1), noised(given, sigmas, seed=2)
-    as_other = step(one.with_values(other.values), guider, sampler("euler"), 0)
-    assert torch.allclose(as_other.values, step(other, guider, sampler("euler"), 0).values, atol=1e-4)
-
-
-def test_another_sampler_goes_on_from_the_present_x() -> None:
-    guider, given = cfg_guider(model("spacetime"), "spacetime"), latent("spacetime", masked=True)
-    sigmas = schedule(guider)
-    for first, second in (("euler", "dpmpp_2m"), ("heun", "spacetime unipc"), ("spacetime euler", "uni_pc")):
-        made = exactness.samplers()
-        tokens = step(noised(given, sigmas), guider, made[first], 2)
-        tokens = step(tokens, guider, made[second], 1)
-        assert tokens.trajectory.note == "new trajectory: sampler changed"
-        assert tokens.trajectory.position[0] == 3
-        tokens = step(tokens, guider, made[second], 0)
-        assert tokens.trajectory.done
-        assert torch.isfinite(tokens.values).all()
-
-
-def test_euler_of_core_and_euler_of_ours_can_take_turns() -> None:
-    guider, given = cfg_guider(model("spacetime"), "spacetime"), latent("spacetime")
-    made, tokens = exactness.samplers(), noised(given, schedule(guider))
-    turns = step(
-        step(step(tokens, guider, made["euler"], 2), guider, made["spacetime euler"], 1), guider, made["euler"], 0
-    )
-    assert torch.allclose(turns.values, step(tokens, guider, made["euler"], 0).values, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["heun", "dpmpp_2m_sde", "res_multistep_cfg_pp", "spacetime unipc"])
-def test_edited_mask_is_honoured(name: str) -> None:
-    chosen = exactness.samplers()[name]
-    guider, given = cfg_guider(model("spacetime"), "spacetime"), latent("spacetime")
-    tokens = step(noised(given, schedule(guider)), guider, chosen, 2)
-    change = torch.ones(*tokens.values.shape[:2], 4)
-    change[:, :4] = 0  # keep the first frame's four patches
-    kept = step(replace(tokens, change=change), guider, chosen, 0)
-    assert kept.trajectory.note == "new trajectory: mask or kept content edited"
-    assert torch.allclose(kept.values[:, :4], tokens.reference[:, :4], atol=1e-3)
-    assert not torch.allclose(kept.values[:, 4:], tokens.reference[:, 4:], atol=1e-2)
-
-
-def test_complete_run_can_be_noised_again_and_is_left_alone_by_more_steps() -> None:
-    guider, given = cfg_guider(model("wan"), "wan"), latent("wan")
-    tokens = step(noised(given, schedule(guider)), guider, sampler("euler"), 0)
-    assert step(tokens, guider, sampler("heun"), 5) is tokens
-    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
-
-    from comfyui_spacetime.nodes.host.stepping.trajectory import begin
-
-    again = begin(tokens, Noise_RandomNoise(3), schedule(guider)[2:])
-    assert again.trajectory.position == (0, exactness.STEPS - 2)
-    half = step(again, guider, sampler("euler"), 1)
-    with pytest.raises(ValueError, match="in the middle of a run"):
-        begin(half, Noise_RandomNoise(3), schedule(guider))
-
-
-def test_bad_input_is_named() -> None:
-    guider, given = cfg_guider(model("wan"), "wan"), latent("wan")
-    tokens = noised(given, schedule(guider))
-    with pytest.raises(ValueError, match="put Forward Diffusion before"):
-        step(replace(tokens, trajectory=None), guider, sampler("euler"))
-    with pytest.raises(ValueError, match="at least two sigmas, got 1"):
-        noised(given, schedule(guider)[:1])
-    few = {"samples": given["samples"][:, :4]}
-    with pytest.raises(ValueError, match="latents of 16 channels, these tokens have 4"):
-        step(noised(few, schedule(guider)), guider, sampler("euler"))

@@ -8,7 +8,7 @@ import torch
 from comfyui_spacetime.models.patches import pack
 from comfyui_spacetime.tools.bench import exactness, tiny_models
 
-pytestmark = pytest.mark.usefixtures("comfy_host")
+pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 
 
 def node(name: str):
@@ -49,8 +49,8 @@ def test_node_says_what_it_made() -> None:
 def test_masks_of_any_shape_act_as_in_core(shape: tuple[int, ...]) -> None:
     mask = torch.rand(*shape, generator=torch.Generator().manual_seed(6)).round(decimals=1)
     latent = {**tiny_models.latent("wan"), "noise_mask": mask}
-    model = tiny_models.tiny_wan()
-    guider, sampler = exactness.cfg_guider(model, "wan"), exactness.samplers()["heun"]
+    model = tiny_models.model("wan")
+    guider, sampler = exactness.cfg_guider(model, "wan"), exactness.sampler("heun")
     sigmas = exactness.schedule(guider, 3)
     reference = exactness.core_run(guider, sampler, sigmas, latent)
     assert exactness.same(exactness.stepped(guider, sampler, sigmas, latent), reference)
@@ -59,7 +59,7 @@ def test_masks_of_any_shape_act_as_in_core(shape: tuple[int, ...]) -> None:
 def test_noisy_tokens_keep_masked_patches_clean_to_the_eye() -> None:
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
-    latent = tiny_models.with_mask(tiny_models.latent("wan"))
+    latent = tiny_models.latent("wan", masked=True)
     (tokens,) = node("Patchify").execute(latent, 1, 2, 2).result
     (noisy,) = node("ForwardDiffusion").execute(tokens, Noise_RandomNoise(1), torch.tensor([0.8, 0.4, 0.0])).result
     shown = node("Unpatchify").execute(noisy).result[0]["samples"]
@@ -74,9 +74,9 @@ def test_noisy_tokens_keep_masked_patches_clean_to_the_eye() -> None:
 def test_whole_chain_of_nodes_is_core_s_sampler() -> None:
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
-    latent = tiny_models.with_mask(tiny_models.latent("spacetime"))
-    guider = exactness.cfg_guider(tiny_models.tiny_spacetime(), "spacetime")
-    sampler, sigmas = exactness.samplers()["dpmpp_2m"], exactness.schedule(guider, 4)
+    latent = tiny_models.latent("spacetime", masked=True)
+    guider = exactness.cfg_guider(tiny_models.model("spacetime"), "spacetime")
+    sampler, sigmas = exactness.sampler("dpmpp_2m"), exactness.schedule(guider, 4)
     (tokens,) = node("Patchify").execute(latent, 1, 2, 2).result
     (tokens,) = node("ForwardDiffusion").execute(tokens, Noise_RandomNoise(exactness.SEED), sigmas).result
     flags = []
@@ -99,9 +99,9 @@ def test_progress_reaches_the_end_of_each_call(monkeypatch) -> None:
     seen, texts = [], []
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: seen.append((value, total)))
     monkeypatch.setattr(host, "show_text", lambda _node, text: texts.append(text))
-    guider = exactness.cfg_guider(tiny_models.tiny_wan(), "wan")
+    guider = exactness.cfg_guider(tiny_models.model("wan"), "wan")
     tokens = exactness.noised(tiny_models.latent("wan"), exactness.schedule(guider, 5))
-    sampler = exactness.samplers()["heun"]
+    sampler = exactness.sampler("heun")
     for steps in (2, 0):
         tokens = node("DenoiseStep").execute(tokens, guider, sampler, steps).result[0]
     assert seen == [(1, 2), (2, 2), (1, 3), (2, 3), (3, 3)]

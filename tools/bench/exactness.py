@@ -7,6 +7,7 @@ both outputs.
 
 import logging
 from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any
 
 import torch
@@ -26,14 +27,10 @@ def rows() -> Iterable[dict[str, Any]]:
         raise SystemExit("ComfyUI has not been fetched yet: run `python3 run.py setup`")
     logging.getLogger().setLevel(logging.ERROR)
     torch.set_num_threads(1)  # small tensors: threads would only wait for each other
-    models = {"wan": tiny_models.tiny_wan(), "ltx": tiny_models.tiny_ltx(), "spacetime": tiny_models.tiny_spacetime()}
-    for name, model in models.items():
-        guider = cfg_guider(model, name)
-        for masked in (False, True):
-            latent = tiny_models.latent(name)
-            latent = tiny_models.with_mask(latent) if masked else latent
-            for label, sampler in samplers().items():
-                yield {"sampler": label, "model": name, "mask": masked} | judge(guider, sampler, latent)
+    for name, masked in product(tiny_models.NAMES, (False, True)):
+        guider, latent = cfg_guider(tiny_models.model(name), name), tiny_models.latent(name, masked=masked)
+        for label, sampler in samplers().items():
+            yield {"sampler": label, "model": name, "mask": masked} | judge(guider, sampler, latent)
 
 
 def judge(guider: Any, sampler: Any, latent: dict[str, Any]) -> dict[str, bool]:
@@ -55,6 +52,11 @@ def samplers() -> dict[str, Any]:
 
     core = {name: comfy.samplers.sampler_object(name) for name in comfy.samplers.SAMPLER_NAMES}
     return core | {f"spacetime {name}": solver_sampler(Solver(name=name, order=3)) for name in SOLVERS}
+
+
+def sampler(name: str) -> Any:
+    """A new SAMPLER object of this name."""
+    return samplers()[name]
 
 
 def cfg_guider(model: Any, name: str, cfg: float = 3.0) -> Any:

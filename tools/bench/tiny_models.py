@@ -5,12 +5,21 @@ They need the host (`comfy`) on the path. What they make is noise, but the code 
 
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+NAMES = ("wan", "ltx", "spacetime")
+
+
+@cache
+def model(name: str) -> Any:
+    """The tiny core MODEL of this name, made once."""
+    return {"wan": tiny_wan, "ltx": tiny_ltx, "spacetime": tiny_spacetime}[name]()
 
 
 def _random_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
@@ -70,10 +79,11 @@ def conditioning(name: str, seed: int) -> list[Any]:
     return [[text, {"attention_mask": torch.ones(1, 4, dtype=torch.long), "pooled_output": None}]]
 
 
-def latent(name: str, batch: int = 1) -> dict[str, Any]:
+def latent(name: str, *, masked: bool = False, batch: int = 1) -> dict[str, Any]:
     """A small random LATENT that fits the model of this name."""
     shape = {"wan": (16, 2, 4, 4), "ltx": (128, 3, 2, 2), "spacetime": (16, 2, 4, 4)}[name]
-    return {"samples": torch.randn(batch, *shape, generator=torch.Generator().manual_seed(11))}
+    plain = {"samples": torch.randn(batch, *shape, generator=torch.Generator().manual_seed(11))}
+    return with_mask(plain) if masked else plain
 
 
 def with_mask(latent: dict[str, Any]) -> dict[str, Any]:
@@ -87,8 +97,13 @@ def with_mask(latent: dict[str, Any]) -> dict[str, Any]:
 
 def tiny_spacetime(seed: int = 0) -> Any:
     """A random model of our own smallest preset as core MODEL."""
+    return spacetime("test", seed)
+
+
+def spacetime(preset: str, seed: int = 0, dtype: str = "fp32") -> Any:
+    """A random model of one of our presets as core MODEL."""
     from ...models.transformer.dit import PRESETS, DiT
     from ...nodes.host.model import build_model
 
-    config = PRESETS["test"]
-    return build_model(config, _random_state(DiT(config), seed), {}, "fp32")
+    config = PRESETS[preset]
+    return build_model(config, _random_state(DiT(config), seed), {}, dtype)

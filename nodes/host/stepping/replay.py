@@ -12,7 +12,7 @@ from torch import Tensor
 from .hidden_state import HiddenState
 from .trajectory import Record, Trajectory, rng_state, set_rng_state
 
-Report = Callable[[int, Tensor, Tensor], None]
+Callback = Callable[[int, Tensor, Tensor, int], None]
 ALL_STEPS = 10**9
 
 
@@ -27,8 +27,8 @@ class Diverged(BaseException):
 class Watcher:
     """Stands for the guider before a core sampler.
 
-    report(steps made in this call, prediction, x) is called after each new step; interrupted() raises when the user
-    wants to stop. After Stop, `x` is where the sampler stopped and stopped() the trajectory there.
+    callback is core's, for previews: it hears of new steps only, counted within this call. interrupted() raises when
+    the user wants to stop. After Stop, `x` is where the sampler stopped and stopped() the trajectory there.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Watcher:
         trajectory: Trajectory,
         steps: int,
         model_options: dict[str, Any],
-        report: Report,
+        callback: Callback | None,
         interrupted: Callable[[], None],
     ) -> None:
         self._guider = guider
         self.trajectory = trajectory
         self.steps = steps
         self.own_options = model_options
-        self.report = report
+        self.callback = callback
         self.interrupted = interrupted
         self.base_functions = {id(f) for f in model_options.get("sampler_post_cfg_function", [])}
         self.records = list(trajectory.records)
@@ -74,8 +74,9 @@ class Watcher:
         self._note("B")
         self.callbacks += 1
         self.denoised = denoised
-        if self.steps_made > 0:
-            self.report(self.steps_made, denoised, x)
+        made = self.steps_made
+        if made > 0 and self.callback is not None:
+            self.callback(made - 1, denoised, x, max(made, self.trajectory.ahead(self.steps)))
 
     def _note(self, event: str) -> None:
         expected = (self.trajectory.pattern or "")[len(self.events) : len(self.events) + 1]

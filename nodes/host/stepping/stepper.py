@@ -26,16 +26,17 @@ from torch import Tensor
 from ....models.patches import Tokens, to_patches
 from .. import check_interrupted
 from .own_solver import SolverWatcher
-from .replay import ALL_STEPS, Diverged, Report, Stop, Watcher, kept
+from .replay import ALL_STEPS, Callback, Diverged, Stop, Watcher, kept
 from .trajectory import Trajectory, fingerprint, restart, resume, rng_state, set_rng_state
 
 StepText = Callable[[str], None]
 
 
 class _Arguments(NamedTuple):
-    """What core hands to a sampler besides model, schedule and callback."""
+    """What core hands to a sampler besides model and schedule."""
 
     extra_args: dict[str, Any]
+    callback: Callback | None
     noise: Tensor
     latent_image: Tensor | None
     denoise_mask: Tensor | None
@@ -45,11 +46,10 @@ class _Arguments(NamedTuple):
 class StepSampler(comfy.samplers.Sampler):
     """A core SAMPLER that runs `steps` steps of another one from a trajectory; then `trajectory` is the new one."""
 
-    def __init__(self, inner: Any, trajectory: Trajectory, steps: int, report: Report) -> None:
+    def __init__(self, inner: Any, trajectory: Trajectory, steps: int) -> None:
         self.inner = inner
         self.trajectory = trajectory
         self.steps = steps if steps > 0 else ALL_STEPS
-        self.report = report
         self.denoised: Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -62,7 +62,7 @@ class StepSampler(comfy.samplers.Sampler):
         model_wrap: Any,
         sigmas: Tensor,
         extra_args: dict[str, Any],
-        callback: Any,  # noqa: ARG002 - steps are reported from here, replayed ones are not
+        callback: Callback | None,
         noise: Tensor,
         latent_image: Tensor | None = None,
         denoise_mask: Tensor | None = None,
@@ -71,7 +71,7 @@ class StepSampler(comfy.samplers.Sampler):
         """Called by core inside guider.sample(), as any sampler."""
         self.trajectory = _placed(self.trajectory, model_wrap)
         quiet = disable_pbar or self.steps < ALL_STEPS  # a console bar per step would say nothing
-        arguments = _Arguments(extra_args, noise, latent_image, denoise_mask, quiet)
+        arguments = _Arguments(extra_args, callback, noise, latent_image, denoise_mask, quiet)
         try:
             return self._run(model_wrap, sigmas, arguments)
         except Diverged:
@@ -84,7 +84,7 @@ class StepSampler(comfy.samplers.Sampler):
         if len(sigmas) != len(self.trajectory.schedule):
             full = self.trajectory.schedule.to(sigmas)
             extra_args["model_options"].setdefault("transformer_options", {})["sample_sigmas"] = full
-        settings = (self.steps, extra_args["model_options"], self.report, check_interrupted)
+        settings = (self.steps, extra_args["model_options"], arguments.callback, check_interrupted)
         watcher: Watcher
         if hasattr(self.inner, "spacetime_solver"):
             watcher = own = SolverWatcher(guider, self.trajectory, *settings)
@@ -96,7 +96,7 @@ class StepSampler(comfy.samplers.Sampler):
             watcher = Watcher(guider, trajectory, *settings)
         try:
             with _starting_from(guider, self.trajectory.start):
-                samples: Tensor = inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[1:])
+                samples: Tensor = inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[2:])
             self.trajectory = watcher.finished()
         except Stop:
             samples = watcher.x
@@ -177,9 +177,9 @@ def _pattern(
             return denoised
 
     tiny = noise[(slice(None), *([slice(0, 1)] * (noise.ndim - 1)))].clone()  # (B, 1, 1, 1, 1)
-    arguments = _Arguments(dict(extra_args), tiny, torch.zeros_like(tiny), None, True)
+    arguments = _Arguments(dict(extra_args), lambda *_: events.append("B"), tiny, torch.zeros_like(tiny), None, True)
     try:
-        sampler.sample(StandIn(), sigmas.clone(), arguments[0], lambda *_: events.append("B"), *arguments[1:])
+        sampler.sample(StandIn(), sigmas.clone(), *arguments)
     except (Stop, Exception):
         return ""
     finally:
@@ -193,15 +193,15 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
     if trajectory.done:
         return tokens
     _check_channels(trajectory, guider)
-    before, planned = trajectory.position
-    ahead = min(steps, planned - before) if steps > 0 else planned - before
-    preview = latent_preview.prepare_callback(guider.model_patcher, ahead)
+    before, total = trajectory.position
+    preview = latent_preview.prepare_callback(guider.model_patcher, trajectory.ahead(steps))
 
-    def report(made: int, denoised: Tensor, x: Tensor) -> None:
-        preview(made - 1, denoised, x, max(ahead, made))
-        show(f"step {before + made} of {max(planned, before + made)}")
+    def callback(index: int, denoised: Tensor, x: Tensor, in_call: int) -> None:
+        preview(index, denoised, x, in_call)
+        made = before + index + 1
+        show(f"step {made} of {max(total, made)}")
 
-    stepper = StepSampler(sampler, trajectory, steps, report)
+    stepper = StepSampler(sampler, trajectory, steps)
     set_rng_state(trajectory.rng)
     latents = (
         guider.sample(
@@ -210,7 +210,7 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
             stepper,
             trajectory.sigmas.clone(),
             denoise_mask=trajectory.mask,
-            callback=lambda *_: None,
+            callback=callback,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=trajectory.seed,
         )

@@ -104,6 +104,11 @@ class Trajectory:
         done = self.steps_before + self.step
         return done, done if self.done else max(total, done + 1)
 
+    def ahead(self, steps: int) -> int:
+        """How many steps a call that asks for `steps` (0 or less: all) will make, as far as that is known."""
+        done, total = self.position
+        return min(steps, total - done) if steps > 0 else total - done
+
 
 def begin(tokens: Tokens, noise: Any, sigmas: Tensor) -> Tokens:
     """Forward diffusion: tokens at sigmas[0], with the run that leads back from there. `noise` is a core NOISE object.
