@@ -1,8 +1,9 @@
 """Find the toy world's objects in the pixels of a clip, knowing only what colours its things and its lights have.
 
 1. The sky at the top and the floor at the bottom of the picture tell which of the nine backdrops it is.
-2. Each pixel goes to the nearest of the colours that a backdrop (lit or in shadow), a wall or an object (lit, in shade, or
-   at its highlight) can have there: one look-up in a table of 32 x 32 x 32 colours per backdrop and horizontal band, for the haze at the horizon is as white as a white ball.
+2. Each pixel goes to the nearest of the colours that a backdrop (lit or in shadow), a wall or an object (lit, in shade,
+   or at its highlight) can have there: one look-up in a table of 32 x 32 x 32 colours per backdrop and horizontal band,
+   for the haze at the horizon is as white as a white ball.
 3. Connected pixels of one colour are a blob; specks, thin seams and highlights inside another blob are dropped.
 """
 
@@ -23,14 +24,16 @@ WHITE, GRAY = NAMES.index("white") + 1, NAMES.index("gray") + 1
 BANDS = 6
 NEUTRAL = ("white", "gray")
 SHADOW_REACH = 9.0  # metres
+LIGHTEST_GRAY = 112  # of a wall; a white object in shade is lighter
 MARGIN = 6.0  # how different from every colour of the backdrop a neutral colour must be, to count as an object's
 MIN_CORE = 0.0009  # smallest blob, as a part of the picture, counting only pixels surrounded by their own colour
+MAX_CORE = 0.4  # a larger one is no object
 
 Integers = NDArray[np.int64]
 Classes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blob:
     """One connected region of one colour in one frame. Sizes in pixels."""
 
@@ -71,7 +74,7 @@ def _edges(aspect: float) -> dict[tuple[str, str], tuple[Array, Array]]:
 
 
 def _backdrop_pixels(floor: str, sky: str, camera: Camera, aspect: float = 1.0) -> tuple[Array, Array]:
-    """The backdrop (h, w, 3) in 0..255 as a camera at rest sees it, 48 pixels on the short side, and the floor's distance."""
+    """The backdrop (h, w, 3) in 0..255 as a camera at rest sees it, 48 pixels a side, and the floor's distance."""
     height, width = round(48 * max(1.0, aspect)), round(48 * max(1.0, 1 / aspect))
     pixel = 2 * FIELD / camera.distance / 48
     eye = np.array([0.0, camera.height, -camera.distance])
@@ -91,16 +94,16 @@ def _opponent(rgb: Array) -> Array:
     return np.stack([0.45 * (r + g + b) / 3, 0.9 * (r - g), 0.7 * ((r + g) / 2 - b)], axis=-1)
 
 
-def _object_samples(rgb: tuple[int, int, int], sky: str, highlights: tuple[float, ...]) -> Array:
-    """Colours (n, 3) that a body can show under a sky: all mixtures of sun, sky light and highlight."""
+def _object_samples(name: str, sky: str) -> Array:
+    """Colours (n, 3) that a body can show under a sky: all mixtures of sun, sky light and, but for walls, highlight."""
     light = LIGHTS[sky]
     sun, ambient = np.array(light.sun), np.array(light.ambient)
-    albedo = np.square(np.array(rgb) / 255)
+    albedo = np.square(np.array({**COLOURS, **WALL_COLOURS}[name]) / 255)
     colours = [
         albedo * (d * sun + a * ambient) + h * sun
         for d in np.linspace(0, 1, 6)
         for a in (0.45, 0.7, 1.0)
-        for h in highlights
+        for h in ((0.0, 0.05, 0.15) if name in COLOURS else (0.0,))
     ]
     return np.asarray(255 * np.sqrt(np.clip(np.stack(colours), 0, 1)))
 
@@ -108,22 +111,37 @@ def _object_samples(rgb: tuple[int, int, int], sky: str, highlights: tuple[float
 @cache
 def _table(floor: str, sky: str, band: int) -> Classes:
     """The class of each of 32^3 colours in front of one of the BANDS horizontal bands of this backdrop."""
-    ground = _ground_colours(floor, sky, band)
-    samples, classes = [ground], [np.zeros(len(ground), dtype=np.uint8)]
-    for index, (name, rgb) in enumerate({**COLOURS, **WALL_COLOURS}.items(), start=1):
-        seen = _object_samples(rgb, sky, (0.0, 0.05, 0.15) if name in COLOURS else (0.0,))
-        if name in NEUTRAL:
-            # a gray floor in full light looks like something white in shade: give such colours to the floor
-            distance = np.linalg.norm(_opponent(seen)[:, None] - _opponent(ground)[None], axis=-1).min(axis=1)
-            seen = seen[distance > MARGIN]
-        samples.append(seen)
-        classes.append(np.full(len(seen), index, dtype=np.uint8))
-    points, labels = _opponent(np.concatenate(samples)).astype(np.float32), np.concatenate(classes)
+    ground = _opponent(_ground_colours(floor, sky, band))
+    best, classes = _nearest(ground), np.zeros(LEVELS**3, dtype=np.uint8)
+    for name in NEUTRAL:
+        seen = _opponent(_object_samples(name, sky))
+        # a gray floor in full light looks like something white in shade: give such colours to the floor
+        seen = seen[np.linalg.norm(seen[:, None] - ground[None], axis=-1).min(axis=1) > MARGIN]
+        if len(seen):
+            distance = _nearest(seen)
+            classes = np.where(distance < best, NAMES.index(name) + 1, classes)
+            best = np.minimum(distance, best)
+    distance, colour = _colourful(sky)
+    return np.asarray(np.where(distance < best, colour, classes), dtype=np.uint8)
+
+
+@cache
+def _colourful(sky: str) -> tuple[Array, Classes]:
+    """The least distance of each of 32^3 colours from all objects and walls that are not NEUTRAL, and whose it is."""
+    names = [name for name in NAMES if name not in NEUTRAL]
+    distances = np.stack([_nearest(_opponent(_object_samples(name, sky))) for name in names])
+    numbers = np.array([NAMES.index(name) + 1 for name in names], dtype=np.uint8)
+    return distances.min(axis=0), numbers[distances.argmin(axis=0)]
+
+
+def _nearest(points: Array) -> Array:
+    """Squared distance of each cell's centre from the nearest of points (n, 3), less the centre's own square."""
     levels = (np.arange(LEVELS) + 0.5) * (256 / LEVELS)
     cells = _opponent(np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3))
-    offset = (points**2).sum(axis=1)
-    nearest = [(offset - 2 * part @ points.T).argmin(axis=1) for part in np.split(cells.astype(np.float32), 16)]
-    return np.asarray(labels[np.concatenate(nearest)], dtype=np.uint8)
+    few = points.astype(np.float32)
+    offset = (few**2).sum(axis=1)
+    parts = np.split(cells.astype(np.float32), 64)
+    return np.concatenate([(offset - 2 * part @ few.T).min(axis=1) for part in parts])
 
 
 @cache
@@ -140,7 +158,7 @@ def _ground_colours(floor: str, sky: str, band: int) -> Array:
         near = view[rows][distance[rows] < SHADOW_REACH]
         colours += [near * np.sqrt(1 - s * LIGHTS[sky].shadow) for s in (0.35, 0.7, 1.0)]
     ground = np.concatenate(colours)
-    return np.asarray(np.unique((ground / 6).round(), axis=0) * 6)
+    return np.asarray(np.unique((ground / 8).round(), axis=0) * 8)
 
 
 def classify(frames: NDArray[np.uint8]) -> Classes:
@@ -160,7 +178,7 @@ def connected(classes: Classes) -> Integers:
     convex regions.
     """
     frames, height, width = classes.shape
-    numbers = np.arange(classes.size).reshape(classes.shape)
+    numbers: Integers = np.arange(classes.size).reshape(classes.shape)
     across = _runs(classes.reshape(-1), width)
     turned = np.ascontiguousarray(classes.transpose(0, 2, 1))
     down = _runs(turned.reshape(-1), height)
@@ -199,29 +217,52 @@ def find_blobs(frames: NDArray[np.uint8]) -> list[list[Blob]]:
         for dx in range(3):
             core[:, 1:-1, 1:-1] &= classes[:, dy : height - 2 + dy, dx : width - 2 + dx] == centre
     numbers = connected(classes)
-    result = []
-    for frame, (seen, solid, regions) in enumerate(zip(labels, core, numbers, strict=True)):
-        names, counts = np.unique(regions[solid], return_counts=True)
-        found = [_blob(regions == n, seen, frame) for n in names[counts >= MIN_CORE * height * width]]
-        found.sort(key=lambda blob: -blob.area)
-        result.append([b for i, b in enumerate(found) if not any(_inside(b, other) for other in found[:i])])
-    return result
+    return [_frame_blobs(f, frames[f], labels[f], core[f], numbers[f]) for f in range(len(frames))]
 
 
-def _blob(mask: NDArray[np.bool_], labels: Classes, frame: int) -> Blob:
+def _frame_blobs(
+    index: int, frame: NDArray[np.uint8], labels: Classes, core: NDArray[np.bool_], numbers: Integers
+) -> list[Blob]:
+    """The blobs of one frame: named, merged where a white one fell apart, without those inside another."""
+    names, counts = np.unique(numbers[core], return_counts=True)
+    large = (counts >= MIN_CORE * core.size) & (counts <= MAX_CORE * core.size)
+    masks = [numbers == n for n in names[large]]
+    found = [_blob(mask, _name(mask, frame, labels), index) for mask in masks]
+    white = [blob for blob in found if blob.name == "white"]
+    for i, a in enumerate(white):
+        for b in white[:i]:
+            if a in found and b in found and close(a, b, max(2, frame.shape[0] // 24)):
+                # its middle had the colour of the floor
+                both = np.zeros(core.shape, dtype=bool)
+                for part in (a, b):
+                    left, top, right, bottom = part.box
+                    both[top:bottom, left:right] |= part.mask
+                found = [blob for blob in found if blob not in (a, b)] + [_blob(both, "white", index)]
+    found.sort(key=lambda blob: -blob.area)
+    return [b for i, b in enumerate(found) if not any(_inside(b, other) for other in found[:i])]
+
+
+def _name(mask: NDArray[np.bool_], frame: NDArray[np.uint8], labels: Classes) -> str:
+    name = NAMES[int(np.bincount(labels[mask]).argmax()) - 1]
+    if name in NEUTRAL:
+        return "white" if np.median(frame[mask]) > LIGHTEST_GRAY else "gray"
+    return name
+
+
+def _blob(mask: NDArray[np.bool_], name: str, frame: int) -> Blob:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    counts = np.bincount(labels[mask], minlength=len(NAMES) + 1)
-    name = NAMES[int(counts.argmax()) - 1]
-    if name == "gray" and counts[WHITE] > 0.2 * counts[GRAY]:
-        name = "white"
     # all shapes are convex: whatever lies between two of its pixels in a row or a column belongs to it
     part = _filled(mask[top:bottom, left:right])
     ys, xs = np.nonzero(part)
-    return Blob(
-        name, frame, float(len(xs)), left + float(xs.mean()) + 0.5, top + float(ys.mean()) + 0.5,
-        (left, top, right, bottom), part,
-    )  # fmt: skip
+    x, y = left + float(xs.mean()) + 0.5, top + float(ys.mean()) + 0.5
+    return Blob(name, frame, float(len(xs)), x, y, (left, top, right, bottom), part)
+
+
+def close(a: Blob, b: Blob, margin: int) -> bool:
+    """Whether the boxes of two blobs come closer than this many pixels."""
+    (l1, t1, r1, b1), (l2, t2, r2, b2) = a.box, b.box
+    return l1 - margin < r2 and l2 - margin < r1 and t1 - margin < b2 and t2 - margin < b1
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
