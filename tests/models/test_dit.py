@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from comfyui_spacetime.models.patches import Grid, from_patches, to_patches
 from comfyui_spacetime.models.transformer.attention import attend, matmul_attention, sdpa
 from comfyui_spacetime.models.transformer.blocks import GatedMLP, rms

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from comfyui_spacetime.models.checkpoints import (
     Checkpoint,
     load_checkpoint,
@@ -238,7 +239,7 @@ def run_dit(cache: LatentCache, out: Path, settings: dit_training.DiTTraining) -
     return dit_training.train(settings, cache, cache, empty, vae, out).state_dict()
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the moment a process dies between two steps."""
 
 
@@ -251,11 +252,11 @@ def test_a_killed_run_continues_to_the_bit(cache, tmp_path, monkeypatch, dies_at
         rng = args[-1]
         assert isinstance(rng, torch.Generator)
         if rng.initial_seed() == generator(0, dies_at).initial_seed():
-            raise Killed
+            raise KilledError
         return draw(*args)
 
     monkeypatch.setattr(dit_training, "draw_batch", dying)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run_dit(cache, tmp_path / "killed", tiny())
     monkeypatch.setattr(dit_training, "draw_batch", draw)
     resumed = run_dit(cache, tmp_path / "killed", tiny())
