@@ -1,0 +1,114 @@
+"""Tasks along time: animate, extend, connect, loop.
+
+A video VAE gives a clip's first frame a latent of its own, and every later latent stands for several frames. So a first
+latent belongs at the beginning of a video: tasks that would put a clip's first latent anywhere else leave it out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .canvas import Canvas, check_loop, check_same_size, check_share, filled, without_first
+from .statistics import slerp
+
+
+def animate(stills: Sequence[Tensor], positions: Sequence[int], num_latents: int) -> Canvas:
+    """A video of num_latents latents in which each still (B, C, 1, H, W) is known at its position.
+
+    Negative positions count from the end. Positions after 0 hold the still for all frames of that latent.
+    """
+    if not stills or len(stills) != len(positions):
+        raise ValueError(f"{len(stills)} stills and {len(positions)} positions: give each still a position")
+    if len(stills) > num_latents:
+        raise ValueError(f"{len(stills)} known frames do not fit a video of {num_latents} latents: make it longer")
+    shape = stills[0].shape
+    for still in stills:
+        if still.shape != shape or still.shape[2] != 1:
+            raise ValueError(f"stills must be single latents of one size, got {[tuple(s.shape) for s in stills]}")
+    latents = stills[0].new_zeros(*shape[:2], num_latents, *shape[3:])
+    change = latents.new_ones(shape[0], 1, num_latents, *shape[3:])
+    taken: set[int] = set()
+    for still, position in zip(stills, positions, strict=True):
+        index = position + num_latents if position < 0 else position
+        if not 0 <= index < num_latents:
+            raise ValueError(f"position {position} lies outside a video of {num_latents} latents")
+        if index in taken:
+            raise ValueError(f"two stills share latent {index}: move their times apart or make the video longer")
+        taken.add(index)
+        latents[:, :, index], change[:, :, index] = still[:, :, 0], 0.0
+    return Canvas(latents, change)
+
+
+def extend(clip: Tensor, before: int = 0, after: int = 0) -> Canvas:
+    """New latents before and after a clip (B, C, T, H, W), which is kept; before > 0 drops its first latent."""
+    if before < 0 or after < 0 or before + after == 0:
+        raise ValueError(f"extend by {before} latents before and {after} after: one of them must be above 0")
+    kept = without_first(clip, "extend backward") if before else clip
+    return Canvas(
+        pad(kept, (0, 0, 0, 0, before, after)), pad(filled(kept, 0.0), (0, 0, 0, 0, before, after), value=1.0)
+    )
+
+
+def connect_gap(first: Tensor, second: Tensor, gap: int) -> Canvas:
+    """Both clips kept, `gap` new latents between them; the second clip's first latent is left out."""
+    if gap < 1:
+        raise ValueError(f"a gap of {gap} latents leaves nothing to generate: use 1 or more")
+    check_same_size(first, second)
+    opening = extend(first, after=gap)
+    rest = without_first(second, "connect to")
+    return Canvas(torch.cat([opening.latents, rest], dim=2), torch.cat([opening.change, filled(rest, 0.0)], dim=2))
+
+
+def connect_blend(first: Tensor, second: Tensor, overlap: int, strength: float = 0.8) -> Canvas:
+    """One clip turns into the other while both play, over `overlap` latents.
+
+    At weight w, which rises from 0 to 1 over the overlap, the content is slerp(first, second, w) and the change level
+    is strength * 4w(1-w): most freedom halfway, where a plain cross-fade would show two pictures at once.
+    """
+    check_share(strength, "the strength of a blend")
+    check_same_size(first, second)
+    second = without_first(second, "connect to")
+    if overlap < 1 or overlap > min(first.shape[2], second.shape[2]):
+        raise ValueError(
+            f"an overlap of {overlap} latents: use 1 to {min(first.shape[2], second.shape[2])}, what both clips have"
+        )
+    weights = torch.arange(1, overlap + 1, dtype=torch.float32, device=first.device) / (overlap + 1)
+    w = weights.reshape(1, 1, -1, 1, 1).to(first)
+    morph = slerp(first[:, :, -overlap:], second[:, :, :overlap], w)
+    change = (strength * 4 * w * (1 - w)).expand(filled(morph, 0.0).shape)
+    head, tail = first[:, :, :-overlap], second[:, :, overlap:]
+    return Canvas(
+        torch.cat([head, morph, tail], dim=2), torch.cat([filled(head, 0.0), change, filled(tail, 0.0)], dim=2)
+    )
+
+
+def loop_new(latents: Tensor, change: Tensor | None = None) -> Canvas:
+    """A loop to be generated on these latents, with what is already known of them (a still, for example)."""
+    check_loop(latents.shape[2])
+    return Canvas(latents, filled(latents, 1.0) if change is None else change, cyclic=True)
+
+
+def loop_clip(clip: Tensor, gap: int) -> Canvas:
+    """A clip closed into a loop by `gap` new latents that lead from its end to its start; its first latent goes."""
+    if gap < 1:
+        raise ValueError(f"a gap of {gap} latents cannot close a clip into a loop: use 1 or more")
+    canvas = extend(without_first(clip, "loop"), after=gap)
+    check_loop(canvas.latents.shape[2])
+    return Canvas(canvas.latents, canvas.change, cyclic=True)
+
+
+def loop_shift(step: int, num_latents: int, skip: int = 0) -> int:
+    """By how many latents to roll time at a step so that each place meets each position (Mobius, arXiv 2502.20307).
+
+    skip 0 chooses the number nearest to the golden section of the loop that shares no divisor with its length.
+    """
+    check_loop(num_latents)
+    if skip % num_latents == 0:
+        coprime = [n for n in range(1, num_latents) if math.gcd(n, num_latents) == 1]
+        skip = min(coprime, key=lambda n: abs(n - 0.618 * num_latents))
+    return (step * skip) % num_latents
