@@ -173,7 +173,8 @@ class VAEDecode(io.ComfyNode):
         from .host import video
 
         samples = latent["samples"]
-        pieces = _counted(host_vae.decode_pieces(vae, samples), _frames_to_decode(samples))
+        loop = bool(latent.get(sockets.LOOP))
+        pieces = _counted(host_vae.decode_pieces(vae, samples, cyclic=loop), _frames_to_decode(samples, loop))
         if output == "video file":
             with video.VideoWriter(fps) as writer:
                 for images in pieces:
@@ -253,8 +254,9 @@ def _frame_by_frame(source: Any) -> Any:
         yield from piece.split(1)
 
 
-def _frames_to_decode(samples: torch.Tensor) -> int:
-    return samples.shape[0] * (1 + TIME * (samples.shape[2] - 1) if samples.ndim == 5 else 1)
+def _frames_to_decode(samples: torch.Tensor, loop: bool) -> int:
+    length = samples.shape[2] if samples.ndim == 5 else 1
+    return samples.shape[0] * (TIME * length if loop else 1 + TIME * (length - 1))
 
 
 def _counted(pieces: Any, total: int) -> Any:

@@ -6,3 +6,5 @@ Tokens = io.Custom("SPACETIME_TOKENS")  # models.patches.Tokens, with the state 
 Report = io.Custom("SPACETIME_REPORT")  # measurements with units
 LanguageModel = io.Custom("SPACETIME_LANGUAGE_MODEL")  # turns text (and frames) into text
 Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
+
+LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it

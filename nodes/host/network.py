@@ -16,6 +16,7 @@ from ...models.transformer.attention import Kernel
 from ...models.transformer.dit import DiT, DiTConfig, Prepared
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
+CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
 
 
 class RunCache:
@@ -70,9 +71,11 @@ class HostedDiT(DiT):
         x = pad_to_patch(x, self.config.patch)
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
-        prepared = self._prepared(Grid.of(x, self.config.patch), context, mask, x, cache)
+        cyclic = bool(options.get(CYCLIC))
+        prepared = self._prepared(Grid.of(x, self.config.patch), context, mask, x, cache, cyclic=cyclic)
+        attention = kernel(x.device, options)
         out = super().forward(
-            x, sigma, prepared=prepared, attention=kernel(x.device, options), transformer_options=options
+            x, sigma, prepared=prepared, cyclic=cyclic, attention=attention, transformer_options=options
         )
         velocity = convert(
             out[:, : self.config.in_channels].float(),
@@ -89,15 +92,16 @@ class HostedDiT(DiT):
         return velocity[..., : size[0], : size[1], : size[2]]
 
     def _prepared(
-        self, grid: Grid, context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None
-    ) -> Prepared:
-        key = (id(self), grid, x.device, x.dtype)
+        self, grid: Grid, context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None, *,
+        cyclic: bool = False,
+    ) -> Prepared:  # fmt: skip
+        key = (id(self), grid, x.device, x.dtype, cyclic)
         found = cache.find(key, context, mask) if cache is not None else None
         if found is not None:
             return found
         # a mask that hides nothing would only keep fast attention kernels away
         visible = None if mask is None or bool(mask.all()) else mask
-        prepared = self.prepare([grid], context, visible, device=x.device)
+        prepared = self.prepare([grid], context, visible, cyclic=cyclic, device=x.device)
         if cache is not None:
             cache.keep(key, context, mask, prepared)
         return prepared

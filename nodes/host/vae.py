@@ -87,23 +87,59 @@ class SpacetimeVAE(comfy.sd.VAE):
         return model
 
 
-def decode_pieces(vae: Any, latents: Tensor) -> Iterator[Tensor]:
+def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterator[Tensor]:
     """Decode latents clip by clip and piece by piece into images (f, H, W, 3) in 0..1 on the CPU.
 
     Memory is flat in the length of the clip for our VAE; another core VAE decodes each clip in one go.
+    cyclic: each clip is a loop, whose first frames follow its last; it has as many frames for each latent.
     """
     for clip in latents.split(1):
         if not isinstance(vae, SpacetimeVAE):
             check_interrupted()
-            yield vae.decode(clip).flatten(0, -4)
+            yield _decode_loop(vae, clip) if cyclic else vae.decode(clip).flatten(0, -4)
             continue
         _check_latents(vae, clip)
         model = vae.load(tuple(clip.shape), decode=True)
-        parts = clip.to(vae.device, vae.vae_dtype).split(piece_length(*clip.shape[-2:]), dim=2)
-        for pixels in model.decode_stream(parts):
+        placed = clip.to(vae.device, vae.vae_dtype)
+        for pixels in _loop_pieces(model, placed) if cyclic else _pieces(model, placed):
             check_interrupted()
             images = vae.process_output(pixels.to(vae.output_device))
             yield rearrange(images, "1 c f h w -> f h w c")
+
+
+def _pieces(model: VideoVAE, clip: Tensor) -> Iterator[Tensor]:
+    return model.decode_stream(clip.split(piece_length(*clip.shape[-2:]), dim=2))
+
+
+def _loop_pieces(model: VideoVAE, clip: Tensor) -> Iterator[Tensor]:
+    """A short loop at once; a long one as a stream that begins so far before its first frame as the decoder sees."""
+    if math.prod(clip.shape[2:]) <= PIECE_AREA:
+        yield model.decode(clip, cyclic=True)
+        return
+    depths = model.config.decoder_depths
+    reach = 2 + 2 * depths[0] + depths[1] + -(-depths[2] // 2)  # in latents; layers look back 2 at 1, 2 and 4 times
+    skip = pixel_length(reach)
+    for pixels in _pieces(model, lead_in(clip, reach)):
+        left = pixels[:, :, min(skip, pixels.shape[2]) :]
+        skip -= pixels.shape[2] - left.shape[2]
+        if left.shape[2]:
+            yield left
+
+
+LEAD_IN = 4  # latents; what comes before a frame fades quickly in other causal VAEs too
+
+
+def _decode_loop(vae: Any, clip: Tensor) -> Tensor:
+    """A loop through another model's causal VAE, whose first latent stands for a single frame."""
+    images: Tensor = vae.decode(lead_in(clip, LEAD_IN)).flatten(0, -4)
+    per_latent = (len(images) - 1) // (LEAD_IN + clip.shape[2] - 1)
+    return images[-per_latent * clip.shape[2] :]
+
+
+def lead_in(clip: Tensor, count: int) -> Tensor:
+    """A loop (B, C, T, H, W) with the `count` latents before its first one in front, also several times round."""
+    order = torch.arange(-count, clip.shape[2], device=clip.device) % clip.shape[2]
+    return clip[:, :, order]
 
 
 def _check_latents(vae: SpacetimeVAE, latents: Tensor) -> None:
