@@ -209,6 +209,25 @@ def test_core_s_caches_go_on_over_steps(node: str, name: str) -> None:
     assert counter.taken() == asked
 
 
+@pytest.mark.parametrize("name", ["dpmpp_sde", "dpmpp_3m_sde_gpu"])
+def test_brownian_noise_is_drawn_once(name: str, monkeypatch) -> None:
+    """Each draw is slow on the CPU: single steps must not repeat those of the steps before."""
+    import comfy.k_diffusion.sampling as k_diffusion
+
+    queries, original = [], k_diffusion.BatchedBrownianTree.__call__
+    monkeypatch.setattr(k_diffusion.BatchedBrownianTree, "__call__", lambda *a: queries.append(1) or original(*a))
+    guider, given, one = cfg_guider(model("wan"), "wan"), latent("wan"), exactness.sampler(name)
+    sigmas = schedule(guider, 6)
+    core_run(guider, one, sigmas, given)
+    drawn = len(queries)
+    tokens = noised(given, sigmas)
+    stepped_from_here = step(tokens, guider, one)  # with the dry run, which draws too
+    queries.clear()
+    while not stepped_from_here.trajectory.done:
+        stepped_from_here = step(stepped_from_here, guider, one)
+    assert len(queries) < drawn
+
+
 def test_scheduled_prompts(chosen) -> None:
     """Conditioning with start and end percent: the model's view of the run is the whole run."""
     import comfy.samplers

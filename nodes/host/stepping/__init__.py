@@ -3,6 +3,7 @@
 trajectory    what a run remembers between two calls; its start, edits and restarts
 replay        the guider as the sampler sees it: past calls replayed, new ones recorded, then the end
 own_solver    the same for our own solvers, whose state is explicit: no replay
+brownian      noise of the sde samplers, drawn once
 hidden_state  what the host keeps elsewhere during a run: caches, hook keyframes, random generators
 stepper       the core Sampler that puts it together, and `advance`, which the node calls
 """

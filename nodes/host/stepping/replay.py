@@ -200,6 +200,7 @@ class Watcher:
             x=None,
             sigma=float(self.trajectory.sigmas[-1]),
             hidden=None,
+            draws={},
             solver=None,
             done=True,
         )

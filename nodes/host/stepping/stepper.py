@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ....models.patches import Tokens, to_patches
 from .. import check_interrupted
+from .brownian import remembered
 from .own_solver import SolverWatcher
 from .replay import ALL_STEPS, Callback, Diverged, Stop, Watcher, kept
 from .trajectory import Trajectory, fingerprint, restart, resume, rng_state, set_rng_state
@@ -94,13 +95,14 @@ class StepSampler(comfy.samplers.Sampler):
             if trajectory.pattern is None:
                 trajectory = replace(trajectory, pattern=dry_run(inner, guider, sigmas, extra_args, arguments.noise))
             watcher = Watcher(guider, trajectory, *settings)
+        draws = dict(self.trajectory.draws)
         try:
-            with _starting_from(guider, self.trajectory.start):
+            with remembered(draws), _starting_from(guider, self.trajectory.start):
                 samples: Tensor = inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[2:])
             self.trajectory = watcher.finished()
         except Stop:
             samples = watcher.x
-            self.trajectory = watcher.stopped()
+            self.trajectory = replace(watcher.stopped(), draws=draws)
         self.denoised = watcher.denoised
         return samples
 

@@ -52,6 +52,7 @@ class Trajectory:
     values    (B, N, P) what the tokens showed, to notice edits; denoised the last prediction, in the VAE's units
     x, sigma  input of the next call, in the model's units
     hidden    state that caches, scheduled hooks and random generators of the host had at that call
+    draws     Brownian noise that was drawn so far
     solver    state of one of our own solvers (models.solvers), which needs no records
     """
 
@@ -76,6 +77,7 @@ class Trajectory:
     sigma: float = 0.0
     denoised: Tensor | None = None
     hidden: Any = field(default=None, repr=False)
+    draws: dict[Any, Tensor] = field(default_factory=dict, repr=False)
     solver: Any = field(default=None, repr=False)
     done: bool = False
     note: str = ""
@@ -198,6 +200,7 @@ def restart(trajectory: Trajectory, reason: str) -> Trajectory:
         steps_before=trajectory.steps_before + trajectory.step,
         step=0,
         hidden=None,
+        draws={},
         solver=None,
         note=f"new trajectory: {reason}",
     )
