@@ -111,8 +111,8 @@ def first_video(options: argparse.Namespace, _rest: list[str]) -> None:
     installation = comfyui.find(options.comfyui)
     with start(installation, editor_port(options.port)) as host:
         video.make(host, video.Wish(), Path("output"))
-        say(f"Editor: {host.url}")
         if not options.once:
+            say(f"Editor: {host.url}")
             stay(host)
 
 
