@@ -19,6 +19,7 @@ MODELS_MAY_IMPORT = {"PIL", "einops", "numpy", "safetensors", "torch", "cv2", "g
 LEVELS = {
     "patches": 0,
     "flow": 0,
+    "pixels": 0,
     "transformer": 1,
     "vae": 1,
     "text": 1,
@@ -28,6 +29,7 @@ LEVELS = {
     "solvers": 2,
     "guidance": 2,
     "tasks": 2,
+    "generate": 3,
     "training": 3,
     "metrics": 3,
 }

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints import read_tensors, write_tensors
+from ..pixels import from_uint8
 from ..text.encoder import TextEncoder
 from ..toyworld import captions, render, sample_scene
 from ..vae.autoencoder import TIME, VideoVAE
-from .runs import from_uint8
 
 FPS = 12.0
 SHARD = 100  # clips per file

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..checkpoints import Checkpoint, save_checkpoint
 from ..patches import Grid, from_patches, to_patches
+from ..pixels import to_uint8
 from ..transformer.attention import matmul_attention, sdpa
 from ..transformer.dit import PRESETS, DiT
 from ..vae.autoencoder import VideoVAE
 from .data import Example, LatentCache, stack_text
 from .losses import flow_loss, sample_levels, sample_region
 from .optim import EMA, Optimiser, learning_rate_scale
-from .runs import Run, generator, strip, to_uint8
+from .runs import Run, generator, strip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from ..checkpoints import read_tensors, write_tensors
 from .optim import EMA, Optimiser
@@ -70,17 +69,6 @@ class Run:
 def generator(seed: int, step: int) -> torch.Generator:
     """The CPU generator of one step."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1))
-
-
-def to_uint8(video: Tensor) -> NDArray[np.uint8]:
-    """Pixels (3, F, H, W) in [-1, 1] -> (F, H, W, 3) uint8."""
-    pixels = (video.detach().float().clamp(-1, 1).add(1).mul(127.5)).round().to(torch.uint8)
-    return pixels.permute(1, 2, 3, 0).cpu().numpy()
-
-
-def from_uint8(frames: NDArray[np.uint8]) -> Tensor:
-    """Frames (F, H, W, 3) uint8 -> pixels (3, F, H, W) in [-1, 1], float32."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
 def strip(rows: list[NDArray[np.uint8]], path: Path, columns: int = 9) -> None:

@@ -16,10 +16,11 @@ from einops import rearrange
 from torch import Tensor
 
 from ..checkpoints import Checkpoint, save_checkpoint
+from ..pixels import to_uint8
 from ..vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
 from ..vae.layers import TimeCache, space_to_depth
 from .optim import EMA, Optimiser, learning_rate_scale
-from .runs import Run, generator, strip, to_uint8
+from .runs import Run, generator, strip
 
 
 @dataclass(frozen=True, kw_only=True)
