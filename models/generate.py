@@ -1,0 +1,138 @@
+"""From a sentence to a video: the whole path in one readable function, for scripts, benchmarks and newcomers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .checkpoints import Checkpoint, load_checkpoint
+from .flow import split_learned_variance, to_denoised
+from .guidance import Guidance, in_interval
+from .patches import Grid, to_patches
+from .pixels import to_uint8
+from .schedules import shift_sigmas, sigmas
+from .solvers import Denoiser, Solver, noise_generator, sample
+from .tasks.canvas import Canvas
+from .text.encoder import TextEncoder, load_text_encoder
+from .transformer.dit import DiT
+from .vae.autoencoder import SPACE, TIME, VideoVAE
+
+EMBEDDED = Path(__file__).parent / "weights" / "spacetime-toy.safetensors"
+
+
+@dataclass(frozen=True)
+class Models:
+    """What generation needs. The DiT and the VAE may be on any device and in any dtype; the text encoder in float32."""
+
+    dit: DiT
+    vae: VideoVAE
+    text: TextEncoder
+
+    @classmethod
+    def load(
+        cls, checkpoint: Checkpoint | Path | str = EMBEDDED, *, device: str = "cpu", dtype: torch.dtype = torch.bfloat16
+    ) -> Models:
+        """The models of a checkpoint that holds a DiT and a VAE. bf16 is several times faster on CPUs with AMX."""
+        found = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+        return cls(found.dit(dtype).to(device), found.vae(dtype).to(device), load_text_encoder())
+
+
+@torch.no_grad()
+def generate(
+    models: Models,
+    prompts: Sequence[str],
+    *,
+    num_frames: int = 33,
+    height: int = 96,
+    width: int = 96,
+    steps: int = 24,
+    cfg: float | Guidance = 4.0,
+    shift: float = 3.0,
+    schedule: str = "linear",
+    solver: Solver | str = "unipc",
+    seed: int = 0,
+    negative: str = "",
+    cyclic: bool = False,
+    known: Canvas | None = None,
+) -> list[NDArray[np.uint8]]:
+    """One clip (F, H, W, 3) uint8 per prompt, all denoised together.
+
+    num_frames is 1 + 4k (1: an image), or 4k for a loop (`cyclic`). Clip i starts from the noise of seed + i, whatever
+    batch it is in. `known` (from tasks/) says which latents are given, for one clip or for each; it sets the size.
+    ValueError for sizes that the models cannot take.
+    """
+    if isinstance(prompts, str) or not prompts:
+        raise ValueError(
+            f"generate wants a list of prompts, such as ['a red ball rolls to the right'], not {prompts!r}"
+        )
+    shape = latent_shape(num_frames, height, width, cyclic=cyclic) if known is None else tuple(known.latents.shape[2:])
+    cyclic = cyclic if known is None else known.cyclic
+    levels = sigmas(schedule, steps, shift=shift)
+    positive = predictor(models, prompts, shape, cyclic=cyclic, known=known)
+    unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known)
+    guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
+    bounds = guidance.bounds(lambda percent: float(shift_sigmas(torch.tensor(1 - percent), shift)))
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        prediction = positive(x, sigma)
+        if guidance.scale == 1 or not in_interval(float(sigma[0]), *bounds):
+            return prediction
+        return guidance.combine(prediction, unguided(x, sigma), x)
+
+    chosen = Solver(name=solver) if isinstance(solver, str) else solver
+    noise = torch.stack([clip_noise(models, shape, seed + i) for i in range(len(prompts))])
+    latents = sample(chosen, denoise, noise, levels, generator=noise_generator(seed))
+    weight = models.vae.decoder.linear.weight
+    # one clip at a time, so that memory does not grow with their number
+    return [to_uint8(models.vae.decode(clip[None].to(weight), cyclic=cyclic)[0]) for clip in latents]
+
+
+def predictor(
+    models: Models, prompts: Sequence[str], shape: Sequence[int], *, cyclic: bool = False, known: Canvas | None = None
+) -> Denoiser:
+    """The DiT as a denoiser of latents (B, C, *shape) for these prompts. Text and positions are prepared once."""
+    dit, weight = models.dit, next(models.dit.parameters())
+    config, device = dit.config, weight.device
+    context, mask = models.text(prompts, device)
+    grid = Grid.of(torch.empty(1, 1, *shape), config.patch)
+    prepared = dit.prepare([grid], context.to(weight), mask, cyclic=cyclic, device=device)
+
+    def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, cyclic=cyclic), x.shape[1])
+        return to_denoised(output.to(x), x, sigma, config.prediction, config.patch)
+
+    if known is None:
+        return predict
+    reference, change = known.latents.to(device), known.change.to(device)
+    # levels per latent frame where that says all, otherwise per patch
+    patches = to_patches(change, config.patch).mean(dim=-1).unflatten(1, (grid.frames, -1))  # (B, T, patches)
+    per_frame = config.patch[0] == 1 and bool((patches == patches[..., :1]).all())
+    share = patches[..., 0] if per_frame else patches.flatten(1)
+
+    def predict_unknown(x: Tensor, sigma: Tensor) -> Tensor:
+        seen = torch.lerp(reference, x, change)  # the noise level of each place is change * sigma
+        return torch.lerp(reference, predict(seen, share * sigma[:, None]), change)
+
+    return predict_unknown
+
+
+def latent_shape(num_frames: int, height: int, width: int, *, cyclic: bool = False) -> tuple[int, int, int]:
+    """Latent frames, height and width of a video. ValueError for sizes that the VAE and the patches do not divide."""
+    if height < 16 or width < 16 or height % (2 * SPACE) or width % (2 * SPACE):
+        raise ValueError(f"a video of {width} x {height} pixels: both sides must be multiples of {2 * SPACE}")
+    if num_frames < 1 or num_frames % TIME != (0 if cyclic else 1):
+        rule = f"a loop has {TIME}k frames" if cyclic else f"a video has 1 + {TIME}k frames"
+        raise ValueError(f"{num_frames} frames: {rule}, for example {8 * TIME + (0 if cyclic else 1)}")
+    return -(-num_frames // TIME), height // SPACE, width // SPACE
+
+
+def clip_noise(models: Models, shape: Sequence[int], seed: int) -> Tensor:
+    """Noise (C, *shape) of one clip, drawn on the CPU so that a seed means the same everywhere."""
+    noise = torch.randn(models.dit.config.in_channels, *shape, generator=torch.Generator().manual_seed(seed))
+    return noise.to(next(models.dit.parameters()).device)
