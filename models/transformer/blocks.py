@@ -27,8 +27,15 @@ def rms(x: Tensor) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: x (B, N, D) scaled and shifted by (B, 1 or N, D)."""
-    return torch.addcmul(shift, x, 1 + scale)
+    """adaLN: x (B, N, D) scaled and shifted by (B, M, D); each of the M levels serves N / M tokens in a row."""
+    groups = x.unflatten(1, (shift.shape[1], -1))  # (B, M, N/M, D)
+    return torch.addcmul(shift[:, :, None], groups, 1 + scale[:, :, None]).flatten(1, 2)
+
+
+def gated(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
+    """x + gate * update, with gate (B, M, D) as in modulate."""
+    groups = (gate.shape[1], -1)
+    return torch.addcmul(x.unflatten(1, groups), gate[:, :, None], update.unflatten(1, groups)).flatten(1, 2)
 
 
 class GatedMLP(nn.Module):
@@ -48,8 +55,8 @@ class GatedMLP(nn.Module):
 class Block(nn.Module):
     """Self-attention over patches, cross-attention to text, gated MLP.
 
-    The residual stream starts as the identity: the gates of `table` are zero. Modulation (B, 1 or N, 6, D) is shared by
-    all blocks; each adds its own table (6, D): shift, scale, gate for attention, then for the MLP.
+    The residual stream starts as the identity: the gates of `table` are zero. Modulation (B, M, 6, D), one per noise level,
+    is shared by all blocks; each adds its own table (6, D): shift, scale, gate for attention, then for the MLP.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, inner_size: int, operations: Any, **factory: Any) -> None:
@@ -64,13 +71,13 @@ class Block(nn.Module):
         self, x: Tensor, modulation: Tensor, rope: Tensor, text: Text | None, kernel: Kernel, lengths: Sequence[int]
     ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table.to(x)).unbind(dim=-2)
-        x = torch.addcmul(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
+        x = gated(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
         if text is not None:
             attended = self.cross_attn(
                 self.cross_norm(x), text.keys, text.values, text.mask, kernel, lengths, text.lengths
             )
             x = x + attended
-        return torch.addcmul(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))
+        return gated(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))
 
 
 class Head(nn.Module):

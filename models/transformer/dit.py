@@ -171,7 +171,7 @@ class DiT(nn.Module):
         lengths = [grid.num_tokens for grid in grids]
         x = self.patch_embedder(values)  # (B, N, D)
         level = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
-        modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, 1 or N, 6, D)
+        modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, M, 6, D)
         for index, (block, text) in enumerate(zip(self.blocks, prepared.texts, strict=True)):
             run = _block_runner(block, index, len(self.blocks), transformer_options)
             x = run(x, modulation, prepared.rope, text, attention, lengths)
@@ -182,8 +182,8 @@ class DiT(nn.Module):
         self, sigma: Tensor, grids: Sequence[Grid], pooled: Tensor | None, dtype: torch.dtype, *,
         labels: Tensor | None = None, cyclic: bool = False,
     ) -> Tensor:  # fmt: skip
-        """The conditioning vector (B, 1, D), or (B, N, D) where patches differ."""
-        level = self.level_embedder(per_token(sigma, grids), dtype)
+        """The conditioning vectors (B, M, D): one per clip (M = 1), per latent frame or per patch."""
+        level = self.level_embedder(noise_levels(sigma, grids), dtype)
         if pooled is not None:
             level = level + pooled
         if cyclic:
@@ -195,17 +195,20 @@ class DiT(nn.Module):
         return level
 
 
-def per_token(sigma: Tensor, grids: Sequence[Grid]) -> Tensor:
-    """Noise levels (B,), (B, frames) or (B, N) as (B, 1) or (B, N). ValueError for other shapes."""
+def noise_levels(sigma: Tensor, grids: Sequence[Grid]) -> Tensor:
+    """Noise levels (B,), (B, frames) or (B, N) as (B, M), where each of the M serves N / M tokens in a row.
+
+    Packed clips have frames of different size, so theirs are laid out per patch. ValueError for other shapes.
+    """
+    count, frames = sum(grid.num_tokens for grid in grids), sum(grid.frames for grid in grids)
     if sigma.ndim == 1:
         return sigma[:, None]
-    count, frames = sum(grid.num_tokens for grid in grids), sum(grid.frames for grid in grids)
-    if sigma.ndim == 2 and sigma.shape[1] in (1, count):
+    if sigma.ndim != 2 or sigma.shape[1] not in (1, frames, count):
+        raise ValueError(f"noise levels of shape {tuple(sigma.shape)} fit neither {frames} frames nor {count} patches")
+    if sigma.shape[1] != frames or len(grids) == 1:
         return sigma
-    if sigma.ndim == 2 and sigma.shape[1] == frames:
-        sizes = [grid.height * grid.width for grid in grids for _ in range(grid.frames)]
-        return sigma.repeat_interleave(torch.tensor(sizes, device=sigma.device), dim=1)
-    raise ValueError(f"noise levels of shape {tuple(sigma.shape)} fit neither {frames} frames nor {count} patches")
+    sizes = [grid.height * grid.width for grid in grids for _ in range(grid.frames)]
+    return sigma.repeat_interleave(torch.tensor(sizes, device=sigma.device), dim=1)
 
 
 def _block_runner(block: nn.Module, index: int, total: int, options: dict[str, Any] | None) -> Any:
