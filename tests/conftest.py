@@ -77,7 +77,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
         Path(sys.executable),
         comfyui.base_arguments(base),
         managed=True,
-        environment={"OMP_NUM_THREADS": "2"},
+        environment={"OMP_NUM_THREADS": "1"},
     )
     with Host.start(installation) as running:
         running.check_pack()

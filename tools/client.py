@@ -34,6 +34,11 @@ class Result:
                     if isinstance(one, dict) and "filename" in one:
                         yield one
 
+    def texts(self) -> list[str]:
+        """What the nodes say: reports, and text that was previewed. Each text once."""
+        said = [text for output in self.outputs.values() for text in output.get("text", ()) if isinstance(text, str)]
+        return list(dict.fromkeys(said))
+
 
 class Client:
     """A connection to the server at one address."""

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     """Run one command; an expected failure is one line on stderr and exit code 1, Ctrl-C is 130."""
     signal.signal(signal.SIGTERM, stop)
     options, rest = parser().parse_known_args(arguments)
-    if rest and options.command not in ("test", "train"):
+    if rest and options.command not in ("test", "train", "bench"):
         parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
         return int(options.run(options, rest) or 0)
@@ -136,10 +136,13 @@ def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
             result = host.client.run(prompt, bar.show, workflow=mirror(workflow, prompt, info))
         finally:
             bar.clear()
+        for text in result.texts():
+            say(text)
         made = list(result.files())
-        for file in made:
+        saved = [file for file in made if file.get("type") == "output"] or made  # previews only where nothing is saved
+        for file in saved:
             say(str(video.keep(host, file, options.out)))
-        say(f"{len(made)} files in {result.seconds:.1f} s")
+        say(f"{len(saved)} files in {result.seconds:.1f} s")
 
 
 def serve(options: argparse.Namespace, _rest: list[str]) -> None:
@@ -203,11 +206,11 @@ def train(_options: argparse.Namespace, rest: list[str]) -> int:
     return run_in(environment.set_up(), [str(ROOT / "tools" / "pack.py"), "models.training", *rest])
 
 
-def bench(options: argparse.Namespace, _rest: list[str]) -> int:
+def bench(options: argparse.Namespace, rest: list[str]) -> int:
     """Hand over to the benchmarks, which need the development packages."""
     installation = comfyui.managed(dev=True)
     arguments = [*([options.name] if options.name else []), *(["--json", str(options.json)] if options.json else [])]
-    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.bench", *arguments])
+    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.bench", *arguments, *rest])
 
 
 def run_in(python: Path, arguments: list[str]) -> int:

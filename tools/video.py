@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from .client import load_workflow
+from .comfyui import MEDIA
 from .edits import mirror, set_input
 from .environment import ROOT
 from .host import Host
 from .terminal import Bar, Trouble, say
-from .widgets import input_specs, options_of
+from .widgets import choices_of, input_specs, options_of
 from .workflow import Prompt
 
 STARTER = ROOT / "workflows" / "text_to_video.json"
@@ -138,11 +139,15 @@ def unused(path: Path) -> Path:
 
 
 def upload_files(host: Host, prompt: Prompt) -> None:
-    """Send local files that the prompt's loader nodes name to the host."""
+    """Send files that the prompt's loader nodes name to the host: local ones, and the clips that come with the pack."""
     info = host.client.object_info()
     for node in prompt.values():
         for name, spec in input_specs(info.get(node["class_type"], {"input": {}})).items():
             value = node["inputs"].get(name)
             takes_file = any(key.endswith("_upload") and on for key, on in options_of(spec).items())
-            if takes_file and isinstance(value, str) and Path(value).is_file():
+            if not takes_file or not isinstance(value, str):
+                continue
+            if Path(value).is_file():
                 node["inputs"][name] = host.client.upload(Path(value))
+            elif value not in choices_of(spec) and (MEDIA / value).is_file():
+                node["inputs"][name] = host.client.upload(MEDIA / value)
