@@ -152,10 +152,13 @@ class LatentCache:
         return [Example(bucket[i][0], bucket[i][1][which]) for i in chosen]
 
 
-def stack_text(texts: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Tensor]:
-    """Texts (L_i, E) padded with zeros to a common multiple of `multiple`: context (B, L, E) and mask (B, L) bool."""
+def stack_text(texts: Sequence[Tensor], sizes: Sequence[int] = (32, 96)) -> tuple[Tensor, Tensor]:
+    """Texts (L_i, E) padded with zeros to one length: context (B, L, E) and mask (B, L) bool.
+
+    L is the first of `sizes` that holds the longest, else a multiple of the last: few lengths mean few compiled graphs.
+    """
     longest = max(len(text) for text in texts)
-    length = -(-longest // multiple) * multiple
+    length = next((size for size in sizes if size >= longest), -(-longest // sizes[-1]) * sizes[-1])
     context = texts[0].new_zeros(len(texts), length, texts[0].shape[1])
     mask = torch.zeros(len(texts), length, dtype=torch.bool)
     for row, text in enumerate(texts):

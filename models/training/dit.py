@@ -66,7 +66,7 @@ def make_batch(
     if cyclic:  # a loop has no first frame
         offset = int(torch.randint(grid.frames, (1,), generator=rng))
         sigma = sigma.roll(offset, dims=1)
-    if float(torch.rand(1, generator=rng)) < settings.region:
+    if not cyclic and float(torch.rand(1, generator=rng)) < settings.region:
         per_frame = sigma.repeat_interleave(grid.height * grid.width, dim=1)
         sigma = per_frame.amax(dim=1, keepdim=True) * torch.stack([sample_region(grid, rng) for _ in examples])
     dropped = (torch.rand(len(examples), generator=rng) < settings.dropout).tolist()

@@ -223,7 +223,7 @@ def test_cache_holds_each_clip_with_its_texts(cache):
 
 
 def test_stacked_texts_are_padded_and_masked():
-    context, mask = stack_text([torch.ones(3, 4), torch.ones(9, 4)], multiple=8)
+    context, mask = stack_text([torch.ones(3, 4), torch.ones(9, 4)], sizes=(8, 16))
     assert context.shape == (2, 16, 4)
     assert mask.sum(dim=1).tolist() == [3, 9]
     assert context[~mask].abs().sum() == 0
