@@ -79,8 +79,8 @@ def count_objects(blobs: list[list[Blob]]) -> dict[str, int]:
     return result
 
 
-def held_out_prompts(n: int = 120, seed: int = 0) -> list[tuple[str, Expectation, str]]:
-    """n prompts with what they ask for, half of each group, all kinds in turn.
+def held_out_scenes(n: int = 120, seed: int = 0) -> list[tuple[str, Scene, str]]:
+    """n prompts with the scenes that they describe, half of each group, all kinds in turn.
 
     "unseen combination": the usual words for a colour, shape and motion that training never put together.
     "unseen wording": sentences and words that training never used, for combinations that it did.
@@ -91,5 +91,10 @@ def held_out_prompts(n: int = 120, seed: int = 0) -> list[tuple[str, Expectation
         kind, unseen = KINDS[(i // 2) % len(KINDS)], i % 2 == 0
         scene = sample_scene(rng, kind=kind, held_out=unseen)
         prompt = short_caption(scene, rng) if unseen else caption_held_out(scene, rng)
-        result.append((prompt, Expectation.of(scene), "unseen combination" if unseen else "unseen wording"))
+        result.append((prompt, scene, "unseen combination" if unseen else "unseen wording"))
     return result
+
+
+def held_out_prompts(n: int = 120, seed: int = 0) -> list[tuple[str, Expectation, str]]:
+    """The prompts of held_out_scenes with what they ask for."""
+    return [(prompt, Expectation.of(scene), group) for prompt, scene, group in held_out_scenes(n, seed)]

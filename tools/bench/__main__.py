@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="run.py bench")
     parser.add_argument("name", nargs="?")
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options, rest = parser.parse_known_args()
     known = names()
     if options.name and options.name not in known:
         print(f"There is no benchmark {options.name!r}; there are {', '.join(known)}.", file=sys.stderr)
@@ -30,13 +30,23 @@ def main() -> int:
     for name in [options.name] if options.name else known:
         module = importlib.import_module(f".{name}", __package__)
         print(f"\n{name}: {(module.__doc__ or '').strip().splitlines()[0]}\n{machine()}\n", flush=True)
-        reports.append({"name": name, "machine": machine(), "rows": table(module.rows())})
+        reports.append({"name": name, "machine": machine(), "rows": table(measure(module, name, rest))})
     if options.json:
         content = reports[0] if options.name else {"machine": machine(), "benchmarks": reports}
         part = options.json.with_name(options.json.name + ".part")
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         part.replace(options.json)
     return 0
+
+
+def measure(module: Any, name: str, rest: list[str]) -> Iterable[dict[str, Any]]:
+    """The rows of a benchmark, which may have options of its own: `add_options(parser)`, then `rows(options)`."""
+    parser = argparse.ArgumentParser(prog=f"run.py bench {name}")
+    if not hasattr(module, "add_options"):
+        parser.parse_args(rest)  # complains about whatever is left
+        return module.rows()
+    module.add_options(parser)
+    return module.rows(parser.parse_args(rest))
 
 
 def names() -> list[str]:

@@ -1,0 +1,98 @@
+"""The whole path from prompt to clip: sizes, seeds, known frames, loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from comfyui_spacetime.models.generate import Models, generate, latent_shape, predictor
+from comfyui_spacetime.models.guidance import Guidance
+from comfyui_spacetime.models.pixels import from_uint8
+from comfyui_spacetime.models.tasks.along_time import extend
+from comfyui_spacetime.models.text.encoder import TextEncoder
+from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
+from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
+from comfyui_spacetime.models.vae.autoencoder import VideoVAE
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "blue", "ball", "cube", "rolls"]
+SMALL = {"height": 32, "width": 32, "num_frames": 5, "steps": 3}
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.manual_seed(0)
+    dit = DiT(PRESETS["test"])
+    for weight in dit.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    text = TextEncoder(WordPieceTokenizer({word: i for i, word in enumerate(WORDS)}), num_layers=1)
+    vae = VideoVAE(VAE_PRESETS["test"])
+    torch.nn.init.normal_(vae.decoder.linear.weight, std=0.1)
+    return Models(dit.eval(), vae.eval(), text)
+
+
+def test_clips_have_the_size_that_was_asked_for(models):
+    for frames, cyclic in ((1, False), (9, False), (8, True)):
+        clips = generate(models, ["a red ball"], num_frames=frames, height=32, width=48, steps=2, cyclic=cyclic)
+        assert [clip.shape for clip in clips] == [(frames, 32, 48, 3)]
+        assert clips[0].dtype == np.uint8
+
+
+def test_a_clip_depends_on_its_own_seed_and_prompt_alone(models):
+    pair = generate(models, ["a red ball", "a blue cube rolls"], seed=7, **SMALL)
+    alone = generate(models, ["a blue cube rolls"], seed=8, **SMALL)[0]
+    assert np.abs(pair[1].astype(int) - alone).max() <= 1
+    assert np.abs(pair[0].astype(int) - alone).max() > 1
+    again = generate(models, ["a red ball", "a blue cube rolls"], seed=7, **SMALL)
+    assert all(np.array_equal(a, b) for a, b in zip(pair, again, strict=True))
+
+
+def test_guidance_of_one_ignores_the_negative_prompt(models):
+    one, other = (generate(models, ["a red ball"], cfg=1.0, negative=text, **SMALL) for text in ("", "a blue cube"))
+    assert np.array_equal(one[0], other[0])
+    one, other = (generate(models, ["a red ball"], cfg=3.0, negative=text, **SMALL) for text in ("", "a blue cube"))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_an_interval_without_steps_is_no_guidance(models):
+    plain = generate(models, ["a red ball"], cfg=1.0, **SMALL)[0]
+    late = Guidance(scale=5.0, unit="sigma", start=0.01, end=0.0)
+    assert np.array_equal(generate(models, ["a red ball"], cfg=late, **SMALL)[0], plain)
+
+
+def test_known_frames_come_back_and_the_rest_is_new(models):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    clip = models.vae.encode(from_uint8(frames)[None])
+    canvas = extend(clip, after=2)
+    result = generate(models, ["a red ball"], steps=3, known=canvas)[0]
+    whole = models.vae.decode(clip)[0]
+    assert result.shape[0] == 13
+    assert (from_uint8(result[:5]) - whole.detach().clamp(-1, 1)).abs().max() < 0.01
+
+
+def test_a_known_place_is_seen_clean_and_the_same_per_frame_as_per_patch(models):
+    latents = torch.randn(1, 16, 3, 4, 4)
+    x, sigma = torch.randn(1, 16, 3, 4, 4), torch.tensor([0.7])
+    canvas = extend(latents[:, :, :1], after=2)
+    expected = predictor(models, ["a red ball"], (3, 4, 4), known=canvas)(x, sigma)
+    assert torch.equal(expected[:, :, 0], latents[:, :, 0])
+    seen = torch.cat([latents[:, :, :1], x[:, :, 1:]], dim=2)
+    context, mask = models.text(["a red ball"])
+    levels = torch.tensor([0.0] * 4 + [0.7] * 8)[None]
+    velocity = models.dit(seen, levels, context, mask)
+    assert torch.allclose(expected[:, :, 1:], (seen - 0.7 * velocity)[:, :, 1:], atol=1e-5)
+
+
+def test_impossible_sizes_are_explained():
+    with pytest.raises(ValueError, match="1 \\+ 4k"):
+        latent_shape(32, 96, 96)
+    with pytest.raises(ValueError, match="a loop has 4k"):
+        latent_shape(33, 96, 96, cyclic=True)
+    with pytest.raises(ValueError, match="multiples of 16"):
+        latent_shape(33, 90, 96)
+
+
+def test_one_string_is_not_a_list_of_prompts(models):
+    with pytest.raises(ValueError, match="list of prompts"):
+        generate(models, "a red ball")
