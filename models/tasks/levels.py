@@ -11,6 +11,14 @@ Levels = Literal["scale", "clamp", "gate", "binary"]
 LEVELS: tuple[Levels, ...] = get_args(Levels)
 
 
+def as_levels(name: str) -> Levels:
+    """A meaning by its name. ValueError for an unknown one."""
+    for levels in LEVELS:
+        if name == levels:
+            return levels
+    raise ValueError(f"unknown meaning of levels {name!r}: use one of {', '.join(LEVELS)}")
+
+
 def seen_change(change: Tensor, sigma: Tensor, levels: Levels) -> Tensor:
     """How noisy the model sees each place at sigma, as a share of sigma: the place's own noise level is this x sigma.
 
@@ -41,6 +49,4 @@ def open_places(change: Tensor, sigma: Tensor, levels: Levels) -> Tensor:
     if levels in ("clamp", "gate"):
         # schedules come in float32: a start at exactly m must count as open
         return (level <= change + 1e-6).to(change) * (change > 0)
-    if levels == "binary":
-        return (change >= 0.5).to(change)
-    raise ValueError(f"unknown meaning of levels {levels!r}: use one of {', '.join(LEVELS)}")
+    return (change >= 0.5).to(change)

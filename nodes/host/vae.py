@@ -20,6 +20,7 @@ from torch import Tensor
 from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
 from . import check_interrupted
 
+SIDE = 2 * SPACE  # patches are two latents wide
 PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on
 PIECE_AREA = PIECE * 64 * 64  # above 512 x 512 pixels one frame at a time
 
@@ -165,6 +166,24 @@ def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
 
     with torch.no_grad():
         return torch.cat([part.to(vae.output_device) for part in vae.first_stage_model.encode_stream(pixels())], dim=2)
+
+
+def encode_still(vae: Any, image: Tensor) -> Tensor:
+    """One latent (1, C, 1, h, w) of an image (1, H, W, C), cut to multiples of 16; any core video VAE."""
+    height, width = (size // SIDE * SIDE for size in image.shape[1:3])
+    if not height or not width:
+        raise ValueError(f"an image of {image.shape[2]} x {image.shape[1]} is too small: both sides need {SIDE} pixels")
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    latent: Tensor = vae.encode(image[:, top : top + height, left : left + width, :3])
+    if latent.ndim != 5 or latent.shape[2] != 1:
+        raise ValueError(f"this VAE makes latents of shape {tuple(latent.shape)} of an image: use a video model's VAE")
+    return latent
+
+
+def frames_per_latent(vae: Any) -> int:
+    """How many frames a latent of this VAE stands for."""
+    ratio = vae.temporal_compression_decode()
+    return int(ratio) if ratio else TIME
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from comfyui_spacetime.models.tasks import along_time, in_space
 from comfyui_spacetime.models.tasks.canvas import Canvas
-from comfyui_spacetime.models.tasks.levels import LEVELS, open_places, seen_change
+from comfyui_spacetime.models.tasks.levels import LEVELS, as_levels, open_places, seen_change
 from comfyui_spacetime.models.tasks.statistics import match_statistics, slerp, statistics
 
 
@@ -206,6 +206,7 @@ def test_statistics_can_be_handed_over():
         (lambda: in_space.fill(clip(3), torch.zeros(1, 1, 3, 4, 6)), "empty"),
         (lambda: in_space.outpaint(clip(3)), "must be above 0"),
         (lambda: in_space.outpaint(clip(3), left=2, overlap=2), "leaves nothing"),
+        (lambda: as_levels("half"), "unknown meaning"),
         (lambda: in_space.region_of_pixels(torch.ones(5, 8, 8), clip(3), 4), "5 frames for a video of 9"),
         (lambda: in_space.region_of_pixels(torch.ones(8, 8), clip(3), 4), r"\(frames, height, width\)"),
     ],

@@ -1,0 +1,77 @@
+"""Time as a circle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..models.tasks import along_time
+from . import host
+from .schema import schema
+from .tasks import CATEGORY, clip_of, describe, fps_input, latent_of, latents_for, per_latent_input, seconds_input
+
+
+class LoopVideo(io.ComfyNode):
+    """MODEL and LATENT -> both with time as a circle."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeLoopVideo",
+            display_name="Loop Video",
+            category=CATEGORY,
+            description=(
+                "Makes time a circle: after the last frame comes the first, without a seam. `generate` makes a loop of "
+                "an empty latent (from text) or of Animate Image's; `close clip` keeps a clip and generates what leads "
+                "from its end to its start. Decode with VAE Decode Video, which decodes loops round the circle. Use "
+                "the model output too. This pack's model is seamless by construction; others shift time every step."
+            ),
+            search_aliases=["seamless loop", "perfect loop", "gif", "cinemagraph", "cyclic", "mobius", "tileable time"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any video model."),
+                io.Latent.Input("latent", tooltip="From Empty Video, Animate Image, or a clip to close."),
+                io.Combo.Input(
+                    "mode", options=["generate", "close clip"], default="generate",
+                    tooltip="Loop the latent as it is with its mask, or lead from a clip's end back to its start.",
+                ),
+                seconds_input("seconds", 1.0, "Close clip: how long the way back takes."),
+                fps_input(),
+                per_latent_input(),
+                io.Int.Input(
+                    "shift", default=0, min=0, max=1000,
+                    tooltip="Other models: latents by which time is shifted each step. 0 chooses well.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model for which time is a circle."),
+                io.Latent.Output(display_name="latent", tooltip="The loop to generate."),
+                io.Int.Output(display_name="num_frames", tooltip="Frames of the loop; all latents are equally long."),
+                io.String.Output(display_name="joins", tooltip="Close clip: the frame where the new part begins."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model: Any, latent: dict[str, Any], mode: str, seconds: float, fps: float, frames_per_latent: int,
+        shift: int,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Close the circle."""
+        from .host.editing import looped
+        from .host.masks import at_latent_size
+
+        clip, mask = clip_of(latent), latent.get("noise_mask")
+        if mode == "generate":
+            canvas = along_time.loop_new(clip, None if mask is None else at_latent_size(mask, clip))
+            joins = ""
+        else:
+            canvas = along_time.loop_clip(clip, latents_for(seconds, fps, frames_per_latent))
+            joins = str((clip.shape[2] - 1) * frames_per_latent)
+        host.show_text(cls, describe(canvas, frames_per_latent))
+        frames = canvas.latents.shape[2] * frames_per_latent
+        return io.NodeOutput(looped(model, shift), latent_of(canvas), frames, joins)
+
+
+NODES: list[type[io.ComfyNode]] = [LoopVideo]

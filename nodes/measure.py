@@ -1,0 +1,147 @@
+"""Measure a video by itself: seams, flicker, motion, drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..models.metrics.report import Report
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/measure"
+FRAMES = [io.Image, io.Video]
+
+
+def frames_of(source: Any, bar: Any) -> Iterator[Tensor]:
+    """The frames (H, W, 3) of a FrameSource one by one; the node's progress bar moves along."""
+    for piece in source.pieces():
+        host.check_interrupted()
+        yield from piece[..., :3]
+        bar.update(len(piece))
+
+
+def answer(node: Any, report: Report, *values: float) -> io.NodeOutput:
+    """Report, numbers, text and plot as a node gives them."""
+    from ..models.metrics.plot import plot
+
+    text = report.text()
+    host.show_text(node, text)
+    return io.NodeOutput(report, *values, text, plot(report), ui={"text": (text,)})
+
+
+def report_outputs(*numbers: Any) -> list[Any]:
+    """Report first, then the numbers, then text and plot."""
+    return [
+        sockets.Report.Output(display_name="report", tooltip="All numbers with their units, also per frame."),
+        *numbers,
+        io.String.Output(display_name="text", tooltip="The report as text, for Preview as Text."),
+        io.Image.Output(display_name="plot", tooltip="The numbers frame by frame as curves, for Preview Image."),
+    ]
+
+
+class MeasureVideo(io.ComfyNode):
+    """Flicker, warp error, sharpness, drift, motion."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeMeasureVideo",
+            display_name="Measure Video",
+            category=CATEGORY,
+            description=(
+                "Measures a video by itself, frame by frame: flicker (what comes and goes again), warp error (change "
+                "that motion does not explain), dynamic degree (how much moves), sharpness, and how far colour, "
+                "contrast and sharpness drift from the first second to the last. Nothing of it needs a reference."
+            ),
+            search_aliases=["flicker", "warp error", "optical flow", "sharpness", "colour drift", "dynamic degree"],
+            inputs=[
+                io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
+                io.Float.Input(
+                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001,
+                    tooltip="Frames per second of images; a video brings its own.",
+                ),
+                io.Boolean.Input(
+                    "motion", default=True,
+                    tooltip="Measure optical flow too (warp error, dynamic degree): most of the time it takes.",
+                ),
+            ],
+            outputs=report_outputs(
+                io.Float.Output(display_name="flicker", tooltip="Mean flicker, % of full scale."),
+                io.Float.Output(display_name="colour_drift", tooltip="Last second against the first, % of full scale."),
+            ),
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, frames: Any, fps: float, motion: bool) -> io.NodeOutput:
+        """Stream the video once."""
+        from ..models.metrics.video import measure_video
+        from .host import video
+
+        source = video.open_frames(frames)
+        bar = host.progress_bar(source.num_frames)
+        report = measure_video(frames_of(source, bar), source.fps or fps, with_motion=motion)
+        flicker = report.value("flicker") if source.num_frames > 2 else 0.0
+        return answer(cls, report, flicker, report.value("colour drift"))
+
+
+class MeasureSeam(io.ComfyNode):
+    """Change across a seam / median change."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeMeasureSeam",
+            display_name="Measure Seam",
+            category=CATEGORY,
+            description=(
+                "How visible is the seam of a loop, or the join between two parts of a video? The change across it "
+                "divided by the median change between frames: about 1 where nothing is seen, several times that at a "
+                "cut or a jump."
+            ),
+            search_aliases=["loop seam", "join", "cut", "seamless", "loop quality"],
+            inputs=[
+                io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
+                io.Combo.Input(
+                    "where", options=["loop", "joins"], default="loop",
+                    tooltip="loop: from the last frame to the first. joins: inside the video, at the frames below.",
+                ),
+                io.String.Input(
+                    "joins", default="", tooltip="Frames that begin a new part, counted from 0, for example 17, 33."
+                ),
+            ],
+            outputs=report_outputs(
+                io.Float.Output(display_name="seam", tooltip="The worst seam in times the median change.")
+            ),
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, frames: Any, where: str, joins: str) -> io.NodeOutput:
+        """Stream the video once."""
+        from ..models.metrics.seam import measure_joins, measure_loop
+        from .host import video
+
+        source = video.open_frames(frames)
+        images = frames_of(source, host.progress_bar(source.num_frames))
+        report = measure_loop(images) if where == "loop" else measure_joins(images, whole_numbers(joins))
+        return answer(cls, report, report.value("seam"))
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Numbers from `3, 17 33`. ValueError for anything else."""
+    words = text.replace(",", " ").split()
+    if not all(word.lstrip("-").isdigit() for word in words):
+        raise ValueError(f"joins must be whole numbers of frames, for example 17, 33; got {text!r}")
+    return [int(word) for word in words]
+
+
+NODES: list[type[io.ComfyNode]] = [MeasureVideo, MeasureSeam]

@@ -1,0 +1,259 @@
+"""Editing tasks along time: which patches are known, how much they may change, where they lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..models.tasks import along_time
+from ..models.tasks.canvas import Canvas
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/tasks"
+
+
+def fps_input() -> Any:
+    """Frames per second, to turn seconds into latents."""
+    return io.Float.Input(
+        "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Frames per second of the video."
+    )
+
+
+def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) -> Any:
+    """A length of time."""
+    return io.Float.Input(name, default=default, min=low, max=600.0, step=0.25, round=0.001, tooltip=tooltip)
+
+
+def per_latent_input() -> Any:
+    """How many frames one latent stands for."""
+    return io.Int.Input(
+        "frames_per_latent", default=4, min=1, max=16,
+        tooltip="Frames that one latent stands for: 4 here, in Wan and HunyuanVideo; 8 in LTX-Video.",
+    )  # fmt: skip
+
+
+def latents_for(seconds: float, fps: float, per_latent: int) -> int:
+    """How many latents last so long; at least one for any time above 0."""
+    return max(1 if seconds > 0 else 0, round(seconds * fps / per_latent))
+
+
+def latent_at(seconds: float, fps: float, per_latent: int) -> int:
+    """The latent that holds the frame at this time: the first frame has one of its own."""
+    frame = round(seconds * fps)
+    return 0 if frame <= 0 else 1 + (frame - 1) // per_latent
+
+
+def frame_of(latent: int, per_latent: int) -> int:
+    """The first frame of a latent."""
+    return 0 if latent <= 0 else 1 + (latent - 1) * per_latent
+
+
+def clip_of(latent: dict[str, Any]) -> Tensor:
+    """The samples of a video LATENT. ValueError for images of an image model."""
+    samples: Tensor = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise ValueError("this latent holds sound and video in one: separate them and use the video")
+    if samples.ndim != 5:
+        raise ValueError(f"this latent has shape {tuple(samples.shape)}, which is no video: use a video VAE's")
+    return samples
+
+
+def latent_of(canvas: Canvas) -> dict[str, Any]:
+    """A core LATENT with noise_mask, for any sampler."""
+    loop = {sockets.LOOP: True} if canvas.cyclic else {}
+    return {"samples": canvas.latents, "noise_mask": canvas.change, **loop}
+
+
+def describe(canvas: Canvas, per_latent: int) -> str:
+    """For example: 33 frames (9 latents), of which 5 latents are known."""
+    total = canvas.latents.shape[2]
+    frames = total * per_latent if canvas.cyclic else frame_of(total, per_latent)
+    known = int((canvas.change.amax(dim=(0, 1, 3, 4)) == 0).sum())
+    return f"{frames} frames ({total} latents), of which {known} latents are known"
+
+
+class AnimateImage(io.ComfyNode):
+    """Stills at given times -> LATENT to generate the rest of."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeAnimateImage",
+            display_name="Animate Image",
+            category=CATEGORY,
+            description=(
+                "Makes a video of a still: its patches are known from the start, all others are generated. Several "
+                "stills become keyframes: give each its time, for example `0, end` for first and last frame. The "
+                "output is a latent with a mask, for KSampler or Patchify."
+            ),
+            search_aliases=["image to video", "i2v", "first frame", "last frame", "keyframes", "animate"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model that will generate."),
+                io.Image.Input("images", tooltip="One still, or a batch of keyframes of one size."),
+                io.String.Input(
+                    "times", default="0", tooltip="When each still is shown, in seconds; `end` is the last moment."
+                ),
+                seconds_input("seconds", 2.75, "Length of the video.", low=0.25),
+                fps_input(),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The stills at their places, with a mask."),
+                io.Float.Output(display_name="fps", tooltip="The same fps, to pass on."),
+                io.Int.Output(display_name="num_frames", tooltip="The number of pixel frames."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, vae: Any, images: Tensor, times: str, seconds: float, fps: float) -> io.NodeOutput:
+        """Encode each still by itself and put it in its place."""
+        from .host.vae import encode_still, frames_per_latent
+
+        per_latent = frames_per_latent(vae)
+        total = 1 + max(1, round((seconds * fps - 1) / per_latent))
+        moments = times.replace(",", " ").split()
+        if len(moments) != len(images):
+            raise ValueError(f"{len(images)} stills and {len(moments)} times ({times!r}): give each still its time")
+        positions = [-1 if moment == "end" else latent_at(_seconds(moment), fps, per_latent) for moment in moments]
+        canvas = along_time.animate([encode_still(vae, image[None]) for image in images], positions, total)
+        host.show_text(cls, describe(canvas, per_latent))
+        return io.NodeOutput(latent_of(canvas), fps, frame_of(total, per_latent))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise ValueError(f"{text!r} is no time: write seconds from 0 on, or `end`")
+    return value
+
+
+class ExtendVideo(io.ComfyNode):
+    """A clip with room before or after it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeExtendVideo",
+            display_name="Extend Video",
+            category=CATEGORY,
+            description=(
+                "Adds time before a clip, after it, or both. The clip is kept as it is and the model sees it while it "
+                "generates the rest. Backward, the clip's first frame is generated anew, because a video VAE can hold "
+                "a single frame only at the beginning of a video. For more than the model's own length use Extend Far."
+            ),
+            search_aliases=["continue video", "video continuation", "prequel", "outpaint time", "longer video"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="The clip, from VAE Encode Video or from a sampler."),
+                io.Combo.Input(
+                    "direction", options=["forward", "backward", "both"], default="forward",
+                    tooltip="After the clip, before it, or both (so much on each side).",
+                ),
+                seconds_input("seconds", 1.25, "How much to add.", low=0.05),
+                fps_input(),
+                per_latent_input(),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The clip with room to generate in, and a mask."),
+                io.String.Output(display_name="joins", tooltip="Frames where old and new meet, for Measure Seam."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, latent: dict[str, Any], direction: str, seconds: float, fps: float, frames_per_latent: int
+    ) -> io.NodeOutput:
+        """Lay the clip out in a longer one."""
+        more = latents_for(seconds, fps, frames_per_latent)
+        before, after = more * (direction != "forward"), more * (direction != "backward")
+        canvas = along_time.extend(clip_of(latent), before, after)
+        joins = ([before] if before else []) + ([canvas.latents.shape[2] - after] if after else [])
+        host.show_text(cls, describe(canvas, frames_per_latent))
+        return io.NodeOutput(latent_of(canvas), joined(joins, frames_per_latent))
+
+
+def joined(latents: list[int], per_latent: int) -> str:
+    """Where latents begin, in frames, as Measure Seam reads it."""
+    return ", ".join(str(frame_of(latent, per_latent)) for latent in latents)
+
+
+class ConnectVideos(io.ComfyNode):
+    """Two clips -> one, with what lies between them to be generated."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeConnectVideos",
+            display_name="Connect Videos",
+            category=CATEGORY,
+            description=(
+                "Leads from one clip to another. `gap` generates new time between them. `blend` lets both play at "
+                "once while one turns into the other: over the overlap the content goes from the first clip to the "
+                "second, and the model is free to change it, most of all halfway."
+            ),
+            search_aliases=["transition", "morph", "interpolate videos", "join videos", "blend videos", "in-between"],
+            inputs=[
+                io.Latent.Input("first", tooltip="The clip to begin with."),
+                io.Latent.Input("second", tooltip="The clip to end with, of the same size and frame rate."),
+                io.Combo.Input(
+                    "method", options=["gap", "blend"], default="gap",
+                    tooltip="New time between the clips, or an overlap in which one turns into the other.",
+                ),
+                seconds_input("seconds", 1.0, "Length of the gap or of the overlap."),
+                io.Float.Input(
+                    "strength", default=0.8, min=0.0, max=1.0, step=0.05, round=0.001,
+                    tooltip="Blend only: how far the middle may leave both clips.",
+                ),
+                fps_input(),
+                per_latent_input(),
+                io.Model.Input(
+                    "model", optional=True,
+                    tooltip="Blend only: the model, which comes out with levels that mean what a blend needs (clamp).",
+                ),
+                io.Float.Input(
+                    "second_fps", optional=True, force_input=True,
+                    tooltip="Frames per second of the second clip, to be sure that both agree.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="Both clips and what lies between, with a mask."),
+                io.Model.Output(display_name="model", tooltip="The model for a blend; as it came in for a gap."),
+                io.String.Output(display_name="joins", tooltip="Frames where old and new meet, for Measure Seam."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, first: dict[str, Any], second: dict[str, Any], method: str, seconds: float, strength: float, fps: float,
+        frames_per_latent: int, model: Any = None, second_fps: float | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Lay both clips out."""
+        if second_fps is not None and abs(second_fps - fps) > 0.01:
+            raise ValueError(
+                f"the clips have {fps:g} and {second_fps:g} frames per second: bring them to the same rate"
+            )
+        a, b, count = clip_of(first), clip_of(second), latents_for(seconds, fps, frames_per_latent)
+        if method == "gap":
+            canvas, begin = along_time.connect_gap(a, b, count), a.shape[2]
+        else:
+            if model is None:
+                raise ValueError("a blend needs levels that a sampler does not give by itself: connect `model` here")
+            from .host.editing import with_levels
+
+            canvas, begin = along_time.connect_blend(a, b, count, strength), a.shape[2] - count
+            model = with_levels(model, "clamp")
+        host.show_text(cls, describe(canvas, frames_per_latent))
+        return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], frames_per_latent))
+
+
+NODES: list[type[io.ComfyNode]] = [AnimateImage, ExtendVideo, ConnectVideos]
