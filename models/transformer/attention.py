@@ -10,10 +10,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .norms import normed, rms, weights
 from .rope import apply_rope
 
 # (queries, keys, values, mask) -> (B, K, N, head_dim); q, k, v are (B, K, N, head_dim), mask (B, 1, 1, L) bool or None
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+TILE = 256  # tokens
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -51,6 +53,18 @@ def attend(
     return torch.cat([kernel(*clip) for clip in clips], dim=2)
 
 
+def normed_rope(norm: nn.Module, x: Tensor, table: Tensor) -> Tensor:
+    """Norm, then rotate queries or keys (B, K, N, head_dim); float32 in between.
+
+    On CPUs in tiles of tokens: the many passes of it then work on what is in the cache.
+    """
+    if x.device.type != "cpu":
+        return apply_rope(norm(x), table)
+    weight = weights(norm, x)
+    parts = zip(x.split(TILE, dim=2), table.split(TILE, dim=1), strict=True)
+    return torch.cat([apply_rope(rms(part.float()) * weight, rows).to(x.dtype) for part, rows in parts], dim=2)
+
+
 class SelfAttention(nn.Module):
     """Full attention over all spacetime patches, with RMS-normalised queries and keys and rotary positions."""
 
@@ -65,7 +79,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rope: Tensor, kernel: Kernel, lengths: Sequence[int]) -> Tensor:
         q, k, v = rearrange(self.qkv(x), "b n (three k d) -> three b k n d", three=3, k=self.num_heads)
-        q, k = apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope)
+        q, k = normed_rope(self.q_norm, q, rope), normed_rope(self.k_norm, k, rope)
         out = attend(q, k, v, kernel=kernel, lengths=lengths)
         projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
         return projected
@@ -87,13 +101,13 @@ class CrossAttention(nn.Module):
     def keys_values(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, K, L, head_dim) of text features (B, L, D)."""
         k, v = rearrange(self.kv(text), "b l (two k d) -> two b k l d", two=2, k=self.num_heads)
-        return self.k_norm(k), v
+        return normed(self.k_norm, k), v
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, kernel: Kernel,
         lengths: Sequence[int] = (), key_lengths: Sequence[int] = (),
     ) -> Tensor:  # fmt: skip
-        q = self.q_norm(rearrange(self.q(x), "b n (k d) -> b k n d", k=self.num_heads))
+        q = normed(self.q_norm, rearrange(self.q(x), "b n (k d) -> b k n d", k=self.num_heads))
         out = attend(q, keys, values, mask, kernel=kernel, lengths=lengths, key_lengths=key_lengths)
         projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
         return projected

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import CrossAttention, Kernel, SelfAttention
+from .norms import normed, rms
 
 
 class Text(NamedTuple):
@@ -19,11 +20,6 @@ class Text(NamedTuple):
     values: Tensor
     mask: Tensor | None  # (B, 1, 1, L) bool, True = real token
     lengths: tuple[int, ...]  # tokens of each clip's text when clips are packed, else empty
-
-
-def rms(x: Tensor) -> Tensor:
-    """RMS norm over the hidden size, without weights: adaLN brings its own scale."""
-    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -48,15 +44,15 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate) * up)
+        out: Tensor = self.down(F.silu(gate).mul_(up))
         return out
 
 
 class Block(nn.Module):
     """Self-attention over patches, cross-attention to text, gated MLP.
 
-    The residual stream starts as the identity: the gates of `table` are zero. Modulation (B, M, 6, D), one per noise level,
-    is shared by all blocks; each adds its own table (6, D): shift, scale, gate for attention, then for the MLP.
+    The residual stream starts as the identity: the gates of `table` are zero. Modulation (B, M, 6, D), one per noise
+    level, is shared by all blocks; each adds its own table (6, D): shift, scale, gate for attention, then for the MLP.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, inner_size: int, operations: Any, **factory: Any) -> None:
@@ -74,7 +70,7 @@ class Block(nn.Module):
         x = gated(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
         if text is not None:
             attended = self.cross_attn(
-                self.cross_norm(x), text.keys, text.values, text.mask, kernel, lengths, text.lengths
+                normed(self.cross_norm, x), text.keys, text.values, text.mask, kernel, lengths, text.lengths
             )
             x = x + attended
         return gated(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))

@@ -44,6 +44,7 @@ class DiTConfig:
 
     @property
     def out_channels(self) -> int:
+        """Channels of the prediction."""
         return self.in_channels * (2 if self.learned_variance else 1)
 
     @property
@@ -81,11 +82,13 @@ class DiT(nn.Module):
     """Weights are held by `operations.Linear` and `operations.RMSNorm`: torch.nn, or a host's casting layers."""
 
     def __init__(
-        self, config: DiTConfig, operations: Any = nn, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
+        self, config: DiTConfig, operations: Any = nn, device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.config = config
-        size, factory = config.hidden_size, {"device": device, "dtype": dtype}
+        size = config.hidden_size
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         patch_values = config.patch[0] * config.patch[1] * config.patch[2]
         self.patch_embedder = operations.Linear(patch_values * config.in_channels, size, **factory)
         self.level_embedder = NoiseLevelEmbedder(size, operations, **factory)
@@ -130,7 +133,7 @@ class DiT(nn.Module):
             return Prepared(rope, [None] * config.depth, None)
         mask = context_mask[:, None, None, :] if context_mask is not None else None
         text = F.silu(self.text_embedder(context))  # (B, L, D)
-        texts = [Text(*block.cross_attn.keys_values(text), mask, tuple(context_lengths)) for block in self._blocks()]  # type: ignore[misc]
+        texts = [Text(*block.cross_attn.keys_values(text), mask, tuple(context_lengths)) for block in self._blocks()]
         return Prepared(rope, texts, self._pooled(context, context_mask, grids, context_lengths))
 
     def _pooled(
@@ -142,7 +145,8 @@ class DiT(nn.Module):
             return pooled[:, None]
         masks = mask.split(list(lengths), dim=1) if mask is not None else [None] * len(lengths)
         means = [masked_mean(part, m) for part, m in zip(context.split(list(lengths), dim=1), masks, strict=True)]
-        rows = [self.pooled_embedder(m)[:, None].expand(-1, g.num_tokens, -1) for m, g in zip(means, grids, strict=True)]
+        pooled_each = [self.pooled_embedder(mean)[:, None] for mean in means]
+        rows = [row.expand(-1, grid.num_tokens, -1) for row, grid in zip(pooled_each, grids, strict=True)]
         return torch.cat(rows, dim=1)
 
     def _blocks(self) -> list[Block]:

@@ -38,7 +38,9 @@ def cyclic_frequencies(pairs: int, period: int) -> Tensor:
     return harmonics * (2 * math.pi / period)
 
 
-def rope_table(grids: Sequence[Grid], head_dim: int, *, cyclic: bool = False, device: torch.device | str = "cpu") -> Tensor:
+def rope_table(
+    grids: Sequence[Grid], head_dim: int, *, cyclic: bool = False, device: torch.device | str = "cpu"
+) -> Tensor:
     """Cosines and sines (2, N, head_dim / 2), float32, for the tokens of the clips in `grids` one after the other."""
     angles = []
     pairs_t, pairs_h, pairs_w = split_pairs(head_dim)
@@ -55,4 +57,5 @@ def apply_rope(x: Tensor, table: Tensor) -> Tensor:
     """Rotate queries or keys (B, K, N, head_dim); a pair is channel i and channel i + head_dim / 2."""
     cos, sin = table
     first, second = x.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(turned, dim=-1).to(x.dtype)

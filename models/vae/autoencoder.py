@@ -1,8 +1,9 @@
 """A causal video VAE. Encoder and decoder are each a linear map between a 4 x 8 x 8 block of pixels and one latent
 (which training starts at the principal components of the data) plus a small residual network that adds the rest.
 
-Time: frame 0 counts as a block of four equal frames, so F = 1 + 4k frames give T = 1 + k latents, an image is a video of
-one frame, and encoding or decoding in pieces equals doing it at once. A cyclic video has F = 4k frames and T = k latents.
+Time: frame 0 counts as a block of four equal frames, so F = 1 + 4k frames give T = 1 + k latents, an image is a video
+of one frame, and encoding or decoding in pieces equals doing it at once. A cyclic video has F = 4k frames and T = k
+latents.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ class VAEConfig:
 
 PRESETS: dict[str, VAEConfig] = {
     "test": VAEConfig(
-        latent_channels=16, encoder_widths=(16, 16), encoder_depths=(1, 1), decoder_widths=(16, 16, 8), decoder_depths=(1, 1, 1)
+        latent_channels=16,
+        encoder_widths=(16, 16),
+        encoder_depths=(1, 1),
+        decoder_widths=(16, 16, 8),
+        decoder_depths=(1, 1, 1),
     ),
     "toy": VAEConfig(
         latent_channels=16,
@@ -140,6 +145,7 @@ class VideoVAE(nn.Module):
         return (latents - self.latent_mean.to(latents)) / self.latent_std.to(latents)
 
     def denormalise(self, latents: Tensor) -> Tensor:
+        """The inverse of normalise."""
         return latents * self.latent_std.to(latents) + self.latent_mean.to(latents)
 
     # -- whole videos ------------------------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ class VideoVAE(nn.Module):
             return self._decode_piece(latents, TimeCache(cyclic=True))
         return torch.cat(list(self.decode_stream([latents])), dim=2)
 
-    # -- pieces of a long video, memory flat in its length ---------------------------------------------------------------
+    # -- pieces of a long video, memory flat in its length -------------------------------------------------------------
 
     def encode_stream(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pieces of pixels (B, 3, f, H, W), of any lengths that add up to 1 + 4k -> pieces of latents."""
@@ -169,15 +175,16 @@ class VideoVAE(nn.Module):
             count += piece.shape[2]
             if rest is None:
                 check_pixels(piece)
-                piece = torch.cat([piece[:, :, :1].expand(-1, -1, TIME - 1, -1, -1), piece], dim=2)
-            rest = piece if rest is None or rest.shape[2] == 0 else torch.cat([rest, piece], dim=2)
+                rest = piece[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)  # frame 0 counts four times
+            rest = torch.cat([rest, piece], dim=2) if rest.shape[2] else piece
             ready = rest.shape[2] - rest.shape[2] % TIME
             for part in rest[:, :, :ready].split(FRAMES_PER_PIECE * TIME, dim=2):
                 if part.shape[2]:
                     yield self._encode_piece(part, cache)
             rest = rest[:, :, ready:].clone()
         if rest is None or rest.shape[2]:
-            raise ValueError(f"a video to encode needs 1 + 4k frames, got {count}: trim it to {max(count - 1, 0) // TIME * TIME + 1}")
+            fitting = max(count - 1, 0) // TIME * TIME + 1
+            raise ValueError(f"a video to encode needs 1 + 4k frames, got {count}: trim it to {fitting}")
 
     def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pieces of latents (B, C, t, H, W) -> pieces of pixels (B, 3, f, 8H, 8W)."""
@@ -203,6 +210,8 @@ def check_pixels(video: Tensor, *, cyclic: bool = False) -> None:
         raise ValueError(f"the VAE wants pixels (B, 3, F, H, W), got {tuple(video.shape)}")
     frames, height, width = video.shape[2:]
     if height % SPACE or width % SPACE:
-        raise ValueError(f"the VAE wants sides that are multiples of {SPACE}, got {width} x {height}: resize or crop first")
+        raise ValueError(
+            f"the VAE wants sides that are multiples of {SPACE}, got {width} x {height}: resize or crop first"
+        )
     if cyclic and frames % TIME:
         raise ValueError(f"a loop to encode needs 4k frames, got {frames}: trim it to {frames // TIME * TIME}")

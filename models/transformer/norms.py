@@ -1,0 +1,39 @@
+"""RMS norm in the form that is fastest on the device at hand.
+
+torch has a kernel for it on GPUs. On CPUs `F.rms_norm` is seven passes over the data, a quarter of a small DiT's time;
+vector_norm and one product are two.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPS = 1e-6
+
+
+def rms(x: Tensor) -> Tensor:
+    """RMS norm over the last axis, without weights."""
+    if x.device.type != "cpu":
+        return F.rms_norm(x, x.shape[-1:], eps=EPS)
+    size = x.shape[-1]
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    return x * torch.rsqrt(length.square() / size + EPS).to(x.dtype)
+
+
+def weights(norm: nn.Module, x: Tensor) -> Tensor:
+    """The weights of an RMSNorm layer as it would apply them to x.
+
+    Asks the layer itself, by norming ones, because a host's layer may cast or patch its weights on the way.
+    """
+    scale: Tensor = norm(x.new_ones(x.shape[-1]))
+    return scale
+
+
+def normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(x), where norm is an RMSNorm layer over the last axis."""
+    if x.device.type != "cpu":
+        out: Tensor = norm(x)
+        return out
+    return rms(x) * weights(norm, x)
