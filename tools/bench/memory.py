@@ -1,0 +1,103 @@
+"""Memory of encoding and decoding 1, 10 and 60 s of video in pieces: the growth of a fresh process's resident memory.
+
+The video is 96 x 96 pixels at 12 frames a second, made and thrown away frame by frame, so only the VAE's own memory
+counts. `peak_mb` is the peak while it works minus what the process held before, with the weights already in place.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FPS = 12
+SIDE = 96
+CHUNK = 4  # frames, and one latent of them, at a time
+
+
+def rows() -> Iterable[dict[str, Any]]:
+    """Rows name, seconds (of video), peak_mb, cpu_s."""
+    for task in ("encode", "decode"):
+        for seconds in (1, 10, 60):
+            yield measured(task, seconds)
+
+
+def measured(task: str, seconds: int, preset: str = "toy") -> dict[str, Any]:
+    """One row, from a process of its own."""
+    command = [sys.executable, str(ROOT / "tools" / "pack.py"), "tools.bench.memory", task, str(seconds), preset]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measuring {task} of {seconds} s failed:\n{done.stderr[-2000:]}")
+    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return row
+
+
+def measure(task: str, seconds: int, preset: str) -> dict[str, Any]:
+    """Encode or decode a stream of noise in this process and watch its memory."""
+    import torch
+
+    from ...models.vae.autoencoder import PRESETS, VideoVAE
+
+    torch.set_num_threads(1)
+    model = VideoVAE(PRESETS[preset]).eval().requires_grad_(False)
+    work = model.encode_stream if task == "encode" else model.decode_stream
+    with torch.inference_mode():
+        before, begin = resident_mb(), time.process_time()
+        with Peak() as peak:
+            for part in work(stream(task, seconds)):
+                del part
+    return {"name": task, "seconds": seconds, "peak_mb": peak.value - before, "cpu_s": time.process_time() - begin}
+
+
+def stream(task: str, seconds: int) -> Iterator[Any]:
+    """Noise in place of a video: 1 + 4k frames in pieces, or their latents."""
+    import torch
+
+    pieces = seconds * FPS // CHUNK
+    if task == "decode":
+        for _ in range(1 + pieces):
+            yield torch.randn(1, 16, 1, SIDE // 8, SIDE // 8)
+        return
+    for index in range(1 + pieces):
+        yield torch.rand(1, 3, CHUNK if index else 1, SIDE, SIDE) * 2 - 1
+
+
+class Peak:
+    """The highest resident memory between entering and leaving, sampled often."""
+
+    def __enter__(self) -> "Peak":
+        self.value = resident_mb()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.value = max(self.value, resident_mb())
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.002):
+            self.value = max(self.value, resident_mb())
+
+
+def resident_mb() -> float:
+    """Resident memory of this process; psutil knows it on every system."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def main() -> None:
+    """Measure one case and print it as JSON."""
+    task, seconds, preset = sys.argv[1:]
+    print(json.dumps(measure(task, int(seconds), preset)))
+
+
+if __name__ == "__main__":
+    main()
