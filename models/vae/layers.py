@@ -35,7 +35,9 @@ class TimeCache:
             before = x[:, :1].expand(-1, count, -1, -1, -1) if tail is None else tail
         longer = torch.cat([before, x], dim=1)
         if not self.cyclic:
-            self.tails[layer] = longer[:, -count:].detach() if not x.requires_grad else longer[:, -count:]
+            end = longer[:, -count:]
+            # a view would keep the whole piece in memory
+            self.tails[layer] = end if x.requires_grad else end.clone()
         return longer
 
 

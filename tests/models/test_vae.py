@@ -5,7 +5,7 @@ import torch
 
 from comfyui_spacetime.models.training.vae import start_at_principal_components
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
-from comfyui_spacetime.models.vae.layers import depth_to_space, space_to_depth
+from comfyui_spacetime.models.vae.layers import TimeCache, depth_to_space, space_to_depth
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,38 @@ def test_piece_size_inside_does_not_matter(vae, monkeypatch):
     whole = vae.decode(z)
     monkeypatch.setattr("comfyui_spacetime.models.vae.autoencoder.FRAMES_PER_PIECE", 100)
     assert torch.allclose(vae.decode(z), whole, atol=1e-5)
+
+
+@pytest.fixture
+def caches(monkeypatch) -> list[TimeCache]:
+    """Every TimeCache that the VAE makes during the test."""
+    made = []
+
+    class Watched(TimeCache):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            made.append(self)
+
+    monkeypatch.setattr("comfyui_spacetime.models.vae.autoencoder.TimeCache", Watched)
+    return made
+
+
+@pytest.mark.parametrize("task", ["encode", "decode"])
+def test_a_stream_of_any_length_remembers_the_same_amount(vae, caches, task):
+    """Two frames per temporal layer, in storage of their own: a view would keep whole pieces alive."""
+    work, piece = (
+        (vae.encode_stream, pixels(32)) if task == "encode" else (vae.decode_stream, torch.randn(1, 16, 8, 4, 6))
+    )
+    sizes = set()
+    for more in (1, 4):
+        for _ in work([piece[:, :, :1], *[piece] * more]):
+            pass
+        tails = caches[-1].tails.values()
+        assert all(tail.untyped_storage().nbytes() == 4 * tail.numel() for tail in tails)
+        sizes.add(sum(tail.numel() for tail in tails))
+    assert len(caches) == 2
+    assert len(sizes) == 1
+    assert sizes.pop() > 0
 
 
 @pytest.mark.parametrize("shift", [1, 3, 7])
