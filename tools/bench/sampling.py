@@ -1,0 +1,61 @@
+"""What the benchmarks of the model share: options, models, a picture of all clips."""
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from ...models.generate import EMBEDDED, Models
+
+Frames = NDArray[np.uint8]
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """How to generate."""
+    parser.add_argument("--checkpoint", type=Path, default=EMBEDDED)
+    parser.add_argument("--size", default="96x96x33", help="width x height x frames")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--shift", type=float, default=3.0)
+    parser.add_argument("--solver", default="unipc")
+    parser.add_argument("--batch", type=int, default=8, help="clips at once")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def load_models(checkpoint: Path) -> Models:
+    """In bf16 on a GPU or a CPU with matrix units, otherwise in fp32."""
+    if torch.cuda.is_available():
+        return Models.load(checkpoint, device="cuda")
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return Models.load(checkpoint, dtype=torch.bfloat16 if amx else torch.float32)
+
+
+def sizes(text: str) -> tuple[int, int, int]:
+    """Width, height and frames from 96x96x33."""
+    width, height, frames = (int(part) for part in text.split("x"))
+    return width, height, frames
+
+
+def sheet(clips: Sequence[Frames], captions: Sequence[str], columns: int = 7) -> Image.Image:
+    """Clips as rows of evenly spaced frames, each with its caption beside it."""
+    _, height, width, _ = clips[0].shape
+    text = 300
+    page = Image.new("RGB", (text + columns * (width + 2), len(clips) * (height + 2)), "white")
+    draw = ImageDraw.Draw(page)
+    for row, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
+        top = row * (height + 2)
+        lines = [part for line in caption.split("\n") for part in wrapped(line, 46)]
+        draw.multiline_text((4, top + 4), "\n".join(lines), fill="black", font_size=11)
+        for column, index in enumerate(np.linspace(0, len(clip) - 1, columns).round().astype(int)):
+            page.paste(Image.fromarray(clip[index]), (text + column * (width + 2), top))
+    return page
+
+
+def wrapped(line: str, length: int) -> list[str]:
+    """A line in pieces of at most `length` letters."""
+    return textwrap.wrap(line, length) or [""]
