@@ -7,7 +7,19 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
-MODULES = ("loaders", "latents", "tokens", "denoise", "sampling", "guidance", "tasks", "loops", "edits", "measure")
+MODULES = (
+    "loaders",
+    "latents",
+    "tokens",
+    "denoise",
+    "sampling",
+    "guidance",
+    "tasks",
+    "loops",
+    "edits",
+    "far",
+    "measure",
+)
 
 
 def load_nodes() -> list[type[io.ComfyNode]]:

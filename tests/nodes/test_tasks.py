@@ -142,3 +142,34 @@ def test_measures_of_a_loop_and_of_a_video(comfy_host):
     assert report.value("flicker") == flicker
     assert drift < 1
     assert "warp error" in text
+
+
+def test_extend_far_goes_window_by_window_with_prompts_of_its_own(tiny_objects, monkeypatch):
+    import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import CFGGuider, Noise_RandomNoise
+
+    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.far import ExtendFar
+    from nodes import CLIPTextEncode
+
+    said: list[str] = []
+    monkeypatch.setattr(host, "show_text", lambda _, text: said.append(text))
+    model, encoder, _ = tiny_objects
+    prompt = CLIPTextEncode().encode(encoder, "a red ball falls")[0]
+    guider = CFGGuider.execute(model, prompt, prompt, 2.0).result[0]
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 2)
+    given = (guider, comfy.samplers.sampler_object("euler"), sigmas, Noise_RandomNoise(3), clip(5), "forward", 3.0)
+    settings = (2.0, 1.0, 0.0, 12.0, 4)
+    with torch.inference_mode():
+        latent, report, drift, text, _ = ExtendFar.execute(*given, *settings).result
+        other = ExtendFar.execute(*given, *settings, encoder, "a red ball falls\na blue cube spins\n").result[0]
+    assert latent["samples"].shape[2] == 5 + 9
+    torch.testing.assert_close(latent["samples"][:, :, :5], clip(5)["samples"], atol=1e-5, rtol=1e-5)
+    assert said[:3] == ["window 1 of 3", "window 2 of 3", "window 3 of 3"]
+    assert report.value("drift of the last window") == drift
+    assert "3 windows of 7 latents, 3 of them known" in text
+    # the first window has the same prompt, the others another one
+    torch.testing.assert_close(other["samples"][:, :, :8], latent["samples"][:, :, :8], atol=1e-4, rtol=1e-4)
+    assert (other["samples"][:, :, 9:] - latent["samples"][:, :, 9:]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="connect the model's text encoder"):
+        ExtendFar.execute(*given, *settings, None, "a red ball")

@@ -1,0 +1,94 @@
+"""Longer than a model's own length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..models.metrics.report import Measure, Report
+from ..models.tasks.far import Extended, Windows, extend_far
+from . import host
+from .measure import answer, report_outputs
+from .schema import schema
+from .tasks import CATEGORY, clip_of, fps_input, latents_for, per_latent_input, seconds_input
+
+
+class ExtendFar(io.ComfyNode):
+    """A clip and a model -> a much longer clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeExtendFar",
+            display_name="Extend Far",
+            category=CATEGORY,
+            description=(
+                "Extends a clip by up to minutes: window after window, each sees the last latents of the one before. "
+                "Nothing is decoded in between, and a window takes as much memory as any other. Colour and contrast "
+                "are anchored to the source, and how far they drifted is reported. Prompts may change on the way."
+            ),
+            search_aliases=["long video", "one minute", "sliding window", "autoregressive", "infinite video"],
+            inputs=[
+                io.Guider.Input("guider", tooltip="Model and prompt."),
+                io.Sampler.Input("sampler", tooltip="Any sampler."),
+                io.Sigmas.Input("sigmas", tooltip="The schedule of each window."),
+                io.Noise.Input("noise", tooltip="Window n uses this seed + n."),
+                io.Latent.Input("latent", tooltip="The clip to go on from."),
+                io.Combo.Input("direction", options=["forward", "backward"], default="forward",
+                               tooltip="After the clip or before it."),
+                seconds_input("seconds", 10.0, "How much to add.", low=0.05),
+                seconds_input("window", 2.75, "Length that the model takes at a time, as it was trained.", low=0.25),
+                seconds_input("context", 1.0, "How much of a window is known from before.", low=0.05),
+                io.Float.Input("anchor", default=0.3, min=0.0, max=1.0, step=0.05, round=0.001,
+                               tooltip="How far new latents are brought back to the clip's colours and contrast."),
+                fps_input(),
+                per_latent_input(),
+                io.Clip.Input("clip", optional=True, tooltip="Only for prompts below."),
+                io.String.Input("prompts", default="", multiline=True, optional=True,
+                                tooltip="A prompt per line and window; the last one stays. Empty: the guider's own."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The whole video, for VAE Decode Video (video file)."),
+                *report_outputs(io.Float.Output(display_name="drift", tooltip="Of the last window, in deviations.")),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, guider: Any, sampler: Any, sigmas: Tensor, noise: Any, latent: dict[str, Any], direction: str,
+        seconds: float, window: float, context: float, anchor: float, fps: float, frames_per_latent: int,
+        clip: Any = None, prompts: str = "",
+    ) -> io.NodeOutput:  # fmt: skip
+        """Go window by window."""
+        from .host.far import encode_prompts, window_sampler
+
+        length, known, more = (latents_for(s, fps, frames_per_latent) for s in (window, context, seconds))
+        windows = Windows(window=length + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
+        backward = direction == "backward"
+        total = windows.count(more, backward=backward)
+        words = encode_prompts(clip, prompts)
+        generate = window_sampler(
+            guider, sampler, sigmas, noise, words, lambda index: host.show_text(cls, f"window {index + 1} of {total}")
+        )
+        made = extend_far(clip_of(latent), more, windows, generate, backward=backward)
+        reported = answer(cls, drift_report(made, windows), made.drift[-1])
+        return io.NodeOutput({"samples": made.latents}, *reported.result, ui=reported.ui)
+
+
+def drift_report(made: Extended, windows: Windows) -> Report:
+    """How far each window was from the source before it was brought back."""
+    return Report(
+        "Extend Far",
+        (Measure("drift of the last window", made.drift[-1], "deviations of the source", made.drift),),
+        (
+            f"{len(made.drift)} windows of {windows.window} latents, {windows.context} of them known",
+            f"{made.latents.shape[2]} latents in all, anchored by {windows.anchor:g}",
+        ),
+    )
+
+
+NODES: list[type[io.ComfyNode]] = [ExtendFar]

@@ -1,0 +1,54 @@
+"""Sampling window by window through any GUIDER."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.model_management
+import comfy.sampler_helpers
+import comfy.utils
+import latent_preview
+from torch import Tensor
+
+from ...models.tasks.canvas import Canvas
+from ...models.tasks.far import Generate
+from . import check_interrupted
+
+
+def window_sampler(
+    guider: Any, sampler: Any, sigmas: Tensor, noise: Any, prompts: Sequence[Any], show: Callable[[int], None]
+) -> Generate:
+    """What models.tasks.far.extend_far asks for: each window gets its own seed and, where given, its own prompt."""
+
+    def generate(canvas: Canvas, index: int) -> Tensor:
+        check_interrupted()
+        show(index)
+        chosen = with_prompt(guider, prompts[min(index, len(prompts) - 1)]) if prompts else guider
+        own_noise = copy.copy(noise)
+        own_noise.seed = noise.seed + index
+        samples: Tensor = chosen.sample(
+            own_noise.generate_noise({"samples": canvas.latents}), canvas.latents, sampler, sigmas,
+            denoise_mask=canvas.change, callback=latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=own_noise.seed,
+        )  # fmt: skip
+        return samples.to(comfy.model_management.intermediate_device()).to(canvas.latents)
+
+    return generate
+
+
+def with_prompt(guider: Any, positive: Any) -> Any:
+    """A copy of a GUIDER with another positive conditioning."""
+    changed = copy.copy(guider)
+    converted = comfy.sampler_helpers.convert_cond(positive)
+    changed.original_conds = {**guider.original_conds, "positive": converted}
+    return changed
+
+
+def encode_prompts(clip: Any, text: str) -> list[Any]:
+    """One conditioning per line that is not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and clip is None:
+        raise ValueError("prompts for single windows need `clip`: connect the model's text encoder")
+    return [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines]
