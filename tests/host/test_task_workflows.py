@@ -1,0 +1,78 @@
+"""Each editing task's workflow, as the editor saves it, in the real ComfyUI; each ends in its measure."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from comfyui_spacetime.models.checkpoints import Checkpoint, save_checkpoint
+from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+from comfyui_spacetime.models.transformer.dit import DiT
+from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
+from comfyui_spacetime.models.vae.autoencoder import VideoVAE
+from comfyui_spacetime.tools.terminal import Trouble
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+QUICK = {"1.checkpoint": "tiny_tasks.safetensors", "1.dtype": "fp32", "10.steps": 2}
+# workflow -> frames that the video must have, what its measures must say
+TASKS = {
+    "animate_image": (33, ["flicker", "warp error", "dynamic degree", "over 33 frames"]),
+    "extend_forward": (33, ["before frame 17:"]),
+    "extend_backward": (29, ["before frame 13:"]),
+    "loop_text": (32, ["from the last frame to the first:"]),
+    "loop_clip": (32, ["from the last frame to the first:", "before frame 16:"]),
+    "connect_gap": (37, ["before frame 13:", "before frame 25:"]),
+    "connect_blend": (33, ["before frame 9:", "before frame 25:"]),
+    "restyle": (33, ["PSNR", "colour drift"]),
+    "fill_region": (33, ["PSNR", "colour drift"]),
+    "outpaint": (33, ["PSNR", "the middle of the larger one was compared"]),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(host) -> None:
+    """The clips and stills that ship, and a small random checkpoint, in the host's own folders."""
+    for file in (WORKFLOWS / "media").iterdir():
+        shutil.copy(file, host.base / "input" / file.name)
+    torch.manual_seed(0)
+    dit, vae = DiT(DITS["test"]).initialise(), VideoVAE(VAES["test"])
+    path = host.base / "models" / "checkpoints" / "tiny_tasks.safetensors"
+    save_checkpoint(path, Checkpoint(DITS["test"], dit.state_dict(), VAES["test"], vae.state_dict()))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_workflow_of_a_task_runs_and_ends_in_its_measure(host, inputs, name):
+    import av
+
+    result = host.run(WORKFLOWS / f"{name}.json", set=QUICK)
+    frames, measured = TASKS[name]
+    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+        assert sum(1 for _ in video.decode(video=0)) == frames
+    text = "\n".join(line for output in result.outputs.values() for line in output.get("text", ()))
+    for words in measured:
+        assert words in text
+
+
+def test_a_clip_is_measured_without_a_model(host, inputs):
+    outputs = host.run(WORKFLOWS / "measure.json").outputs
+    assert "over 37 frames" in outputs["3"]["text"][0]
+    assert "from the last frame to the first" in outputs["6"]["text"][0]
+    assert outputs["4"]["images"]
+    assert outputs["7"]["images"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("connect_gap", {"6.seconds": 0.0}, "a gap of 0 latents"),
+        ("connect_blend", {"6.seconds": 30.0}, "an overlap of 90 latents"),
+        ("animate_image", {"6.times": "0, end"}, "1 stills and 2 times"),
+        ("loop_text", {"4.seconds": 0.0}, "a loop of 1 latent"),
+        ("restyle", {"6.strength": 0.0}, "changes nothing"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_the_node(host, inputs, name, change, message):
+    with pytest.raises(Trouble, match=message):
+        host.run(WORKFLOWS / f"{name}.json", set=QUICK | change)
