@@ -27,7 +27,7 @@ from .silhouettes import shape_of
 
 Frames = NDArray[np.uint8]
 MISSING = 30.0  # percent
-SEEN = 0.75  # an object counts as visible when so much of its outline is
+SEEN = 0.9  # an object counts as whole when so much of its outline is visible
 MOVES = 2.0  # percent; what moves less stands still
 FLOOR_STEP = 4  # frames; the floor moves too little from one to the next
 ROOM = np.array([[-4.0, 0.0, -4.0], [4.0, 3.0, 4.0]])  # metres; things stand inside
