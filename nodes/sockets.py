@@ -8,3 +8,4 @@ LanguageModel = io.Custom("SPACETIME_LANGUAGE_MODEL")  # turns text (and frames)
 Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
 
 LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it
+GRIDS = "spacetime_grids"  # entry of a LATENT in which several clips are packed: their grids, in order

@@ -23,6 +23,7 @@ from . import DTYPES
 from .network import RUN, HostedDiT, RunCache, patch_levels
 
 SUPPORTED = [torch.bfloat16, torch.float32]
+TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each packed clip's prompt
 RGB_FIT_KEYS = ("rgb_factors", "rgb_bias")
 
 
@@ -65,6 +66,8 @@ class SpacetimeModel(comfy.model_base.BaseModel):
         if mask is not None:
             out["denoise_mask"] = comfy.conds.CONDRegular(mask)
             out["whole_frames"] = comfy.conds.CONDConstant(bool((mask == mask[..., :1, :1]).all()))
+        if kwargs.get(TEXT_LENGTHS):
+            out["text_lengths"] = comfy.conds.CONDConstant(kwargs[TEXT_LENGTHS])
         if kwargs.get("hooks") is not None:
             out["weights_vary"] = comfy.conds.CONDConstant(True)
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -11,12 +12,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...models.flow import convert
-from ...models.patches import Grid, Patch
+from ...models.patches import Grid, Patch, from_patches, to_patches
 from ...models.transformer.attention import Kernel
 from ...models.transformer.dit import DiT, DiTConfig, Prepared
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
 CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
+GRIDS = "spacetime_grids"  # key in transformer_options: the grids of clips that are packed into one row of patches
 
 
 class RunCache:
@@ -65,18 +67,20 @@ class HostedDiT(DiT):
 
     def _predict(
         self, x: Tensor, sigma: Tensor, context: Tensor | None, options: dict[str, Any], *,
-        context_mask: Tensor | None = None, denoise_mask: Tensor | None = None, weights_vary: bool = False, **_: Any,
+        context_mask: Tensor | None = None, denoise_mask: Tensor | None = None, weights_vary: bool = False,
+        text_lengths: Sequence[int] = (), **_: Any,
     ) -> Tensor:  # fmt: skip
         size = x.shape[-3:]
         x = pad_to_patch(x, self.config.patch)
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
-        cyclic = bool(options.get(CYCLIC))
-        prepared = self._prepared(Grid.of(x, self.config.patch), context, mask, x, cache, cyclic=cyclic)
-        attention = kernel(x.device, options)
-        out = super().forward(
-            x, sigma, prepared=prepared, cyclic=cyclic, attention=attention, transformer_options=options
-        )
+        cyclic, grids = bool(options.get(CYCLIC)), clip_grids(x, self.config.patch, options)
+        prepared = self._prepared(grids, context, mask, x, cache, cyclic=cyclic, text_lengths=text_lengths)
+        values = self.forward_tokens(
+            to_patches(x, self.config.patch), grids, sigma, prepared, cyclic=cyclic,
+            attention=kernel(x.device, options), transformer_options=options,
+        )  # fmt: skip
+        out = from_patches(values, Grid.of(x, self.config.patch), self.config.patch)
         velocity = convert(
             out[:, : self.config.in_channels].float(),
             x.float(),
@@ -92,19 +96,47 @@ class HostedDiT(DiT):
         return velocity[..., : size[0], : size[1], : size[2]]
 
     def _prepared(
-        self, grid: Grid, context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None, *,
-        cyclic: bool = False,
+        self, grids: Sequence[Grid], context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None, *,
+        cyclic: bool = False, text_lengths: Sequence[int] = (),
     ) -> Prepared:  # fmt: skip
-        key = (id(self), grid, x.device, x.dtype, cyclic)
+        key = (id(self), tuple(grids), x.device, x.dtype, cyclic, tuple(text_lengths))
         found = cache.find(key, context, mask) if cache is not None else None
         if found is not None:
             return found
+        own_context, own_mask, lengths = texts_of_clips(context, mask, len(grids), text_lengths)
         # a mask that hides nothing would only keep fast attention kernels away
-        visible = None if mask is None or bool(mask.all()) else mask
-        prepared = self.prepare([grid], context, visible, cyclic=cyclic, device=x.device)
+        visible = None if own_mask is None or bool(own_mask.all()) else own_mask
+        prepared = self.prepare(grids, own_context, visible, context_lengths=lengths, cyclic=cyclic, device=x.device)
         if cache is not None:
             cache.keep(key, context, mask, prepared)
         return prepared
+
+
+def clip_grids(x: Tensor, patch: Patch, options: dict[str, Any]) -> list[Grid]:
+    """The grid of latents, or those of the clips that are packed in them. ValueError when these are other clips."""
+    whole = Grid.of(x, patch)
+    packed = [Grid(*sizes) for sizes in options.get(GRIDS, ())]
+    if packed and (whole[:2] != (1, 1) or sum(grid.num_tokens for grid in packed) != whole.width):
+        raise ValueError(
+            f"this model was packed for {len(packed)} clips of {sum(g.num_tokens for g in packed)} patches and got "
+            f"latents of {tuple(x.shape)}: use model and latent of the same Pack Clips node"
+        )
+    return packed or [whole]
+
+
+def texts_of_clips(
+    context: Tensor | None, mask: Tensor | None, clips: int, lengths: Sequence[int]
+) -> tuple[Tensor | None, Tensor | None, tuple[int, ...]]:
+    """Text, mask and text lengths for packed clips: a text for each, or the same one repeated."""
+    if context is None or clips == 1:
+        return context, mask, ()
+    if lengths:
+        if len(lengths) != clips:
+            raise ValueError(f"{len(lengths)} packed prompts for {clips} packed clips: pack one prompt with each clip")
+        used = sum(lengths)  # a batch may have padded it
+        return context[:, :used], None if mask is None else mask[:, :used], tuple(lengths)
+    repeated = None if mask is None else mask.repeat(1, clips)
+    return context.repeat(1, clips, 1), repeated, (context.shape[1],) * clips
 
 
 def pad_to_patch(x: Tensor, patch: Patch) -> Tensor:
