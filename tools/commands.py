@@ -91,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name", nargs="?", help="one of the benchmarks; all of them when left out")
     one.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     one.set_defaults(run=bench)
+    one = commands.add_parser("pictures", help="make the thumbnails and the README's pictures anew")
+    one.add_argument("kind", nargs="?", choices=("thumbnails", "samples", "editor"), help="all when left out")
+    one.set_defaults(run=pictures)
     one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
     add_host_options(one, again=True)
     one.set_defaults(run=lambda options, _rest: doctor.report(options.comfyui))
@@ -211,6 +214,15 @@ def bench(options: argparse.Namespace, rest: list[str]) -> int:
     installation = comfyui.managed(dev=True)
     arguments = [*([options.name] if options.name else []), *(["--json", str(options.json)] if options.json else [])]
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.bench", *arguments, *rest])
+
+
+def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
+    """Run the workflows and make pictures of what comes out; needs the development packages and Chromium."""
+    installation = comfyui.managed(dev=True)
+    if options.kind in (None, "editor"):
+        chromium_path()
+    arguments = [options.kind] if options.kind else []
+    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
 
 def run_in(python: Path, arguments: list[str]) -> int:

@@ -1,0 +1,165 @@
+"""Make the repository's pictures anew through the real host: `run.py pictures [thumbnails | samples | editor]`."""
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from .. import comfyui
+from ..client import Result, load_workflow
+from ..comfyui import MEDIA
+from ..environment import ROOT
+from ..host import Host
+from ..terminal import Trouble, say
+from ..video import STARTER, Wish, fill_in, upload_files
+from .editor import Editor, open_browser, visit
+from .sheets import captioned, grid, pick, save_jpeg, video_frames
+
+IMAGES = ROOT / "web" / "docs" / "images"
+WIDTH = 480
+# (prompt, seed) of the README's sample videos
+SAMPLES = (
+    ("a red ball bounces to the right on a gray floor", 7),
+    ("a purple cube is spinning at sunset", 7),
+    ("a green cylinder passes behind a brown wall to the left", 7),
+    ("a blue ball orbits a yellow cone in daylight", 7),
+)
+
+
+def main() -> int:
+    """Make the pictures that were asked for."""
+    parser = argparse.ArgumentParser(prog="run.py pictures")
+    parser.add_argument("kind", nargs="?", choices=list(KINDS), help="all of them when left out")
+    options = parser.parse_args()
+    try:
+        with Host.start(comfyui.managed(dev=True)) as host:
+            host.check_pack()
+            for kind in [options.kind] if options.kind else KINDS:
+                KINDS[kind](host)
+    except Trouble as trouble:
+        print(trouble, file=sys.stderr)
+        return 1
+    return 0
+
+
+def thumbnails(host: Host) -> None:
+    """One picture per workflow, of what a run of it makes."""
+    for path in sorted((ROOT / "workflows").glob("*.json")):
+        prompt = host.client.prompt_of(load_workflow(path))
+        upload_files(host, prompt)
+        picture = THUMBNAILS.get(path.stem, film)(host, host.client.run(prompt))
+        save_jpeg(picture, path.with_suffix(".jpg"))
+        say(str(path.with_suffix(".jpg").relative_to(ROOT)))
+
+
+def samples(host: Host) -> None:
+    """A strip of frames per prompt."""
+    rows = []
+    for text, seed in SAMPLES:
+        prompt = host.client.prompt_of(load_workflow(STARTER))
+        fill_in(prompt, Wish(prompt=text, seed=seed), host.client.object_info())
+        rows.append((text, grid(pick(saved_video(host, host.client.run(prompt)), 8), 8, 1000)))
+    save_jpeg(captioned(rows), IMAGES / "samples.jpg", 200_000)
+    say("web/docs/images/samples.jpg")
+
+
+def editor(host: Host) -> None:
+    """The starter workflow in the editor, after a run."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        context = open_browser(playwright, host.url, Path(profile), size=(1800, 920))
+        try:
+            photograph(Editor(context.pages[0], host.url, vue=False))
+        finally:
+            context.close()
+    say("web/docs/images/editor.png")
+
+
+def photograph(view: Editor) -> None:
+    """Load the starter, run it, and save what is on the screen."""
+    page = view.page
+    visit(page, view.url)
+    for name in ("Comfy.VueNodes.Enabled", "Comfy.Minimap.Visible", "Comfy.Graph.CanvasInfo"):
+        page.evaluate("(name) => app.extensionManager.setting.set(name, false)", name)
+    view.open_template(comfyui.LINK_NAME, STARTER.stem)
+    view.press_run(600)
+    page.wait_for_function("() => [...document.querySelectorAll('video')].some((one) => one.readyState >= 2)")
+    page.evaluate(
+        """async () => {
+          for (const video of document.querySelectorAll('video')) {
+            video.pause(); video.controls = false; video.currentTime = video.duration / 2
+          }
+          // the whole graph, as large as the space beside the side bar allows
+          let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity]
+          for (const {pos, size} of [...app.graph.nodes, ...app.graph.groups]) {
+            left = Math.min(left, pos[0]); top = Math.min(top, pos[1])
+            right = Math.max(right, pos[0] + size[0]); bottom = Math.max(bottom, pos[1] + size[1])
+          }
+          const [bar, head, margin] = [70, 110, 20], view = app.canvas.ds
+          const [wide, high] = [innerWidth - bar - margin, innerHeight - head - margin]
+          view.scale = Math.min(wide / (right - left), high / (bottom - top))
+          view.offset = [
+            (bar + (wide - view.scale * (right - left)) / 2) / view.scale - left,
+            (head - 35 + (high - view.scale * (bottom - top)) / 2) / view.scale - top]
+          app.canvas.setDirty(true, true)
+        }"""
+    )
+    page.wait_for_timeout(8000)  # the message that the job is done goes away by itself
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / "editor.png", optimize=True)
+
+
+def saved_video(host: Host, result: Result) -> list[Image.Image]:
+    """The frames of the video that a run saved."""
+    file = [one for one in result.files() if one["type"] == "output"][-1]
+    return video_frames(io_file(host.client.fetch(file)))
+
+
+def io_file(data: bytes) -> Path:
+    """The same bytes as a file."""
+    path = Path(tempfile.mkdtemp(prefix="spacetime-")) / "video.mp4"
+    path.write_bytes(data)
+    return path
+
+
+def film(host: Host, result: Result) -> Image.Image:
+    """Six moments of a video."""
+    return grid(pick(saved_video(host, result), 6), 3, WIDTH)
+
+
+def still(host: Host, result: Result) -> Image.Image:
+    """The image itself."""
+    (file,) = result.files()
+    return grid([Image.open(io.BytesIO(host.client.fetch(file)))], 1, 320)
+
+
+def before_and_after(host: Host, result: Result) -> Image.Image:
+    """Three moments of the clip that went in, and below them the same of the one that came out."""
+    clip = video_frames(next(MEDIA.glob("*.mp4")))
+    return grid(pick(clip, 3) + pick(saved_video(host, result), 3), 3, 600)
+
+
+def guesses(host: Host, result: Result) -> Image.Image:
+    """A column per stage: the guess after it, at two moments."""
+    shown = [output.get("images") for _, output in sorted(result.outputs.items(), key=lambda item: int(item[0]))]
+    previews = [files for files in shown if files and files[0]["type"] == "temp"]
+    moments = [[Image.open(io.BytesIO(host.client.fetch(file))) for file in files] for files in previews]
+    return grid([pick(stage, 4)[i] for i in (1, 3) for stage in moments], len(moments), WIDTH)
+
+
+THUMBNAILS: dict[str, Callable[[Host, Result], Image.Image]] = {
+    "text_to_image": still,
+    "vae_roundtrip": before_and_after,
+    "step_by_step": guesses,
+}
+KINDS: dict[str, Callable[[Host], None]] = {"thumbnails": thumbnails, "samples": samples, "editor": editor}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
