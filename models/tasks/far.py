@@ -59,7 +59,8 @@ def extend_far(clip: Tensor, more: int, windows: Windows, generate: Generate, *,
     if backward and windows.window - windows.context < 2:
         raise ValueError("backward, a window must have room for at least 2 new latents: shorten the context")
     mean, std = statistics(clip)
-    video, drift, target = clip, [], clip.shape[2] + more
+    drift: list[float] = []
+    video, target = clip, clip.shape[2] + more
     while video.shape[2] < target:
         room = windows.window - windows.context
         if backward:
