@@ -1,0 +1,221 @@
+"""Expand a short prompt into a detailed caption, without losing what its author said.
+
+`offline` appends what the prompt leaves open, by grammar. `model` asks a language model, checks its answer with
+`verification`, asks again with the reason, and falls back with a reason that the user sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Protocol
+
+from .faults import clean_answer, split_instructions, without_control
+from .offline import FIELDS, additions, join
+from .reading import count_words, language_of
+from .verification import Verdict, facts, verify
+
+MODES = ("offline", "model")
+LANGUAGES = {"same": "the language of the prompt", "en": "English"}
+NAMES = {"en": "English", "de": "German", "es": "Spanish", "fr": "French", "zh": "Chinese"}
+ATTEMPTS = 3
+BEHIND = "model, after your own words"
+
+
+@dataclass(frozen=True)
+class Style:
+    """Lengths in words: asked of a model, from which a prompt counts as detailed, and the most that is accepted."""
+
+    asked: str
+    enough: int
+    most: int
+
+
+STYLES = {
+    "plain": Style("30 to 60", 40, 130),
+    "cinematic": Style("60 to 90", 60, 180),
+    "wan": Style("80 to 100", 80, 200),
+    "hunyuan": Style("100 to 150", 100, 300),
+    "ltx": Style("100 to 150", 120, 300),
+}
+assert STYLES.keys() == FIELDS.keys()
+
+
+class LanguageModel(Protocol):
+    """Anything that answers: an instruction, then what the user says, perhaps with pictures (PNG or JPEG files)."""
+
+    def __call__(self, instruction: str, message: str, *, seed: int = 0, images: Sequence[bytes] = ()) -> str:
+        """The answer as text. ValueError, RuntimeError or OSError with one sentence when there is none."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """original: as given. text: to use. changed: what was done, for the user. reason: why not as asked; mostly empty.
+    source: "offline", "model", "model, after your own words", or "original"."""
+
+    original: str
+    text: str
+    changed: str
+    reason: str
+    source: str
+
+    def report(self) -> str:
+        """For the node: what was done and why."""
+        return "\n".join(part for part in (self.changed or "unchanged", self.reason) if part)
+
+
+def expand(
+    prompt: str,
+    mode: str = "offline",
+    *,
+    language_model: LanguageModel | None = None,
+    style: str = "plain",
+    seed: int = 0,
+    language: str = "same",
+    images: Sequence[bytes] = (),
+) -> Expansion:
+    """A detailed caption of the prompt. ValueError for an unknown mode, style or language, or a missing model."""
+    for name, value, options in (("mode", mode, MODES), ("style", style, STYLES), ("language", language, LANGUAGES)):
+        if value not in options:
+            raise ValueError(f"there is no {name} {value!r}: choose one of {', '.join(options)}")
+    if mode == "model" and language_model is None:
+        raise ValueError("mode 'model' needs a language model: connect Load Language Model, or choose mode 'offline'")
+    clean = without_control(prompt)
+    note = "" if clean == prompt.strip() else "control characters and extra spaces removed"
+    translate = language == "en" and language_of(clean) != "en"
+    early = _left_alone(prompt, clean, style, translate and mode == "model")
+    if early:
+        return Expansion(prompt, clean, note, early, "original")
+    if mode == "offline" or language_model is None:
+        reason = "the offline mode does not translate: the added sentences are in the prompt's language"
+        return _offline(prompt, clean, style, seed, note, reason if translate else "")
+    orders = split_instructions(clean)
+    if not count_words(orders[0]) or not facts(clean):
+        reason = "nothing in the prompt describes a picture, so the language model was not asked"
+        return _offline(prompt, clean, style, seed, note, reason)
+    return _Request(prompt, clean, style, seed, language, tuple(images), note).run(language_model)
+
+
+def _left_alone(prompt: str, clean: str, style: str, translate: bool) -> str:
+    """Why a prompt stays as it is; empty when it is to be expanded."""
+    words = count_words(clean)
+    if not prompt.strip() or not clean:
+        return "the prompt is empty: write what the video should show"
+    if not words:
+        return "the prompt has no words in it, so nothing was added"
+    if words >= STYLES[style].enough and not translate:
+        return f"the prompt is detailed already ({words} words), so it was left alone"
+    return ""
+
+
+def _offline(prompt: str, clean: str, style: str, seed: int, note: str, reason: str) -> Expansion:
+    added = additions(clean, style, seed)
+    text = join(clean, [sentence for _, sentence in added])
+    if not added:
+        why = "the prompt leaves nothing open that the offline mode could add"
+        if count_words(split_instructions(clean)[0]) == 0:
+            why = "the prompt reads like an order to a language model; it was left as it is"
+        elif language_of(clean) not in NAMES:
+            why = f"the offline mode knows {', '.join(NAMES.values())}; this prompt was left as it is"
+        return Expansion(prompt, clean, note, _sentences(reason, why), "original")
+    done = f"added after your words: {', '.join(field for field, _ in added)}"
+    return Expansion(prompt, text, _sentences(done, note), reason, "offline")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One prompt on its way through a language model."""
+
+    prompt: str
+    clean: str
+    style: str
+    seed: int
+    language: str
+    images: tuple[bytes, ...]
+    note: str
+
+    def run(self, model: LanguageModel) -> Expansion:
+        instruction = self.instruction()
+        problem, usable = "", ""
+        for attempt in range(ATTEMPTS):
+            try:
+                answer = model(instruction, self.message(problem), seed=self.seed + attempt, images=self.images)
+            except (ValueError, RuntimeError, OSError) as error:
+                return self.fallback(f"the language model gave no answer ({without_control(str(error))[:300]})", usable)
+            text = clean_answer(str(answer))
+            verdict = self.judge(text, instruction)
+            if verdict.ok:
+                return self.accepted(text, verdict)
+            problem = verdict.reason()
+            if not verdict.faults and not verdict.contradicted and self.is_on_topic(verdict):
+                usable = usable or text
+        return self.fallback(f"the language model's {ATTEMPTS} answers could not be used ({problem})", usable)
+
+    def instruction(self) -> str:
+        """What the language model is told: the style's text, then the rules that hold for all."""
+        keep = list(dict.fromkeys(fact.shown for fact in facts(self.clean) if fact.kind != "attribute"))
+        names = ("rules.txt", "image.txt") if self.images else ("rules.txt",)
+        wanted = "en" if self.language == "en" else language_of(self.clean)
+        texts = [_prompt_file(f"{self.style}.txt"), *(_prompt_file(name) for name in names)]
+        return Template("\n".join(texts)).safe_substitute(
+            words=STYLES[self.style].asked,
+            keep="; ".join(keep[:60]),
+            language=NAMES.get(wanted, LANGUAGES["same"]),
+        )
+
+    def message(self, problem: str) -> str:
+        """The prompt between marks, so that it is not taken for a request; after a bad answer also what was wrong."""
+        text = f"<prompt>\n{self.clean}\n</prompt>"
+        return f"{text}\nYour last answer could not be used: {problem}. Write the caption again." if problem else text
+
+    def judge(self, text: str, instruction: str) -> Verdict:
+        verdict = verify(self.clean, text, instruction, STYLES[self.style].most + count_words(self.clean))
+        faults = list(verdict.faults)
+        wanted = "en" if self.language == "en" else language_of(self.clean)
+        if not faults and wanted in NAMES and language_of(text) != wanted:
+            faults.append(f"it is not in {NAMES[wanted]}")
+        video = split_instructions(self.clean)[0]
+        if not faults and language_of(text) == language_of(video) and count_words(text) < count_words(video):
+            faults.append("it is shorter than the prompt")
+        return Verdict(verdict.missing, verdict.contradicted, tuple(faults), verdict.unchecked)
+
+    def is_on_topic(self, verdict: Verdict) -> bool:
+        """Whether an incomplete answer may follow the user's own words: it kept at least half of what they say."""
+        needed = [fact for fact in facts(self.clean) if fact.kind not in {"attribute", "quote"}]
+        return self.language == "same" and 2 * len(verdict.missing) <= len(needed)
+
+    def accepted(self, text: str, verdict: Verdict) -> Expansion:
+        words = f"rewritten: {count_words(self.clean)} -> {count_words(text)} words"
+        kept = [fact.shown for fact in facts(self.clean) if fact.kind not in {"attribute"}]
+        checked = [shown for shown in dict.fromkeys(kept) if shown not in verdict.unchecked]
+        done = f"{words}; kept: {', '.join(checked[:20])}" if checked else words
+        unsure = f"could not be followed into the other language, please look: {', '.join(verdict.unchecked[:20])}"
+        ignored = "an instruction inside the prompt was not followed" if split_instructions(self.clean)[1] else ""
+        reason = _sentences(unsure if verdict.unchecked else "", ignored)
+        return Expansion(self.prompt, text, _sentences(done, self.note), reason, "model")
+
+    def fallback(self, why: str, usable: str) -> Expansion:
+        """The user's words with an incomplete but true answer after them, else the offline expansion."""
+        if usable:
+            text = join(self.clean, [usable])
+            if self.judge(text, "").ok:
+                done = f"your words are unchanged; {count_words(usable)} words of the language model follow"
+                return Expansion(
+                    self.prompt, text, _sentences(done, self.note), f"{why}: your own words come first", BEHIND
+                )
+        offline = _offline(self.prompt, self.clean, self.style, self.seed, self.note, "")
+        instead = "the offline expansion" if offline.source == "offline" else "the original"
+        return Expansion(
+            self.prompt, offline.text, offline.changed, _sentences(f"{why}: used {instead} instead", offline.reason),
+            offline.source,
+        )  # fmt: skip
+
+
+def _prompt_file(name: str) -> str:
+    return (Path(__file__).parent / "prompts" / name).read_text(encoding="utf-8")
+
+
+def _sentences(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

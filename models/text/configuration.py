@@ -1,0 +1,112 @@
+"""The user's own list of language models: a JSON file and environment variables. Keys stay here.
+
+The file: {"endpoints": {"name": {"url": ..., "model": ..., "key": ... or "key_env": "NAME OF A VARIABLE", "timeout":
+..., "attempts": ..., "max_tokens": ..., "temperature": ..., "options": {...}}}, "allowed_urls": ["http://..."]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .language_models import Endpoint, check_address, plain_address
+
+FILE = "spacetime_language_models.json"
+ENVIRONMENT = {"url": "SPACETIME_LLM_URL", "model": "SPACETIME_LLM_MODEL", "key": "SPACETIME_LLM_KEY"}
+EXAMPLE = '{"endpoints": {"ollama": {"url": "http://127.0.0.1:11434/v1", "model": "qwen2.5:3b"}}}'
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "url": str, "model": str, "key": str, "key_env": str, "timeout": (int, float), "attempts": int,
+    "backoff": (int, float), "max_tokens": int, "temperature": (int, float), "options": dict,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the user has set up. endpoints: raw settings by name, with keys, so never print them."""
+
+    path: Path
+    endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    allowed: tuple[str, ...] = ()
+
+    def endpoint(self, name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
+        """A configured endpoint. ValueError that says where to write it down when there is none."""
+        if name not in self.endpoints:
+            known = f" (there: {', '.join(self.endpoints)})" if self.endpoints else ""
+            raise ValueError(
+                f"no endpoint {name!r} is configured on this machine{known}: add it to {self.path}, {EXAMPLE}"
+            )
+        settings = dict(self.endpoints[name])
+        variable = settings.pop("key_env", "")
+        if variable:
+            if not environ.get(variable):
+                raise ValueError(f"endpoint {name!r} takes its key from the variable {variable}, which is not set")
+            settings["key"] = environ[variable]
+        settings["key"] = settings.get("key", "").strip()
+        return Endpoint(name=name, **settings)
+
+    def address(self, url: str, model: str = "") -> Endpoint:
+        """An address that came with a workflow: only when the user's list allows it, and always without a key."""
+        check_address(url)
+        if not any(covers(one, url) for one in self.allowed):
+            shown = plain_address(url)
+            raise ValueError(
+                f"{shown} was not called: workflows may only call addresses that you allow. If you trust it, add it to "
+                f'"allowed_urls" in {self.path}, {{"allowed_urls": ["{shown}"]}}'
+            )
+        return Endpoint(name=urlsplit(url).hostname or "address", url=url, model=model)
+
+
+def read_configuration(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
+    """The file, if there is one, and the endpoint "environment" when SPACETIME_LLM_URL is set."""
+    loaded: Any = {}
+    if path.is_file():
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            where = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise ValueError(f"{path} is not readable JSON{where}: mend it, or delete it") from None
+    if not isinstance(loaded, dict) or not loaded.keys() <= {"endpoints", "allowed_urls"}:
+        raise ValueError(f'{path} must be an object with "endpoints" and "allowed_urls" only')
+    endpoints, allowed = loaded.get("endpoints", {}), loaded.get("allowed_urls", [])
+    if not isinstance(endpoints, dict) or not isinstance(allowed, list):
+        raise ValueError(f'in {path} "endpoints" must be an object and "allowed_urls" a list')
+    for name, settings in endpoints.items():
+        _check_settings(path, name, settings)
+    for url in allowed:
+        check_address(str(url))
+    endpoints = dict(endpoints)
+    if environ.get(ENVIRONMENT["url"]):
+        endpoints["environment"] = {key: environ[name] for key, name in ENVIRONMENT.items() if environ.get(name)}
+    return Configuration(path, endpoints, tuple(map(str, allowed)))
+
+
+def _check_settings(path: Path, name: str, settings: object) -> None:
+    if not isinstance(settings, dict) or not isinstance(settings.get("url"), str):
+        raise ValueError(f'in {path} endpoint {name!r} has no "url": write {EXAMPLE}')
+    for key, value in settings.items():
+        if key not in FIELDS:
+            raise ValueError(f"in {path} endpoint {name!r} has an unknown field {key!r}; known: {', '.join(FIELDS)}")
+        # bool is an int to Python, but no number to a person; the value may be a key, so it is not shown
+        if not isinstance(value, FIELDS[key]) or isinstance(value, bool):
+            raise ValueError(f"in {path} the field {key!r} of endpoint {name!r} has the wrong type")
+
+
+def covers(allowed: str, url: str) -> bool:
+    """Whether an allowed address stands for this one: same scheme, host and port, and its path or one below it."""
+    one, other = urlsplit(allowed), urlsplit(url)
+    if (one.scheme, one.hostname, _port(allowed)) != (other.scheme, other.hostname, _port(url)):
+        return False
+    if re.search(r"%|\\|(?:^|/)\.{1,2}(?:/|$)", other.path):
+        return False
+    return (other.path.rstrip("/") + "/").startswith(one.path.rstrip("/") + "/")
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
