@@ -68,7 +68,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, partial, dict(header))
+        try:
+            save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, partial, dict(header))
+        except SafetensorError as error:
+            raise OSError(f"{path} cannot be written ({error}): free some space; the old file is kept") from error
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
@@ -98,6 +101,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"dit.{key}": value for key, value in checkpoint.dit_state.items()}
     tensors |= {f"vae.{key}": value for key, value in checkpoint.vae_state.items()}
     write_tensors(path, tensors, {HEADER: json.dumps(described)})
+
+
+def joined(dit: Checkpoint, vae: Checkpoint) -> Checkpoint:
+    """The DiT of one checkpoint and the VAE of another, in bf16."""
+    states = [{key: value.bfloat16() for key, value in state.items()} for state in (dit.dit_state, vae.vae_state)]
+    return Checkpoint(dit.dit_config, states[0], vae.vae_config, states[1], {"dit": dit.meta, "vae": vae.meta})
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from ..checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ..checkpoints import joined, load_checkpoint, save_checkpoint
 from ..text.encoder import load_text_encoder
 from . import dit, vae
-from .data import ClipSize, LatentCache, cache_toy_world, toy_pixels
-
-HELD_OUT = 1_000_000  # clips from this number on are never trained on
-
+from .clips import HELD_OUT, ClipSet
+from .data import FPS, ClipSize, LatentCache, cache_toy_world
+from .folder import cache_folder
+from .parallel import leave
+from .stopping import StoppedError, check_stop, stop_on_signals
 
 Settings = TypeVar("Settings", vae.VAETraining, dit.DiTTraining)
 
@@ -44,21 +46,28 @@ def parser() -> argparse.ArgumentParser:
         prog="run.py train", description="Train the VAE, cache latents, train the DiT, bundle them."
     )
     top.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
+    top.add_argument("--with-parent", action="store_true", help="stop when the process that started this one is gone")
     commands = top.add_subparsers(dest="command", required=True)
 
-    one = commands.add_parser("vae", help="train the video VAE on toy-world clips")
+    one = commands.add_parser("vae", help="train the video VAE on a folder of clips, or on toy-world clips")
     one.add_argument("--out", type=Path, required=True, help="run folder; an existing run continues")
-    one.add_argument("--clips", type=int, default=400)
-    one.add_argument("--size", type=ClipSize.parse, default=ClipSize(96, 96, 33))
+    one.add_argument("--data", type=Path, help="folder of video files; left out: the toy world")
+    one.add_argument("--clips", type=int, default=400, help="clips to train on, at most")
+    one.add_argument("--size", type=sizes, default=(ClipSize(96, 96, 33),), help="one or several, 64x64x17,96x64x17")
+    add_folder_options(one)
     one.add_argument("--init", type=Path, help="checkpoint to continue from")
     add_settings(one, vae.VAETraining())
 
-    two = commands.add_parser("cache", help="render toy-world clips and store their latents and text features")
+    two = commands.add_parser(
+        "cache", help="store the latents and text features of clips: a folder's or the toy world's"
+    )
     two.add_argument("--vae", type=Path, required=True)
     two.add_argument("--out", type=Path, required=True, help="cache folder")
-    two.add_argument("--size", type=ClipSize.parse, required=True, help="such as 96x96x33, or 96x96x32c for loops")
-    two.add_argument("--count", type=int, required=True)
-    two.add_argument("--first", type=int, default=0)
+    two.add_argument("--size", type=sizes, required=True, help="such as 96x96x33, or 96x96x32c for loops; or several")
+    two.add_argument("--clips", type=Path, help="folder of video files; left out: the toy world")
+    add_folder_options(two)
+    two.add_argument("--count", type=int, default=400, help="toy-world clips of each size")
+    two.add_argument("--first", type=int, default=0, help="number of the first toy-world clip")
     two.add_argument("--held-out", action="store_true", help="clips that no training run sees")
 
     three = commands.add_parser("dit", help="train the DiT on cached latents")
@@ -78,6 +87,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def add_folder_options(command: argparse.ArgumentParser) -> None:
+    """How a folder of video files is read."""
+    command.add_argument("--fps", type=float, default=FPS, help="frames per second of clips from a folder")
+    command.add_argument("--index", type=Path, help="file that remembers what the folder's videos hold")
+
+
+def sizes(text: str) -> tuple[ClipSize, ...]:
+    """Clip sizes of the command line; argparse shows the sentence of this error."""
+    try:
+        return ClipSize.parse_list(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def mixture(text: str) -> tuple[tuple[str, float], ...]:
     """Clip sizes and their shares from "64x64x33=2,96x96x33=1"."""
     pairs = [part.partition("=") for part in text.split(",") if part]
@@ -86,18 +109,40 @@ def mixture(text: str) -> tuple[tuple[str, float], ...]:
 
 def train_vae(args: argparse.Namespace) -> None:
     """The `vae` command."""
-    clips = toy_pixels(0, args.clips, args.size)
-    held_out = toy_pixels(HELD_OUT, 24, args.size)
-    vae.train(
-        chosen(vae.VAETraining(), args), clips, held_out, args.out, load_checkpoint(args.init) if args.init else None
-    )
+    init = load_checkpoint(args.init) if args.init else None
+    clips, held_out, data = clip_set(args, args.data, args.clips).pixels(Said("read clip"))
+    vae.train(chosen(vae.VAETraining(), args), clips, held_out, args.out, init, data)
 
 
 def cache(args: argparse.Namespace) -> None:
     """The `cache` command."""
-    model = load_checkpoint(args.vae).vae(torch.bfloat16)
-    first = args.first + (HELD_OUT if args.held_out else 0)
-    cache_toy_world(args.out, model, load_text_encoder(), args.size, args.count, first=first)
+    model, encoder = load_checkpoint(args.vae).vae(torch.bfloat16), load_text_encoder()
+    if args.clips is None:
+        first = args.first + (HELD_OUT if args.held_out else 0)
+        for size in args.size:
+            cache_toy_world(args.out, model, encoder, size, args.count, first=first)
+        return
+    clips = clip_set(args, args.clips, args.count).folder_clips(held_out=args.held_out, progress=Said("look at file"))
+    for problem in cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip")):
+        print(f"skipped: {problem}", file=sys.stderr, flush=True)
+
+
+def clip_set(args: argparse.Namespace, folder: Path | None, count: int) -> ClipSet:
+    """The clips that the command line names."""
+    return ClipSet(sizes=args.size, folder=str(folder or ""), count=count, fps=args.fps, index=str(args.index or ""))
+
+
+class Said:
+    """Progress as lines, at most one a second; work that keeps what it has done also ends here when asked to."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.last = what, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        check_stop()
+        if time.monotonic() - self.last >= 1:
+            self.last = time.monotonic()
+            print(f"{self.what} {done + 1} of {total}", file=sys.stderr, flush=True)
 
 
 def train_dit(args: argparse.Namespace) -> None:
@@ -113,23 +158,29 @@ def train_dit(args: argparse.Namespace) -> None:
 
 def bundle(args: argparse.Namespace) -> None:
     """The `bundle` command."""
-    one, two = load_checkpoint(args.dit), load_checkpoint(args.vae)
-    states = ({k: v.bfloat16() for k, v in one.dit_state.items()}, {k: v.bfloat16() for k, v in two.vae_state.items()})
-    meta = {"dit": one.meta, "vae": two.meta}
-    save_checkpoint(args.out, Checkpoint(one.dit_config, states[0], two.vae_config, states[1], meta))
+    save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae)))
 
 
 def main() -> int:
-    """Run one command; a wrong setting or file is one sentence and exit code 2."""
+    """Run one command. A wrong setting or file is one sentence and exit code 2; being asked to stop is 130."""
     args = parser().parse_args()
+    stop_on_signals(with_parent=args.with_parent)
     if args.threads:
         torch.set_num_threads(args.threads)
     commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle}
     try:
         commands[args.command](args)
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
+    except torch.OutOfMemoryError:
+        print("the memory of the GPU is full: lower --tokens (DiT) or --batch and --crop (VAE)", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    finally:
+        leave()
     return 0
 
 

@@ -39,6 +39,11 @@ class ClipSize:
     cyclic: bool = False
 
     @classmethod
+    def parse_list(cls, text: str) -> tuple[ClipSize, ...]:
+        """From one or several sizes, "64x64x17,96x64x17"."""
+        return tuple(cls.parse(part.strip()) for part in text.split(","))
+
+    @classmethod
     def parse(cls, text: str) -> ClipSize:
         """From "96x96x33" or, for loops, "96x96x32c"."""
         try:
@@ -48,7 +53,8 @@ class ClipSize:
                 f'clip size "{text}" is not like 96x96x33 (width x height x frames), c at the end for loops'
             ) from error
         size = cls(width, height, frames, text.endswith("c"))
-        if width % 16 or height % 16 or frames % TIME != (0 if size.cyclic else 1):
+        wrong = width % 16 or height % 16 or frames % TIME != (0 if size.cyclic else 1)
+        if wrong or min(width, height, frames) < 1:
             raise ValueError(f"clip size {text}: sides must be multiples of 16 and frames 4k + 1 (loops: 4k)")
         return size
 
@@ -145,11 +151,14 @@ class LatentCache:
             self.captions.setdefault(described["size"], []).extend(described["captions"])
 
     def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
-        """`count` random clips of one bucket, all with their first, second or last caption, which have like lengths."""
+        """`count` random clips of one bucket, all with their first, second or last caption, which have like lengths.
+
+        A clip with fewer captions than others has its own in turn.
+        """
         bucket = self.buckets[size]
-        which = int(torch.randint(len(bucket[0][1]), (1,), generator=rng))
+        which = int(torch.randint(max(len(texts) for _, texts in bucket), (1,), generator=rng))
         chosen = torch.randint(len(bucket), (count,), generator=rng).tolist()
-        return [Example(bucket[i][0], bucket[i][1][which]) for i in chosen]
+        return [Example(bucket[i][0], bucket[i][1][which % len(bucket[i][1])]) for i in chosen]
 
 
 def stack_text(texts: Sequence[Tensor], sizes: Sequence[int] = (32, 96)) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,9 @@ from ..vae.autoencoder import VideoVAE
 from .data import Example, LatentCache, stack_text
 from .losses import flow_loss, sample_levels, sample_region
 from .optim import EMA, Optimiser, learning_rate_scale
+from .parallel import Workers, join
 from .runs import Run, generator, strip
+from .stopping import StoppedError, asked_to_stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,23 @@ def batch_loss(model: DiT, batch: Batch) -> Tensor:
     return flow_loss(prediction, clean, noise, per_token)
 
 
+def backward(model: DiT, batch: Batch, workers: Workers, *, stop: bool) -> tuple[Tensor, bool]:
+    """Gradients and value of the loss over the whole batch, and whether any worker was asked to stop."""
+    if workers.count == 1:
+        loss = batch_loss(model, batch)
+        loss.backward()
+        return loss.detach(), stop
+    rows = workers.rows(len(batch.clean))
+    share = (rows.stop - rows.start) / len(batch.clean)
+    loss = torch.zeros(())
+    if share:
+        fields = {name: getattr(batch, name)[rows] for name in ("clean", "noise", "sigma", "context", "mask")}
+        loss = batch_loss(model, replace(batch, **fields)) * share
+        loss.backward()
+    total, stopping = workers.sum_gradients(model, [loss, torch.tensor(float(stop))])
+    return total, bool(stopping)
+
+
 def draw_batch(cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator) -> Batch:
     """The batch of one step: a bucket by its share, then as many clips as `tokens` allows."""
     mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
@@ -144,10 +163,13 @@ def train(
     """Train a DiT; returns it with averaged weights. A run folder with a checkpoint is continued.
 
     empty: features (L, E) of the empty prompt. Written at each save: out/dit.safetensors (averaged weights, ready to
-    use), out/checkpoint.safetensors (to resume) and out/samples/*.png.
+    use), out/checkpoint.safetensors (to resume) and out/samples/*.png. Under torchrun the work is shared.
+    StoppedError when the process was asked to end: the checkpoint is that of the last step.
     """
+    workers, device = join(device)
     torch.manual_seed(settings.seed)
-    run = Run(out, asdict(settings) | {"mix": [list(row) for row in settings.mix], "shards": cache.names})
+    config = asdict(settings) | {"mix": [list(row) for row in settings.mix], "shards": cache.names}
+    run = Run(out, config, writes=workers.first)
     model = DiT(init.dit_config if init and init.dit_config else PRESETS[settings.preset]).initialise()
     if init:
         model.load_state_dict(init.dit_state)
@@ -158,23 +180,38 @@ def train(
             block.compile(dynamic=False)
     optimiser = Optimiser(model, learning_rate=settings.learning_rate)
     average = EMA(optimiser.masters)
-    first = run.resume(optimiser, average)
+    first = workers.spread(optimiser, average, run.resume(optimiser, average))
     fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
+    if workers.first and saves_after(first, settings) and not sample_file(run, first).exists():
+        report(run, model, average, vae, held_out, empty, fixed, first)  # a kill came between checkpoint and report
     for step in range(first, settings.steps):
-        loss = batch_loss(model, draw_batch(cache, empty, settings, generator(settings.seed, step)))
+        batch = draw_batch(cache, empty, settings, generator(settings.seed, step))
+        loss, stop = backward(model, batch, workers, stop=asked_to_stop())
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept"
             )
-        loss.backward()
         norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay))
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+        if stop or saves_after(step + 1, settings):
             run.save(step + 1, optimiser, average)
+        if workers.first and saves_after(step + 1, settings):
             report(run, model, average, vae, held_out, empty, fixed, step + 1)
+        if stop and step + 1 < settings.steps:
+            raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     return averaged(model, average)
+
+
+def saves_after(step: int, settings: DiTTraining) -> bool:
+    """Whether a checkpoint is written after `step` steps."""
+    return step > 0 and (step % settings.save_every == 0 or step == settings.steps)
+
+
+def sample_file(run: Run, step: int) -> Path:
+    """The strip of samples after `step` steps, the last file that a report writes."""
+    return run.folder / "samples" / f"{step:06d}.png"
 
 
 def averaged(model: DiT, average: EMA) -> DiT:
@@ -209,4 +246,4 @@ def report(
     latents = sample(best, [texts[0] for _, texts in rows], empty, tuple(rows[0][0].shape), cyclic=size.endswith("c"))  # type: ignore[arg-type]
     dtype = vae.decoder.linear.weight.dtype
     videos = [vae.decode(clip[None].cpu().to(dtype), cyclic=size.endswith("c"))[0] for clip in latents]
-    strip([to_uint8(video) for video in videos], run.folder / "samples" / f"{step:06d}.png")
+    strip([to_uint8(video) for video in videos], sample_file(run, step))

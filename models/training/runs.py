@@ -6,8 +6,9 @@ Every random choice of a step comes from a generator seeded by (seed, step), so 
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,41 +21,60 @@ from PIL import Image
 from ..checkpoints import read_tensors, write_tensors
 from .optim import EMA, Optimiser
 
-log = logging.getLogger(__name__)
-
 
 class Run:
-    """The folder of one run. Opening an existing one checks that its config is the same."""
+    """The folder of one run. Opening an existing one checks that its config is the same and that nobody else is at it.
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    writes: False for the workers of a parallel run that leave the files to the first.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], *, writes: bool = True) -> None:
         self.folder = folder
         self.checkpoint = folder / "checkpoint.safetensors"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "config.json"
-        if file.exists():
-            before = json.loads(file.read_text(encoding="utf-8"))
-            differing = sorted(k for k in config.keys() | before.keys() if config.get(k) != before.get(k))
-            if differing and self.checkpoint.exists():
-                raise ValueError(
-                    f"{folder} holds a run with other settings ({', '.join(differing)}): choose another --out folder"
-                )
-        file.write_text(json.dumps(config, indent=1), encoding="utf-8")
+        self.log = folder / "log.jsonl"
+        self.writes = writes
         self.started = time.time()
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            claim(folder)
+            self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        file = self.folder / "config.json"
+        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if before != config:
+            known = before or {}
+            differing = sorted(k for k in config.keys() | known.keys() if config.get(k) != known.get(k))
+            if before is not None and self.checkpoint.exists():
+                raise ValueError(
+                    f"{self.folder} holds a run with other settings ({', '.join(differing)}): "
+                    "choose another name (--out) for this one"
+                )
+            replace_text(file, json.dumps(config, indent=1))
+            if not self.checkpoint.exists():
+                self.log.unlink(missing_ok=True)  # of a run that never got to its first checkpoint
+        if self.log.exists() and not self.log.read_bytes().endswith(b"\n"):
+            with self.log.open("a", encoding="utf-8") as log_file:
+                log_file.write("\n")  # a kill may have cut a line short: the next must not stick to it
 
     def record(self, **values: float) -> None:
         """Append one line to log.jsonl."""
+        if not self.writes:
+            return
         entry = {"time": round(time.time() - self.started, 1), **values}
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def save(self, step: int, optimiser: Optimiser, average: EMA) -> None:
         """Replace the checkpoint by the state after `step` steps."""
+        if not self.writes:
+            return
         tensors = optimiser.state() | {f"ema.{name}": weight for name, weight in average.items()}
         write_tensors(self.checkpoint, tensors, {"step": str(step)})
 
     def resume(self, optimiser: Optimiser, average: EMA) -> int:
         """Load the checkpoint if there is one; returns the number of steps done. ValueError for another model's."""
-        if not self.checkpoint.exists():
+        if not self.writes or not self.checkpoint.exists():
             return 0
         tensors, header = read_tensors(self.checkpoint)
         try:
@@ -80,4 +100,40 @@ def strip(rows: list[NDArray[np.uint8]], path: Path, columns: int = 9) -> None:
             np.concatenate([np.pad(frames[i], ((1, 1), (1, 1), (0, 0)), constant_values=255) for i in chosen], axis=1)
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(pictures)).save(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    Image.fromarray(np.concatenate(pictures)).save(partial, format="PNG")
+    partial.replace(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+_claimed: dict[Path, Any] = {}
+
+
+def claim(folder: Path) -> None:
+    """Keep other processes out of a run folder as long as this one lives. ValueError when one is in it already."""
+    if folder.resolve() in _claimed:
+        return
+    file = (folder / "lock").open("a+", encoding="utf-8")
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise ValueError(
+                f"another process is training in {folder}: wait for it, stop it, or choose another --out folder"
+            ) from error
+        return  # a file system without locks
+    _claimed[folder.resolve()] = file

@@ -21,6 +21,7 @@ from ..vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
 from ..vae.layers import TimeCache, space_to_depth
 from .optim import EMA, Optimiser, learning_rate_scale
 from .runs import Run, generator, strip
+from .stopping import StoppedError, asked_to_stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,10 @@ def start_at_principal_components(
 
 
 def crops(clips: Sequence[Tensor], settings: VAETraining, rng: torch.Generator, frames: int) -> Tensor:
-    """A batch of random crops (B, 3, frames, crop, crop), half of them mirrored."""
+    """A batch of random crops (B, 3, frames, crop, crop), half of them mirrored; shorter where no clip is so long."""
+    frames = min(frames, max(clip.shape[1] for clip in clips))
+    clips = [clip for clip in clips if clip.shape[1] >= frames]
+    crop = min(settings.crop, *(side for clip in clips for side in clip.shape[2:]))
     batch = []
     images = max(1, 4 // frames)  # single frames are cheap: take more of them
 
@@ -75,9 +79,8 @@ def crops(clips: Sequence[Tensor], settings: VAETraining, rng: torch.Generator, 
 
     for _ in range(settings.batch * images):
         clip = clips[draw(len(clips))]
-        size = min(settings.crop, clip.shape[2], clip.shape[3])
-        t, y, x = (draw(clip.shape[i] - n + 1) for i, n in ((1, frames), (2, size), (3, size)))
-        piece = clip[:, t : t + frames, y : y + size, x : x + size]
+        t, y, x = (draw(clip.shape[i] - n + 1) for i, n in ((1, frames), (2, crop), (3, crop)))
+        piece = clip[:, t : t + frames, y : y + crop, x : x + crop]
         batch.append(piece.flip(-1) if draw(2) else piece)
     return torch.stack(batch)
 
@@ -130,7 +133,10 @@ def measure_statistics(vae: VideoVAE, clips: Sequence[Tensor]) -> None:
 
 @torch.no_grad()
 def evaluate(vae: VideoVAE, clips: Sequence[Tensor], path: Path | None = None) -> dict[str, float]:
-    """PSNR in dB over held-out clips (3, F, H, W): over all pixels, and over saturated ones (the coloured objects)."""
+    """PSNR in dB over held-out clips (3, F, H, W): over all pixels, and over saturated ones (the coloured objects).
+
+    path: where to save pairs of rows, a clip and below it what the VAE makes of it (clips of the first one's size).
+    """
     errors, coloured, rows = [], [], []
     for clip in clips:
         output = vae.decode(vae.encode(clip[None].to(vae.encoder.linear.weight.dtype)))[0].float().clamp(-1, 1)
@@ -140,7 +146,7 @@ def evaluate(vae: VideoVAE, clips: Sequence[Tensor], path: Path | None = None) -
         coloured.append(error[saturation > 0.4])
         rows += [to_uint8(clip), to_uint8(output)]
     if path is not None:
-        strip(rows[:16], path)
+        strip([row for row in rows if row.shape == rows[0].shape][:16], path)
     objects = torch.cat(coloured)
     return {
         "psnr": round(float(-10 * torch.stack(errors).mean().log10()), 2),
@@ -154,13 +160,15 @@ def train(
     held_out: Sequence[Tensor],
     out: Path,
     init: Checkpoint | None = None,
+    data: str = "",
 ) -> VideoVAE:
     """Train (or continue) a VAE on clips (3, F, H, W) in [-1, 1]; returns it with averaged weights and statistics.
 
-    The result is written to out/vae.safetensors at each save. A run folder with a checkpoint is continued.
+    The result is written to out/vae.safetensors at each save. A run folder with a checkpoint is continued; with other
+    `data` (any text that stands for the clips) it is refused. StoppedError when the process was asked to end.
     """
     torch.manual_seed(settings.seed)
-    run = Run(out, asdict(settings) | {"frames": list(settings.frames)})
+    run = Run(out, asdict(settings) | {"frames": list(settings.frames)} | ({"data": data} if data else {}))
     vae = VideoVAE(init.vae_config if init and init.vae_config else PRESETS[settings.preset])
     if init:
         vae.load_state_dict(init.vae_state)
@@ -175,6 +183,8 @@ def train(
     first = run.resume(optimiser, average)
     if first == 0:
         run.record(step=0, **evaluate(vae, held_out))
+    elif saves_after(first, settings) and not sample_file(run, first).exists():
+        report(run, vae, average, clips, held_out, settings, first)  # a kill came between checkpoint and report
     for step in range(first, settings.steps):
         rng = generator(settings.seed, step)
         frames = settings.frames[int(torch.randint(len(settings.frames), (1,), generator=rng))]
@@ -189,16 +199,41 @@ def train(
         if step % 20 == 0:
             psnr = round(-10 * float(np.log10(error.item() / 4 + 1e-12)), 2)
             run.record(step=step, loss=round(loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3))
-        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+        stop = asked_to_stop()
+        if stop or saves_after(step + 1, settings):
             run.save(step + 1, optimiser, average)
-            finished = finish(vae, average, clips, settings)
-            scores = evaluate(finished, held_out, out / "samples" / f"{step + 1:06d}.png")
-            run.record(step=step + 1, **scores)
-            save_checkpoint(
-                out / "vae.safetensors",
-                Checkpoint(vae_config=vae.config, vae_state=finished.state_dict(), meta={"steps": step + 1, **scores}),
-            )
+        if saves_after(step + 1, settings):
+            report(run, vae, average, clips, held_out, settings, step + 1)
+        if stop and step + 1 < settings.steps:
+            raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     return finish(vae, average, clips, settings)
+
+
+def saves_after(step: int, settings: VAETraining) -> bool:
+    """Whether a checkpoint is written after `step` steps."""
+    return step > 0 and (step % settings.save_every == 0 or step == settings.steps)
+
+
+def sample_file(run: Run, step: int) -> Path:
+    """The strip of reconstructions after `step` steps, the last file that a report writes."""
+    return run.folder / "samples" / f"{step:06d}.png"
+
+
+def report(
+    run: Run, vae: VideoVAE, average: EMA, clips: Sequence[Tensor], held_out: Sequence[Tensor],
+    settings: VAETraining, step: int,
+) -> None:  # fmt: skip
+    """Scores of the averaged weights on held-out clips, the VAE for use, and a strip of clips and reconstructions."""
+    finished = finish(vae, average, clips, settings)
+    picture = sample_file(run, step)
+    scores = evaluate(finished, held_out, picture.with_suffix(".part"))
+    run.record(step=step, **scores)
+    meta = {"steps": step, **scores}
+    save_checkpoint(
+        run.folder / "vae.safetensors",
+        Checkpoint(vae_config=vae.config, vae_state=finished.state_dict(), meta=meta),
+    )
+    picture.with_suffix(".part").replace(picture)
 
 
 def finish(vae: VideoVAE, average: EMA, clips: Sequence[Tensor], settings: VAETraining) -> VideoVAE:

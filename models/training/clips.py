@@ -1,0 +1,74 @@
+"""A data set of captioned clips, described: enough to make the pixels, small enough to travel between nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from .data import FPS, ClipSize, toy_pixels
+from .folder import FolderClip, Progress, clip_pixels, clips_mark, list_clips, quiet
+
+HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on
+JUDGED = 24  # held-out clips that a VAE is judged on
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSet:
+    """Clips of a folder of video files, or of the toy world where `folder` is empty."""
+
+    sizes: tuple[ClipSize, ...]
+    folder: str = ""
+    count: int = 400  # toy world: clips of each size; folder: at most so many pixels are held for the VAE
+    fps: float = FPS
+    index: str = ""  # file that remembers what the videos hold
+    note: str = ""  # what was found, for people
+
+    @property
+    def size_text(self) -> str:
+        """The sizes as the command line takes them."""
+        return ",".join(map(str, self.sizes))
+
+    def vae_arguments(self) -> list[str]:
+        """Options of `train vae` that name these clips."""
+        shared = ["--size", self.size_text, "--clips", str(self.count)]
+        return [*shared, *self._folder_arguments("--data")]
+
+    def cache_arguments(self, *, held_out: bool) -> list[str]:
+        """Options of `train cache` that name these clips."""
+        count = max(1, self.count // 10) if held_out else self.count
+        source = self._folder_arguments("--clips") or ["--count", str(count)]
+        return ["--size", self.size_text, *source, *(["--held-out"] if held_out else [])]
+
+    def _folder_arguments(self, option: str) -> list[str]:
+        if not self.folder:
+            return []
+        return [option, self.folder, "--fps", str(self.fps), *(["--index", self.index] if self.index else [])]
+
+    def folder_clips(self, *, held_out: bool, progress: Progress = quiet) -> tuple[FolderClip, ...]:
+        """The clips of the folder that are for training, or those that are not."""
+        index = Path(self.index) if self.index else None
+        return list_clips(Path(self.folder), self.sizes, fps=self.fps, index=index, progress=progress).part(
+            held_out=held_out
+        )
+
+    def pixels(self, progress: Progress = quiet) -> tuple[list[Tensor], list[Tensor], str]:
+        """Clips to train a VAE on and to judge it on, (3, F, H, W) each, and a text that stands for this choice."""
+        if not self.folder:
+            share = max(1, self.count // len(self.sizes))
+            judged = max(1, JUDGED // len(self.sizes))
+            return (
+                _joined([toy_pixels(0, share, size) for size in self.sizes]),
+                _joined([toy_pixels(HELD_OUT, judged, size) for size in self.sizes]),
+                "",
+            )
+        clips = self.folder_clips(held_out=False)[: self.count]
+        judged_clips = self.folder_clips(held_out=True)[:JUDGED]
+        folder = Path(self.folder)
+        return clip_pixels(folder, clips, progress), clip_pixels(folder, judged_clips), clips_mark(clips)
+
+
+def _joined(lists: Sequence[list[Tensor]]) -> list[Tensor]:
+    return [clip for clips in lists for clip in clips]

@@ -1,0 +1,188 @@
+"""Real video files as training data: cuts, rates, sizes, captions, broken files, and the cache of their latents."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from comfyui_spacetime.models.training.data import ClipSize, LatentCache
+from comfyui_spacetime.models.training.folder import cache_folder, list_clips
+from comfyui_spacetime.models.training.footage import cuts, look, read_clip
+from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+
+av = pytest.importorskip("av")
+SIZES = ClipSize.parse_list("32x32x9,48x32x9,32x32x1")
+
+
+def write_video(path: Path, frames: list[np.ndarray], fps: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("h264", rate=fps, options={"crf": "8"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def counting(count: int, height: int = 40, width: int = 60) -> list[np.ndarray]:
+    """Frame i is gray of brightness 20 + 5 i, so that a picture tells its number."""
+    return [np.full((height, width, 3), 20 + 5 * i, np.uint8) for i in range(count)]
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    return [round((float(frame.mean()) - 18) / 5) for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two good videos, a picture, and files that are broken in different ways."""
+    root = tmp_path_factory.mktemp("clips")
+    dark, light = counting(24), [270 - frame.astype(int) for frame in counting(24)]
+    write_video(root / "walk.mp4", [*dark, *(frame.astype(np.uint8) for frame in light)], 12)
+    (root / "walk.txt").write_text("someone walks\n\nsomeone walks slowly\n", encoding="utf-8")
+    write_video(root / "red_ball" / "a.mp4", counting(30, 60, 40), 24)
+    whole = (root / "walk.mp4").read_bytes()
+    (root / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "empty.mkv").write_bytes(b"")
+    (root / "list.mp4").write_text(f"#EXTM3U\n#EXTINF:2,\nfile://{root}/walk.mp4\n#EXT-X-ENDLIST\n", encoding="utf-8")
+    (root / ".hidden.mp4").write_bytes(whole)
+    return root
+
+
+def test_a_cut_is_a_change_far_above_those_around_it():
+    assert cuts([0, 0.01, 0.01, 0.3, 0.01, 0.01]) == [3]
+    assert cuts([0, 0.2, 0.25, 0.2, 0.3, 0.2, 0.25]) == []  # wild motion all along
+    assert cuts([0, 0.01, 0.01, 0.05, 0.01]) == []  # a small jump
+    assert cuts([0]) == []
+
+
+def test_scenes_are_found_and_clips_do_not_cross_them(folder):
+    footage = look(folder / "walk.mp4")
+    assert (footage.width, footage.height, footage.num_frames) == (60, 40, 48)
+    assert [round(scene.start, 2) for scene in footage.scenes] == [0, 2]
+    for clip in list_clips(folder, SIZES[:1]).clips:
+        if clip.file == "walk.mp4":
+            assert int(clip.start) == int(clip.start + 8 / 12)  # within [0, 2) or [2, 4)
+
+
+@pytest.mark.parametrize(("fps", "expected"), [(12, [6, 7, 8, 9]), (6, [6, 8, 10, 12]), (24, [6, 6, 7, 7])])
+def test_any_rate_is_read_as_the_frames_that_are_shown_then(folder, fps, expected):
+    frames = read_clip(folder / "walk.mp4", 0.5, 4, fps, 32, 32)
+    assert frames.shape == (4, 32, 32, 3)
+    assert numbers(frames) == expected
+
+
+def test_a_clip_beyond_the_end_is_refused(folder):
+    with pytest.raises(ValueError, match="it ends before"):
+        read_clip(folder / "walk.mp4", 3.5, 12, 12, 32, 32)
+
+
+def test_the_middle_is_kept_without_distortion(tmp_path):
+    frame = np.zeros((64, 128, 3), np.uint8)
+    frame[:, 32:96] = 255  # the middle square
+    clip = read_clip(write_video(tmp_path / "a.mp4", [frame] * 4, 12), 0, 2, 12, 32, 32)
+    assert clip.min() > 240
+
+
+def test_captions_come_from_the_text_beside_a_file_or_its_folders_name(folder):
+    captions = {clip.file: clip.captions for clip in list_clips(folder, SIZES).clips}
+    assert captions["walk.mp4"] == ("someone walks", "someone walks slowly")
+    assert captions["red_ball/a.mp4"] == ("red ball",)
+
+
+def test_each_clip_goes_to_the_size_nearest_to_its_shape(folder):
+    sizes = {clip.file: str(clip.size) for clip in list_clips(folder, SIZES).clips}
+    assert sizes == {"walk.mp4": "48x32x9", "red_ball/a.mp4": "32x32x9"}
+
+
+def test_broken_files_are_skipped_and_listed(folder):
+    listing = list_clips(folder, SIZES)
+    assert sorted(name for name, _ in listing.skipped) == ["empty.mkv", "half.mp4", "list.mp4"]
+    assert "skipped half.mp4" in listing.text()
+
+
+def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path):
+    (tmp_path / "out.mp4").symlink_to(folder / "walk.mp4")
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        list_clips(tmp_path, SIZES)
+
+
+def test_no_clips_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match="holds no clip to train on"):
+        list_clips(tmp_path, SIZES)
+    with pytest.raises(ValueError, match="there is no folder"):
+        list_clips(tmp_path / "nowhere", SIZES)
+
+
+def test_held_out_clips_are_never_trained_on_unless_there_is_only_one(folder, tmp_path):
+    listing = list_clips(folder, SIZES)
+    held_out, trained = listing.part(held_out=True), listing.part(held_out=False)
+    assert len(held_out) == 1
+    assert not set(held_out) & set(trained)
+    assert set(held_out) | set(trained) == set(listing.clips)
+    (tmp_path / "one.mp4").write_bytes((folder / "red_ball" / "a.mp4").read_bytes())
+    single = list_clips(tmp_path, SIZES)
+    assert single.part(held_out=True) == single.part(held_out=False) == single.clips
+    assert single.uncaptioned == 1
+
+
+def test_known_files_are_not_read_again_and_changed_ones_are(folder, tmp_path, monkeypatch):
+    index = tmp_path / "index.json"
+    first = list_clips(folder, SIZES, index=index)
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "comfyui_spacetime.models.training.folder.look", lambda path: seen.append(path.name) or look(path)
+    )
+    assert list_clips(folder, SIZES, index=index) == first
+    assert seen == []
+    index.write_text("{ not json", encoding="utf-8")
+    assert list_clips(folder, SIZES, index=index) == first
+    assert "walk.mp4" in seen
+
+
+def encoder(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stands for the text encoder."""
+    lengths = torch.tensor([len(text) + 1 for text in texts])
+    longest = int(lengths.max())
+    return torch.ones(len(texts), longest, 384), torch.arange(longest) < lengths[:, None]
+
+
+def test_the_cache_is_kept_until_the_clips_or_the_vae_change(folder, tmp_path):
+    torch.manual_seed(0)
+    vae = VideoVAE(PRESETS["test"])
+    listing = list_clips(folder, SIZES)
+    assert cache_folder(tmp_path, folder, listing.clips, vae, encoder) == []
+    cache = LatentCache(tmp_path)
+    assert sum(map(len, cache.buckets.values())) == len(listing.clips)
+    latents, texts = cache.buckets["32x32x9"][0]
+    assert latents.shape == (16, 3, 4, 4)
+    assert [len(text) for text in texts] == [len("red ball") + 1]
+    drawn = cache.draw("48x32x9", 3, torch.Generator().manual_seed(0))
+    assert {len(example.text) for example in drawn} <= {14, 21}
+
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    cache_folder(tmp_path, folder, listing.clips, vae, encoder)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
+    fewer = [clip for clip in listing.clips if clip.file == "walk.mp4"]
+    cache_folder(tmp_path, folder, fewer, vae, encoder)
+    assert list(LatentCache(tmp_path).buckets) == ["48x32x9"]
+    with torch.no_grad():
+        vae.encoder.linear.weight.mul_(2)
+    before = set(tmp_path.iterdir())
+    cache_folder(tmp_path, folder, fewer, vae, encoder)
+    assert not before & set(tmp_path.iterdir())
+
+
+def test_a_file_that_broke_meanwhile_is_left_out(folder, tmp_path):
+    listing = list_clips(folder, SIZES)
+    copy = tmp_path / "copy"
+    (copy / "red_ball").mkdir(parents=True)
+    (copy / "red_ball" / "a.mp4").write_bytes((folder / "red_ball" / "a.mp4").read_bytes())
+    (copy / "walk.mp4").write_bytes(b"no video any more")
+    torch.manual_seed(0)
+    problems = cache_folder(tmp_path / "cache", copy, listing.clips, VideoVAE(PRESETS["test"]), encoder)
+    assert problems
+    assert list(LatentCache(tmp_path / "cache").buckets) == ["32x32x9"]
