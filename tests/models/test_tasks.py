@@ -158,6 +158,30 @@ def test_a_waiting_place_opens_as_its_reference_noised_to_its_level(levels):
     assert torch.allclose(x, 0.5 * reference + 0.5 * noise, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("levels", "reached"),
+    [
+        ("gate", [0.43, 0.72, 0.87, 0.97]),
+        ("clamp", [0.43, 0.72, 0.87, 0.97]),
+        ("scale", [0.0, 0.02, 0.11, 0.51]),
+        ("binary", [0.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_how_far_content_goes_towards_what_a_perfect_model_wants(levels, reached):
+    """Content 0, data N(1, 0.3^2) with its exact denoiser, 100 steps: the table on the page of Change Levels."""
+    sigmas = torch.linspace(1, 0, 101)
+    sigmas = 3 * sigmas / (1 + 2 * sigmas)
+    change = torch.tensor([0.3, 0.5, 0.7, 0.9])[None, :, None]
+    x = torch.randn(1, 4, 4000, generator=torch.Generator().manual_seed(0))
+    for sigma, following in pairwise(sigmas):
+        seen = seen_change(change, sigma[None], levels)
+        state, level = seen * x, seen * sigma
+        variance = (0.3 * (1 - level)) ** 2 + level**2
+        wanted = 1 + (1 - level) * 0.3**2 / variance * (state - (1 - level))
+        x = x + (x - open_places(change, sigma[None], levels) * wanted) / sigma * (following - sigma)
+    assert x.mean(dim=-1)[0].tolist() == pytest.approx(reached, abs=0.02)
+
+
 # -- helpers ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,234 @@
+"""Editing tasks with the embedded model on held-out clips of the toy world: seams, what was kept, drift over 60 s.
+
+`seam` is the change across a join, or from a loop's last frame to its first, over the median change: the median over
+the clips, and the worst. `true seam` is the same at the same places of the true clips, where there are any. `kept` is
+the largest difference of known latents, in deviations; `known psnr` the known frames, decoded, against the true ones.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...models.flow import add_noise
+from ...models.generate import clip_noise, predictor
+from ...models.guidance import Guidance
+from ...models.metrics.reference import psnr
+from ...models.metrics.seam import measure_joins, measure_loop
+from ...models.metrics.video import measure_video
+from ...models.pixels import from_uint8
+from ...models.schedules import sigmas
+from ...models.solvers import Denoiser, Solver, noise_generator, sample
+from ...models.tasks import along_time
+from ...models.tasks.canvas import Canvas
+from ...models.tasks.far import Windows, extend_far
+from ...models.tasks.levels import open_places, seen_change
+from ...models.toyworld import sample_scene, short_caption
+from ...models.toyworld.renderer import render
+from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
+
+FPS = 12.0
+KNOWN = 17  # frames
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What can be set."""
+    parser.add_argument("--limit", type=int, default=6, help="clips per task")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the long extension; 0: none")
+    parser.add_argument("--anchor", type=float, default=0.3, help="of the long extension")
+    parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
+    add_sampling_options(parser)
+
+
+def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
+    """One row per task."""
+    bench = Bench(options)
+    for name, task in TASKS.items():
+        print(f"\r{name}", end="\r", file=sys.stderr, flush=True)
+        yield {"name": name, **bench.run(task)}
+    if options.seconds:
+        yield {"name": f"extended to {options.seconds:g} s", **bench.far()}
+    if options.sheet:
+        sheet(bench.clips, bench.captions, columns=10).save(options.sheet)
+
+
+class Bench:
+    """Models, true clips with their captions and latents, and the clips that were made."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.models = load_models(options.checkpoint)
+        width, height, frames = sizes(options.size)
+        self.truths: list[Frames] = []
+        self.prompts: list[str] = []
+        for seed in range(2 * options.limit):
+            rng = np.random.default_rng([7, seed])
+            scene = sample_scene(rng, held_out=True, num_frames=frames, fps=FPS, aspect=width / height)
+            self.prompts.append(short_caption(scene, rng))
+            self.truths.append(render(scene, num_frames=frames, height=height, width=width, fps=FPS).frames)
+        self.latents = [self.encode(clip) for clip in self.truths]
+        self.clips: list[Frames] = []
+        self.captions: list[str] = []
+
+    @torch.no_grad()
+    def encode(self, clip: Frames) -> Tensor:
+        """Latents (1, C, T, H, W), float32."""
+        return self.models.vae.encode(from_uint8(clip)[None].to(self.models.vae.encoder.linear.weight)).float().cpu()
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, *, cyclic: bool = False) -> Tensor:
+        """Frames (F, H, W, 3) in 0..1."""
+        weight = self.models.vae.decoder.linear.weight
+        pixels = self.models.vae.decode(latents.to(weight), cyclic=cyclic)[0].float().cpu()
+        return ((pixels.clamp(-1, 1) + 1) / 2).permute(1, 2, 3, 0)
+
+    @torch.no_grad()
+    def generate(self, canvas: Canvas, prompt: str, seed: int) -> Tensor:
+        """All latents of a canvas."""
+        options = self.options
+        positive, negative = (self.denoiser(canvas, text) for text in (prompt, ""))
+        guidance = Guidance(scale=options.cfg)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            return guidance.combine(positive(x, sigma), negative(x, sigma), x)
+
+        noise = clip_noise(self.models, canvas.latents.shape[2:], seed)[None]
+        levels = sigmas("linear", options.steps, shift=options.shift)
+        start = add_noise(canvas.latents.to(noise), noise, float(levels[0]))
+        return sample(Solver(name=options.solver), denoise, start, levels, generator=noise_generator(seed)).cpu()
+
+    def denoiser(self, canvas: Canvas, prompt: str) -> Denoiser:
+        """The model with a noise level per latent frame (clamp, where levels lie between 0 and 1)."""
+        plain = predictor(self.models, [prompt], tuple(canvas.latents.shape[2:]), cyclic=canvas.cyclic)
+
+        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+            known, change = canvas.latents.to(x), canvas.change.to(x)
+            seen = seen_change(change, sigma, "clamp")
+            denoised = plain(torch.lerp(known, x, seen), seen.mean(dim=(1, 3, 4)) * sigma[:, None])
+            return torch.lerp(known, denoised, open_places(change, sigma, "clamp"))
+
+        return predict
+
+    def run(self, task: "Task") -> dict[str, Any]:
+        """Medians over clips."""
+        made = [task(self, index) for index in range(self.options.limit)]
+
+        def middle(key: str, choose: Callable[[Sequence[float]], float] = statistics.median) -> float | None:
+            values = [row[key] for row in made if key in row]
+            return round(choose(values), 4) if values else None
+
+        return {
+            "seam": middle("seam"), "worst": middle("seam", max), "true seam": middle("true seam"),
+            "kept": middle("kept", max), "known psnr": middle("known psnr"), "n": len(made),
+        }  # fmt: skip
+
+    def judge(
+        self, name: str, index: int, canvas: Canvas, joins: Sequence[int] = (), true_joins: Sequence[int] = ()
+    ) -> dict[str, float]:
+        """Generate, decode, measure and remember one clip."""
+        latents = self.generate(canvas, self.prompts[index], self.options.seed + index)
+        frames = self.decode(latents, cyclic=canvas.cyclic)
+        if index < 2:
+            self.clips.append((frames * 255).round().byte().numpy())
+            self.captions.append(f"{name}\n{self.prompts[index]}")
+        report = measure_loop(frames) if canvas.cyclic else measure_joins(frames, joins)
+        row = {"seam": report.value("seam")}
+        known = canvas.change.amax(dim=(0, 1, 3, 4)) == 0
+        if bool(known.any()):
+            row["kept"] = float((latents - canvas.latents)[:, :, known].abs().max())
+        if true_joins:
+            truth = torch.from_numpy(self.truths[index]).float() / 255
+            row["true seam"] = measure_joins(truth, true_joins).value("seam")
+        return row
+
+    def far(self) -> dict[str, Any]:
+        """One clip, window by window, to a minute."""
+        options, source = self.options, self.latents[0]
+        more = round(options.seconds * FPS / 4) - source.shape[2] + 1
+
+        def window(canvas: Canvas, index: int) -> Tensor:
+            print(f"\rwindow {index + 1}", end="\r", file=sys.stderr, flush=True)
+            return self.generate(canvas, self.prompts[0], options.seed + index)
+
+        made = extend_far(source, more, Windows(window=9, context=4, anchor=options.anchor), window)
+        weight = self.models.vae.decoder.linear.weight
+        with torch.no_grad():
+            pieces = self.models.vae.decode_stream(made.latents.to(weight).split(8, dim=2))
+            frames = ((f.float().cpu().clamp(-1, 1) + 1) / 2 for piece in pieces for f in piece[0].permute(1, 2, 3, 0))
+            kept: list[Tensor] = list(frames)
+        self.clips.append((torch.stack(kept) * 255).round().byte().numpy())
+        self.captions.append(f"extended to {options.seconds:g} s\n{self.prompts[0]}")
+        report = measure_video(kept, FPS, with_motion=False)
+        names = ("colour drift", "contrast drift", "sharpness drift")
+        print("; ".join(m.text() for m in report.measures if m.name in names), file=sys.stderr)
+        return {name: round(report.value(name), 3) for name in names} | {"n": 1}
+
+
+Task = Callable[[Bench, int], dict[str, float]]
+
+
+def known_frames(index: int, bench: Bench) -> Tensor:
+    """Latents of the first frames of a true clip."""
+    return bench.latents[index][:, :, : 1 + (KNOWN - 1) // 4]
+
+
+def animate(bench: Bench, index: int) -> dict[str, float]:
+    """From the first frame."""
+    canvas = along_time.animate([bench.latents[index][:, :, :1]], [0], 9)
+    return bench.judge("animate", index, canvas, [1], [1])
+
+
+def forward(bench: Bench, index: int) -> dict[str, float]:
+    """17 frames are known, 16 come after."""
+    canvas = along_time.extend(known_frames(index, bench), after=4)
+    row = bench.judge("extend forward", index, canvas, [KNOWN], [KNOWN])
+    again = bench.decode(canvas.latents[:, :, :5])
+    truth = torch.from_numpy(bench.truths[index][:KNOWN]).float() / 255
+    return {**row, "known psnr": float(psnr(again, truth).mean())}
+
+
+def backward(bench: Bench, index: int) -> dict[str, float]:
+    """The last 20 frames are known, those before are not."""
+    canvas = along_time.extend(bench.latents[index][:, :, 3:], before=4)
+    return bench.judge("extend backward", index, canvas, [13], [13])
+
+
+def loop_text(bench: Bench, index: int) -> dict[str, float]:
+    """A loop of 32 frames from text."""
+    return bench.judge("loop from text", index, along_time.loop_new(torch.zeros_like(bench.latents[index][:, :, :8])))
+
+
+def loop_clip(bench: Bench, index: int) -> dict[str, float]:
+    """16 frames closed into a loop by 16 new ones."""
+    return bench.judge("clip closed into a loop", index, along_time.loop_clip(known_frames(index, bench), 4))
+
+
+def gap(bench: Bench, index: int) -> dict[str, float]:
+    """The beginning and the end of one true clip, 12 frames between them unknown."""
+    clip = bench.latents[index]
+    canvas = along_time.connect_gap(clip[:, :, :3], clip[:, :, 5:], 3)
+    return bench.judge("connect by a gap", index, canvas, [9, 21], [9, 21])
+
+
+def blend(bench: Bench, index: int) -> dict[str, float]:
+    """Two unlike clips."""
+    other = bench.latents[bench.options.limit + index]
+    canvas = along_time.connect_blend(bench.latents[index][:, :, :6], other[:, :, :7], 4)
+    return bench.judge("connect by a blend", index, canvas, [5, 21])
+
+
+TASKS: dict[str, Task] = {
+    "animate": animate,
+    "extend forward": forward,
+    "extend backward": backward,
+    "loop from text": loop_text,
+    "clip closed into a loop": loop_clip,
+    "connect by a gap": gap,
+    "connect by a blend": blend,
+}
