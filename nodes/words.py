@@ -1,0 +1,182 @@
+"""Prompts made into detailed captions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..models.text.captions import STYLES, expand
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/words"
+ENDPOINT, FOLDER, ADDRESS = "endpoint: ", "folder: ", "address below"
+MODES = {"offline": "offline", "language model": "model"}
+LANGUAGES = {"as the prompt": "same", "English": "en"}
+
+
+class ExpandCaption(io.ComfyNode):
+    """Short prompt -> detailed caption."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeExpandCaption",
+            display_name="Expand Caption",
+            category=CATEGORY,
+            description=(
+                "Makes a detailed caption of a short prompt, as video models are trained on detailed ones. Offline it "
+                "appends what you left open; a language model rewrites, and its answer is checked: nouns, numbers, "
+                "colours, names, quoted texts and negations must survive. If they do not, it asks again and then falls "
+                "back, and the node says so. A prompt that is detailed already is left alone."
+            ),
+            search_aliases=["prompt enhancer", "prompt upsampling", "rewrite prompt", "llm prompt", "magic prompt"],
+            inputs=[
+                io.String.Input(
+                    "prompt", default="a red ball bounces to the right", multiline=True,
+                    tooltip="What the video shows, in any language.",
+                ),
+                io.Combo.Input(
+                    "mode", options=list(MODES), default="offline",
+                    tooltip="offline: instant, by grammar, keeps your words as they are. language model: rewritten.",
+                ),
+                io.Combo.Input(
+                    "style", options=list(STYLES), default="plain",
+                    tooltip=(
+                        "plain is how the embedded model was trained. cinematic adds light and lens; wan, hunyuan and "
+                        "ltx have the length and the order of fields that those models expect."
+                    ),
+                ),
+                io.Combo.Input(
+                    "language", options=list(LANGUAGES), default="as the prompt",
+                    tooltip="English also translates (language model only). The embedded model knows only English.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**32 - 1, control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Another seed, other words. The same seed and prompt are not asked for twice.",
+                ),
+                sockets.LanguageModel.Input(
+                    "language_model", optional=True, lazy=True,
+                    tooltip="From Load Language Model. Not loaded and not asked in offline mode.",
+                ),
+                io.Image.Input(
+                    "image", optional=True, lazy=True,
+                    tooltip="The first frame, for a language model that sees pictures: it describes what is there.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="caption", tooltip="The expanded prompt, for CLIP Text Encode."),
+                io.String.Output(display_name="original", tooltip="The prompt as it was given."),
+                io.String.Output(display_name="changes", tooltip="What was done, and why if not as asked."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def check_lazy_status(cls, mode: str, **inputs: Any) -> list[str]:
+        """In offline mode nothing else is needed."""
+        wanted = ("language_model", "image") if mode != "offline" else ()
+        return [name for name in wanted if name in inputs and inputs[name] is None]
+
+    @classmethod
+    def execute(
+        cls, prompt: str, mode: str, style: str, language: str, seed: int, language_model: Any = None, image: Any = None
+    ) -> io.NodeOutput:
+        """Expand and show what came of it."""
+        from .host.language import png_of
+
+        result = expand(
+            prompt,
+            MODES[mode],
+            language_model=language_model,
+            style=style,
+            seed=seed,
+            language=LANGUAGES[language],
+            images=() if image is None or mode == "offline" else (png_of(image),),
+        )
+        changes = result.report()
+        host.show_text(cls, f"{result.text}\n\n({changes})")
+        return io.NodeOutput(result.text, result.original, changes)
+
+
+class LoadLanguageModel(io.ComfyNode):
+    """Name of an endpoint or a folder -> SPACETIME_LANGUAGE_MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        names = _choices()
+        return schema(
+            node_id="SpacetimeLoadLanguageModel",
+            display_name="Load Language Model",
+            category="Spacetime/loaders",
+            description=(
+                "A language model for Expand Caption: an OpenAI-compatible endpoint (Ollama, llama.cpp, vLLM, LM "
+                "Studio, OpenAI) from your own list, or a folder with weights. Addresses and keys stay in your "
+                "configuration; a workflow only holds the name."
+            ),
+            search_aliases=["llm", "ollama", "openai", "gpt", "chat model", "vllm", "llama.cpp"],
+            inputs=[
+                io.Combo.Input(
+                    "model", options=names, default=names[0],
+                    tooltip=(
+                        "Endpoints of your configuration file and folders in models/LLM. 'address below' calls the "
+                        "address that stands there, if your configuration allows it."
+                    ),
+                ),
+                io.String.Input(
+                    "address", default="",
+                    tooltip="Only for 'address below': http://127.0.0.1:11434/v1. It never gets a key.",
+                ),
+                io.String.Input("model_name", default="", tooltip="Only for 'address below': the model to ask for."),
+            ],
+            outputs=[sockets.LanguageModel.Output(display_name="language_model", tooltip="For Expand Caption.")],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        """A name that this machine does not know gets a sentence instead of 'value not in list'."""
+        return True if model.startswith((ENDPOINT, FOLDER)) or model == ADDRESS else f"{model!r} is no language model"
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, address: str, model_name: str) -> str:
+        """Read the configuration again when it has changed."""
+        from .host.language import configuration_path
+
+        path = configuration_path()
+        return f"{model}:{address}:{model_name}:{path.stat().st_mtime_ns if path.is_file() else 0}"
+
+    @classmethod
+    def execute(cls, model: str, address: str, model_name: str) -> io.NodeOutput:
+        """Find it; nothing is loaded or called before the first question."""
+        from .host import language
+
+        if model.startswith(FOLDER):
+            found: Any = language.local_model(model.removeprefix(FOLDER))
+        else:
+            mine = language.configuration()
+            if model == ADDRESS:
+                found = mine.address(address.strip(), model_name.strip())
+            else:
+                found = mine.endpoint(model.removeprefix(ENDPOINT))
+            found = replace(found, on_wait=host.check_interrupted)
+        host.show_text(cls, found.describe())
+        return io.NodeOutput(found)
+
+
+def _choices() -> list[str]:
+    """Endpoints, folders, and the address: also when the configuration is broken, which running will say."""
+    from .host import language
+
+    try:
+        endpoints = list(language.configuration().endpoints)
+    except ValueError:
+        endpoints = []
+    return [*(ENDPOINT + name for name in endpoints), *(FOLDER + name for name in language.model_folders()), ADDRESS]
+
+
+NODES: list[type[io.ComfyNode]] = [ExpandCaption, LoadLanguageModel]
