@@ -19,6 +19,7 @@ MODULES = (
     "edits",
     "far",
     "measure",
+    "words",
 )
 
 
