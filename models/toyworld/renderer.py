@@ -45,9 +45,11 @@ class _View:
         return 2 * FIELD / CAMERA_DISTANCE / min(self.height, self.width)
 
     def columns(self, x: Array) -> Array:
+        """Pixel columns as rightward components of rays."""
         return np.asarray((x - np.float32(self.width / 2)) * np.float32(self.pixel), dtype=np.float32)
 
     def rows(self, y: Array) -> Array:
+        """Pixel rows as upward components of rays."""
         return np.asarray((np.float32(self.height / 2) - y) * np.float32(self.pixel), dtype=np.float32)
 
     def rays(self, x: Array, y: Array) -> Array:

@@ -87,9 +87,11 @@ class _Stage:
     width: float  # the picture's width over its short side
 
     def uniform(self, low: float, high: float) -> float:
+        """A number between low and high."""
         return float(self.rng.uniform(low, high))
 
     def either(self) -> float:
+        """1 or -1: right or left."""
         return 1.0 if self.rng.random() < 0.5 else -1.0
 
     def looks(self, count: int, shapes: Sequence[str] | None = None) -> list[tuple[str, str]]:
@@ -119,6 +121,7 @@ class _Stage:
         return replace(body, position=(x, height + body.half_extents[1], z))
 
     def with_bystander(self, actor: Body, odds: float, x: float | None = None) -> tuple[Body, ...]:
+        """The actor, and with probability `odds` a resting object behind it."""
         if self.rng.random() > odds:
             return (actor,)
         spot = self.either() * self.uniform(0.7, 1.2) * self.width if x is None else x
