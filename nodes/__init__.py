@@ -18,8 +18,11 @@ MODULES = (
     "loops",
     "edits",
     "far",
+    "packing",
     "measure",
     "words",
+    "clips",
+    "train",
 )
 
 
