@@ -55,7 +55,7 @@ class ExpandCaption(io.ComfyNode):
                     tooltip="English also translates (language model only). The embedded model knows only English.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**32 - 1, control_after_generate=io.ControlAfterGenerate.fixed,
+                    "seed", default=0, min=0, max=2**32 - 1, control_after_generate=True,
                     tooltip="Another seed, other words. The same seed and prompt are not asked for twice.",
                 ),
                 sockets.LanguageModel.Input(
