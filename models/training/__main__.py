@@ -120,7 +120,9 @@ def cache(args: argparse.Namespace) -> None:
     if args.clips is None:
         first = args.first + (HELD_OUT if args.held_out else 0)
         for size in args.size:
-            cache_toy_world(args.out, model, encoder, size, args.count, first=first)
+            cache_toy_world(
+                args.out, model, encoder, size, args.count, first=first, progress=Said(f"render clip of {size}")
+            )
         return
     clips = clip_set(args, args.clips, args.count).folder_clips(held_out=args.held_out, progress=Said("look at file"))
     for problem in cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip")):
@@ -173,7 +175,7 @@ def main() -> int:
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         return 130
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         print("the memory of the GPU is full: lower --tokens (DiT) or --batch and --crop (VAE)", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:

@@ -56,7 +56,6 @@ def progress_picture(folder: Path, steps: int) -> Image.Image:
     """The loss curve of a run folder and, below, its latest strip of samples."""
     rows = read_log(folder / "log.jsonl")
     names = [name for name in CURVES if any(name in row for row in rows)]
-    curve_of = "loss" if "loss" in names else ""
     curve = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
     draw = ImageDraw.Draw(curve)
     done = int(max((row["step"] for row in rows), default=0))
@@ -70,8 +69,6 @@ def progress_picture(folder: Path, steps: int) -> Image.Image:
     box = (MARGIN, 22, WIDTH - MARGIN, HEIGHT - MARGIN)
     draw.rectangle(box, outline=GRID)
     for group in (("loss", "validation_loss"), ("batch_psnr", "psnr")):
-        if curve_of and group[0] not in names:
-            continue
         _curves(draw, rows, [name for name in group if name in names], box, steps)
     strip = latest_sample(folder)
     return _above(curve, strip) if strip else curve

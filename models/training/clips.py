@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .data import FPS, ClipSize, toy_pixels
-from .folder import FolderClip, Progress, clip_pixels, clips_mark, list_clips, quiet
+from .data import FPS, ClipSize, Progress, quiet, toy_pixels
+from .folder import FolderClip, clip_pixels, clips_mark, list_clips
 
 HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on
 JUDGED = 24  # held-out clips that a VAE is judged on
@@ -57,10 +57,9 @@ class ClipSet:
     def pixels(self, progress: Progress = quiet) -> tuple[list[Tensor], list[Tensor], str]:
         """Clips to train a VAE on and to judge it on, (3, F, H, W) each, and a text that stands for this choice."""
         if not self.folder:
-            share = max(1, self.count // len(self.sizes))
             judged = max(1, JUDGED // len(self.sizes))
             return (
-                _joined([toy_pixels(0, share, size) for size in self.sizes]),
+                _joined([toy_pixels(0, self.count, size, progress) for size in self.sizes]),
                 _joined([toy_pixels(HELD_OUT, judged, size) for size in self.sizes]),
                 "",
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,11 @@ from ..vae.autoencoder import TIME, VideoVAE
 
 FPS = 12.0
 SHARD = 100  # clips per file
+Progress = Callable[[int, int], None]  # done, total
+
+
+def quiet(_done: int, _total: int) -> None:
+    """No progress shown."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,13 @@ def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
     return clip.frames, [*short, captions.detailed_caption(scene, rng)]
 
 
-def toy_pixels(first: int, count: int, size: ClipSize) -> list[Tensor]:
+def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quiet) -> list[Tensor]:
     """Clips number first, first + 1, ... as pixels (3, F, H, W) in [-1, 1]."""
-    return [from_uint8(toy_clip(first + i, size)[0]) for i in range(count)]
+    clips = []
+    for i in range(count):
+        progress(i, count)
+        clips.append(from_uint8(toy_clip(first + i, size)[0]))
+    return clips
 
 
 def fingerprint(vae: VideoVAE) -> str:
@@ -89,7 +98,7 @@ def fingerprint(vae: VideoVAE) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(vae.state_dict().items()):
         if not name.startswith("decoder."):
-            digest.update(value.float().numpy().tobytes())
+            digest.update(value.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:8]
 
 
@@ -109,8 +118,9 @@ def text_features(encoder: TextEncoder, texts: Sequence[str], batch: int = 32) -
 
 @torch.no_grad()
 def cache_toy_world(
-    folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0
-) -> None:
+    folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0,
+    progress: Progress = quiet,
+) -> None:  # fmt: skip
     """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept."""
     dtype = vae.encoder.linear.weight.dtype
     mark = fingerprint(vae)
@@ -120,6 +130,7 @@ def cache_toy_world(
             continue
         latents, texts = [], []
         for seed in range(start, min(start + SHARD, first + count)):
+            progress(seed - first, count)
             frames, lines = toy_clip(seed, size)
             latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
             texts.append(lines)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,16 +21,11 @@ from ..checkpoints import write_tensors
 from ..pixels import from_uint8
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
-from .data import FPS, SHARD, ClipSize, fingerprint, text_features
+from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, text_features
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
 
 HELD_OUT_SHARE = 0.1
 MAX_CAPTIONS = 8
-Progress = Callable[[int, int], None]  # done, total
-
-
-def quiet(_done: int, _total: int) -> None:
-    """No progress shown."""
 
 
 @dataclass(frozen=True)

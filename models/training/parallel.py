@@ -35,18 +35,23 @@ class Workers:
 
     @torch.no_grad()
     def sum_gradients(self, model: nn.Module, extra: Iterable[Tensor]) -> list[Tensor]:
-        """Add up all workers' gradients, in fp32 and in one message, and `extra` (scalars), whose sums are returned."""
+        """Add up all workers' gradients, in fp32 and in one message, and `extra` (scalars), whose sums are returned.
+
+        Parameters that no worker used stay without a gradient, as in a single process.
+        """
         parameters = [p for p in model.parameters() if p.requires_grad]
+        used = [torch.tensor(float(p.grad is not None)) for p in parameters]
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        scalars = [value.detach().reshape(1) for value in extra]
+        scalars = [value.detach().reshape(1) for value in (*used, *extra)]
         message = torch.cat(
             [part.float().flatten() for part in parts] + [s.to(parts[0].device).float() for s in scalars]
         )
         distributed.all_reduce(message)
         pieces = message.split([p.numel() for p in parameters] + [1] * len(scalars))
-        for parameter, piece in zip(parameters, pieces, strict=False):
-            parameter.grad = piece.view_as(parameter).to(parameter.dtype)
-        return [piece[0].cpu() for piece in pieces[len(parameters) :]]
+        count = len(parameters)
+        for parameter, piece, users in zip(parameters, pieces[:count], pieces[count : 2 * count], strict=True):
+            parameter.grad = piece.view_as(parameter).to(parameter.dtype) if users else None
+        return [piece[0].cpu() for piece in pieces[2 * count :]]
 
     @torch.no_grad()
     def spread(self, optimiser: Optimiser, average: EMA, step: int) -> int:
