@@ -55,6 +55,26 @@ def test_the_workflow_of_a_task_runs_and_ends_in_its_measure(host, inputs, name)
         assert words in text
 
 
+def test_a_clip_is_extended_window_by_window(host, inputs):
+    quick = {name: value for name, value in QUICK.items() if not name.startswith("10.")}
+    outputs = host.run(WORKFLOWS / "extend_far.json", set=quick | {"7.steps": 2, "6.seconds": 4.0}).outputs
+    assert "2 windows of 9 latents, 3 of them known" in outputs["17"]["text"][0]
+    assert "over 65 frames" in outputs["16"]["text"][0]
+
+
+def test_two_clips_of_different_size_come_out_of_one_run(host, inputs):
+    import av
+
+    result = host.run(WORKFLOWS / "pack_clips.json", set=QUICK)
+    sizes = []
+    for file in result.files():
+        if file["filename"].endswith(".mp4"):
+            with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+                frames = list(video.decode(video=0))
+                sizes.append((len(frames), frames[0].width, frames[0].height))
+    assert sorted(sizes) == [(17, 128, 96), (33, 96, 96)]
+
+
 def test_a_clip_is_measured_without_a_model(host, inputs):
     outputs = host.run(WORKFLOWS / "measure.json").outputs
     assert "over 37 frames" in outputs["3"]["text"][0]
