@@ -2,7 +2,8 @@
 
 Here: progress, messages, interrupt and folders. Modules: `checkpoint` (a file to core objects), `model` and `network`
 (our DiT as a core MODEL), `vae` (our VAE as a core VAE, streaming), `clip` (the text encoder as a core CLIP), `video`
-(frames of IMAGE and VIDEO, video files), `sampling` (our solvers and guidance), `stepping` (exact single steps).
+(frames of IMAGE and VIDEO, video files), `sampling` (our solvers and guidance), `stepping` (exact single steps),
+`training` (runs as processes of their own).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ...models.checkpoints import load_checkpoint
+from ...models.checkpoints import Checkpoint, load_checkpoint
 from . import checkpoint_path
 from .clip import build_clip
 from .model import RGB_FIT_KEYS, build_model
@@ -15,7 +15,11 @@ from .vae import SpacetimeVAE, preview_colours
 
 def load_objects(name: str, dtype: str) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of a checkpoint. ValueError says what is wrong with the file and what to do."""
-    checkpoint = load_checkpoint(checkpoint_path(name))
+    return build_objects(load_checkpoint(checkpoint_path(name)), name, dtype)
+
+
+def build_objects(checkpoint: Checkpoint, name: str, dtype: str) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of a checkpoint that has been read."""
     if checkpoint.dit_config is None:
         raise ValueError(f"{name} holds a VAE but no transformer: choose a checkpoint that holds both")
     # outside inference mode, so that training nodes can use the weights too

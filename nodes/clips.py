@@ -1,0 +1,145 @@
+"""Clips to train on: a folder of video files, or the toy world."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/train"
+SHOWN = 18  # pictures of a contact sheet
+SIZE_TIP = (
+    "Width x height x frames of the clips to train on: sides multiples of 16, frames 1 + 4k. Several, with commas, are "
+    "buckets: 64x64x17,96x64x17,64x64x1."
+)
+
+
+class ClipsFromFolder(io.ComfyNode):
+    """A folder of video files -> SPACETIME_CLIPS."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeClipsFromFolder",
+            display_name="Clips From Folder",
+            category=CATEGORY,
+            description=(
+                "Your own video files as clips to train on. Files of any size and frame rate are cut at scene changes, "
+                "scaled and cropped. Captions are the lines of a .txt beside a file, else the name of its sub-folder. "
+                "Files that cannot be read are skipped and listed."
+            ),
+            search_aliases=["dataset", "load clips", "video folder", "training data", "captions"],
+            inputs=[
+                io.String.Input(
+                    "folder", default="clips",
+                    tooltip=(
+                        "A folder in ComfyUI's input folder, or in one listed under spacetime_clips in "
+                        "extra_model_paths.yaml. example stands for the few clips that come with the pack."
+                    ),
+                ),
+                io.String.Input("size", default="64x64x17", tooltip=SIZE_TIP),
+                io.Float.Input(
+                    "fps", default=12.0, min=1.0, max=60.0, step=1.0, round=0.001,
+                    tooltip="Frames per second of the clips. 17 frames at 12 fps are 1.4 seconds.",
+                ),
+                io.Int.Input(
+                    "max_clips", default=400, min=1, max=100_000,
+                    tooltip="At most so many clips are held in memory while the VAE is trained. The DiT uses all.",
+                ),
+            ],
+            outputs=[
+                sockets.Clips.Output(display_name="clips", tooltip="For Train VAE and Train DiT."),
+                io.String.Output(display_name="report", tooltip="What was found and what was skipped."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, folder: str, size: str, fps: float, max_clips: int) -> io.NodeOutput:
+        """Look at the files and show some of their clips."""
+        from ..models.training.clips import ClipSet
+        from ..models.training.data import ClipSize
+        from ..models.training.folder import frames_of, list_clips
+        from .host import training
+
+        place, sizes = training.clips_folder(folder), ClipSize.parse_list(size)
+        index = training.index_file(place)
+        listing = list_clips(place, sizes, fps=fps, index=index, progress=_bar())
+        pictures = [frames_of(place, clip)[clip.size.num_frames // 2] for clip in listing.clips[:SHOWN]]
+        text = listing.text()
+        clips = ClipSet(sizes=sizes, folder=str(place), count=max_clips, fps=fps, index=str(index), note=text)
+        return io.NodeOutput(clips, text, ui=_sheet(pictures, text))
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int) -> str:
+        """Look again when a file or a caption has changed."""
+        from ..models.training.folder import media_files, stamp_of
+        from .host import training
+
+        place = training.clips_folder(folder)
+        files = [path for path in (*media_files(place), *sorted(place.rglob("*.txt"))) if path.is_file()]
+        described = [f"{path} {stamp_of(path)}" for path in files]
+        return hashlib.sha256("\n".join([size, str(fps), str(max_clips), *described]).encode()).hexdigest()
+
+
+class ToyWorld(io.ComfyNode):
+    """Rendered clips -> SPACETIME_CLIPS."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeToyWorld",
+            display_name="Toy World",
+            category=CATEGORY,
+            description=(
+                "Clips of a small rendered world with real mechanics (fall, bounce, collide, roll, orbit, hide) and "
+                "captions: what the embedded model was trained on. For first steps without footage of your own."
+            ),
+            search_aliases=["dataset", "synthetic data", "physics", "training data"],
+            inputs=[
+                io.String.Input("size", default="64x64x17", tooltip=f"{SIZE_TIP} A c at the end makes loops of 4k."),
+                io.Int.Input("count", default=400, min=1, max=1_000_000, tooltip="How many clips of each size."),
+            ],
+            outputs=[sockets.Clips.Output(display_name="clips", tooltip="For Train VAE and Train DiT.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, size: str, count: int) -> io.NodeOutput:
+        """Render a few clips to show."""
+        from ..models.training.clips import ClipSet
+        from ..models.training.data import ClipSize, toy_clip
+
+        sizes = ClipSize.parse_list(size)
+        shown = [toy_clip(seed, sizes[seed % len(sizes)]) for seed in range(min(count, 6))]
+        text = f"{count} clips of {size}, for example: {shown[0][1][0]}"
+        clips = ClipSet(sizes=sizes, count=count, note=text)
+        return io.NodeOutput(clips, ui=_sheet([frames[len(frames) // 2] for frames, _ in shown], text))
+
+
+def _bar() -> Any:
+    """Progress of unknown length on the node's bar."""
+    bar = host.progress_bar(1)
+
+    def progress(done: int, total: int) -> None:
+        host.check_interrupted()
+        bar.update_absolute(done, total)
+
+    return progress
+
+
+def _sheet(pictures: list[Any], text: str) -> dict[str, Any]:
+    """A contact sheet for the node."""
+    from ..models.training.chart import contact_sheet
+    from .host import training
+
+    return training.picture_ui(contact_sheet(pictures), host.temp_file(".png"), text)
+
+
+NODES: list[type[io.ComfyNode]] = [ClipsFromFolder, ToyWorld]

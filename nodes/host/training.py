@@ -1,0 +1,200 @@
+"""Training as processes of their own: their folders, and following one from a running node."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import folder_paths
+import torch
+from PIL import Image
+
+from ...models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
+from ...models.training.chart import latest_sample, progress_picture, read_log
+from ...models.training.data import fingerprint
+from . import check_interrupted, progress_bar, show_text
+from .vae import SpacetimeVAE
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = "spacetime"  # our folder in the host's output folder
+EXAMPLE = "example"  # stands for the clips that come with the pack, unless there is a folder of that name
+ALLOWED = "spacetime_clips"  # entry of the user's extra_model_paths.yaml with more folders of clips
+PATIENCE = 30.0  # seconds that a process gets to write its checkpoint after it was asked to stop
+
+
+def clips_folder(name: str) -> Path:
+    """A folder of clips: inside the host's input folder, or inside one that the user's configuration allows."""
+    allowed = folder_paths.folder_names_and_paths.get(ALLOWED, ([], set()))[0]
+    roots = [Path(root).resolve() for root in (folder_paths.get_input_directory(), *allowed)]
+    for root in roots:
+        try:
+            folder = (root / name.strip()).resolve()
+        except (OSError, ValueError):
+            continue
+        if folder.is_relative_to(root) and folder.is_dir():
+            return folder
+    if name == EXAMPLE:
+        return ROOT / "workflows" / "media"
+    there = sorted({path.name for root in roots if root.is_dir() for path in root.iterdir() if path.is_dir()})
+    raise ValueError(
+        f'there is no folder "{name}" in ComfyUI\'s input folder {roots[0]}: put your clips into a folder there '
+        f"(there are: {', '.join(there[:20]) or 'none'}), or allow another place under {ALLOWED} in "
+        "extra_model_paths.yaml"
+    )
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run inside the host's output folder. ValueError for a name that could lead elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ValueError(
+            f'"{name}" is no name for a run: use up to 64 letters, digits, _ and -, without spaces and dots'
+        )
+    return Path(folder_paths.get_output_directory()).resolve() / OURS / name
+
+
+def index_file(folder: Path) -> Path:
+    """Where to remember what the videos of a folder hold."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(folder_paths.get_output_directory()).resolve() / OURS / ".cache" / f"index-{digest}.json"
+
+
+def cache_folder(arguments: Sequence[str], vae: Any) -> Path:
+    """Where the latents of these clips under this VAE are kept, for all runs that use them."""
+    digest = hashlib.sha256("\0".join([fingerprint(network_of(vae)), *arguments]).encode()).hexdigest()[:12]
+    return Path(folder_paths.get_output_directory()).resolve() / OURS / ".cache" / digest
+
+
+def picture_ui(picture: Image.Image, path: Path, text: str) -> dict[str, Any]:
+    """A picture written to a file in the host's output or temp folder, and a text, as a node's results to show."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    picture.save(partial, format="PNG")
+    partial.replace(path)
+    for kind, root in (("output", folder_paths.get_output_directory()), ("temp", folder_paths.get_temp_directory())):
+        base = Path(root).resolve()
+        if path.resolve().is_relative_to(base):
+            subfolder = path.resolve().parent.relative_to(base).as_posix()
+            image = {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": kind}
+            return {"images": [image], "text": (text,)}
+    raise ValueError(f"{path} lies outside of ComfyUI's folders")
+
+
+def network_of(vae: Any) -> Any:
+    """Our VAE's network. ValueError for another model's VAE."""
+    if not isinstance(vae, SpacetimeVAE):
+        raise ValueError(
+            "this VAE belongs to another model: connect the one of Train VAE or of Load Spacetime Checkpoint"
+        )
+    return vae.first_stage_model
+
+
+def save_vae(vae: Any, path: Path) -> Path:
+    """Write a core VAE object of ours to a checkpoint file, unless that file holds it already."""
+    network = network_of(vae)
+    if path.exists():
+        held = load_checkpoint(path)
+        state = network.state_dict()
+        if held.vae_state.keys() == state.keys() and all(
+            torch.equal(value, state[key].cpu()) for key, value in held.vae_state.items()
+        ):
+            return path
+    save_checkpoint(path, Checkpoint(vae_config=network.config, vae_state=network.state_dict()))
+    return path
+
+
+def load_vae(path: Path) -> SpacetimeVAE:
+    """The VAE of a checkpoint as a core VAE."""
+    with torch.inference_mode(False):  # so that training nodes can use the weights too
+        return SpacetimeVAE(load_checkpoint(path).vae())
+
+
+def publish(dit: Path, vae: Path, name: str) -> tuple[Path, Checkpoint]:
+    """Put a trained DiT and its VAE into one file that the loader node lists; returns it and what it holds."""
+    checkpoint = joined(load_checkpoint(dit), load_checkpoint(vae))
+    path = Path(folder_paths.get_output_directory()).resolve() / "checkpoints" / OURS / f"{name}.safetensors"
+    save_checkpoint(path, checkpoint)
+    return path, checkpoint
+
+
+class Follower:
+    """Shows a run on its node while it goes on: progress bar, loss curve and latest strip."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.folder, self.steps = folder, steps
+        self.bar = progress_bar(steps)
+        self.seen: tuple[float, Path | None] = (-1, None)
+
+    def __call__(self) -> None:
+        """Look, and draw when there is something new."""
+        rows = read_log(self.folder / "log.jsonl")
+        seen = (max((row["step"] for row in rows), default=-1), latest_sample(self.folder))
+        if rows and seen != self.seen:
+            self.seen = seen
+            picture = progress_picture(self.folder, self.steps)
+            self.bar.update_absolute(int(seen[0]), self.steps, ("JPEG", picture, 1024))
+
+
+def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], None] = lambda: None) -> None:
+    """Run the training command with these arguments until it ends. What it says goes to folder/output.txt.
+
+    An interrupt asks the process to stop, which writes its checkpoint first. ValueError with the process's last line
+    when it fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / "output.txt"
+    command = [sys.executable, str(ROOT / "tools" / "pack.py"), "models.training", "--with-parent", *arguments]
+    with output.open("wb") as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
+    try:
+        shown = ""
+        while process.poll() is None:
+            check_interrupted()
+            look()
+            line = last_line(output)
+            if line != shown:
+                shown = line
+                show_text(node, line)
+            time.sleep(0.5)
+    finally:
+        end(process)
+    look()
+    if process.returncode < 0:
+        raise ValueError(
+            f"the training process was killed (signal {-process.returncode}; the system does so when memory is full): "
+            "lower batch, crop or tokens and queue it again, it continues from its last checkpoint"
+        )
+    if process.returncode:
+        raise ValueError(last_line(output) or f"the training process ended with code {process.returncode}")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to stop and wait for it; kill it when it does not."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def last_line(path: Path) -> str:
+    """What a process said last."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4000))
+        lines = file.read().decode("utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def make_room() -> None:
+    """Give the GPU's memory to the training process."""
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()

@@ -1,0 +1,218 @@
+"""Train the VAE and the DiT on clips of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from . import host, sockets
+from .schema import schema
+
+CATEGORY = "Spacetime/train"
+VAE_PRESETS = ["toy", "base", "test"]
+DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test"]
+NUMBERS = ["bfloat16", "float32"]
+
+
+class TrainVAE(io.ComfyNode):
+    """SPACETIME_CLIPS -> VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeTrainVAE",
+            display_name="Train VAE",
+            category=CATEGORY,
+            description=(
+                "Trains a video VAE in a process of its own and shows its loss and reconstructions as it goes. Cancel "
+                "stops it after a step; queue it again to continue. The run lies in output/spacetime/<name>."
+            ),
+            search_aliases=["train vae", "autoencoder", "video vae", "fine-tune vae"],
+            inputs=[
+                sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
+                _name("my_vae"),
+                _preset(VAE_PRESETS, "toy is the embedded VAE's, base is larger; test is for trying things out."),
+                io.Int.Input("steps", default=1000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
+                io.Int.Input("batch", default=4, min=1, max=1024, tooltip="Crops per step. Fewer need less memory."),
+                io.Int.Input("crop", default=64, min=16, max=1024, step=16, tooltip="Side of the crops in pixels."),
+                _rate(), *_common(),
+                io.Vae.Input(
+                    "start_from", optional=True,
+                    tooltip="Continue from this VAE of ours instead of from scratch; it brings its own size.",
+                ),
+            ],
+            outputs=[
+                io.Vae.Output(display_name="vae", tooltip="The trained VAE, with averaged weights."),
+                io.String.Output(display_name="path", tooltip="Its checkpoint file."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, clips: Any, name: str, preset: str, steps: int, batch: int, crop: int, learning_rate: float,
+        save_every: int, run_seed: int, numbers: str, start_from: Any = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Run the training command and load what it made."""
+        from .host import training
+
+        folder = training.run_folder(name)
+        arguments = ["vae", "--out", str(folder), *clips.vae_arguments(), "--preset", preset, "--steps", str(steps)]
+        arguments += ["--batch", str(batch), "--crop", str(crop)]
+        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
+        if start_from is not None:
+            arguments += ["--init", str(training.save_vae(start_from, folder / "start.safetensors"))]
+        follower = training.Follower(folder, steps)
+        training.train(cls, arguments, folder, follower)
+        path = folder / "vae.safetensors"
+        return io.NodeOutput(training.load_vae(path), str(path), ui=_result(folder, steps, str(path)))
+
+
+class TrainDiT(io.ComfyNode):
+    """SPACETIME_CLIPS and VAE -> MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeTrainDiT",
+            display_name="Train DiT",
+            category=CATEGORY,
+            description=(
+                "Encodes the clips once, then trains a diffusion transformer on their latents in a process of its own "
+                "and shows its loss and samples as it goes. Cancel stops it after a step; queue it again to continue. "
+                "The result appears in Load Spacetime Checkpoint as spacetime/<name>."
+            ),
+            search_aliases=["train dit", "train video model", "diffusion transformer", "from scratch", "fine-tune"],
+            inputs=[
+                sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
+                io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),
+                _name("my_model"),
+                _preset(DIT_PRESETS, "toy is the embedded model's, S to XL the paper's; test is for trying out."),
+                io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
+                io.Int.Input(
+                    "tokens", default=2592, min=16, max=10_000_000,
+                    tooltip=(
+                        "Patches per step; the number of clips follows from their size. A clip of 64x64x17 has 80. "
+                        "Lower it when memory is full."
+                    ),
+                ),
+                _rate(), *_common(),
+                io.Combo.Input(
+                    "start_from", options=["nothing", *host.checkpoint_names()], default="nothing",
+                    tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The trained transformer, with averaged weights."),
+                io.Clip.Output(display_name="clip", tooltip="The text encoder."),
+                io.Vae.Output(display_name="vae", tooltip="The VAE, in the checkpoint's numbers."),
+                io.String.Output(display_name="path", tooltip="The checkpoint file with both."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, clips: Any, vae: Any, name: str, preset: str, steps: int, tokens: int, learning_rate: float,
+        save_every: int, run_seed: int, numbers: str, start_from: str,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Encode the clips, run the training command, and load what it made."""
+        from .host import training
+        from .host.checkpoint import build_objects
+
+        folder = training.run_folder(name)
+        vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
+        arguments = ["dit", "--out", str(folder), "--vae", str(vae_file), *_caches(cls, clips, vae, vae_file, folder)]
+        arguments += [
+            "--preset",
+            preset,
+            "--steps",
+            str(steps),
+            "--tokens",
+            str(tokens),
+            "--warmup",
+            str(_warmup(steps)),
+        ]
+        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
+        if start_from != "nothing":
+            arguments += ["--init", str(host.checkpoint_path(start_from))]
+        training.make_room()
+        training.train(cls, arguments, folder, training.Follower(folder, steps))
+        path, checkpoint = training.publish(folder / "dit.safetensors", vae_file, name)
+        return io.NodeOutput(
+            *build_objects(checkpoint, name, "auto"), str(path), ui=_result(folder, steps, f"spacetime/{path.name}")
+        )
+
+
+def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> list[str]:
+    """Encode the clips to train on and those held out, unless that was done before; the options that name them."""
+    from .host import training
+
+    options: list[str] = []
+    for option, held_out in (("--data", False), ("--held-out", True)):
+        arguments = clips.cache_arguments(held_out=held_out)
+        place = training.cache_folder(arguments, vae)
+        training.train(node, ["cache", "--vae", str(vae_file), "--out", str(place), *arguments], folder)
+        options += [option, str(place)]
+    return options
+
+
+def _warmup(steps: int) -> int:
+    """Steps over which the learning rate rises: a short run cannot spare a hundred."""
+    return min(100, max(1, steps // 10))
+
+
+def _shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: str) -> list[str]:
+    return [
+        "--learning-rate", str(learning_rate), "--save-every", str(save_every), "--seed", str(seed), "--dtype", numbers,
+    ]  # fmt: skip
+
+
+def _name(default: str) -> Any:
+    return io.String.Input(
+        "name", default=default, tooltip="Name of the run: letters, digits, _ and -. An existing run is continued."
+    )
+
+
+def _preset(options: list[str], tip: str) -> Any:
+    return io.Combo.Input("preset", options=options, default=options[0], tooltip=f"Size of the network: {tip}")
+
+
+def _rate() -> Any:
+    return io.Float.Input(
+        "learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-4, round=1e-6,
+        tooltip="Lower it when the loss jumps or becomes nan; a third of it when continuing.",
+    )  # fmt: skip
+
+
+def _common() -> list[Any]:
+    return [
+        io.Int.Input(
+            "save_every", default=250, min=1, max=100_000,
+            tooltip="Steps between checkpoints and samples; a killed run loses at most the steps since the last.",
+        ),
+        io.Int.Input(  # not called seed: editors change that after each run, and another seed is another run
+            "run_seed", default=0, min=0, max=2**31 - 1, tooltip="Equal seeds make equal runs on the CPU.",
+        ),
+        io.Combo.Input(
+            "numbers", options=NUMBERS, default=NUMBERS[0],
+            tooltip="bfloat16 is fast on GPUs and on CPUs with matrix units; float32 elsewhere.",
+        ),
+    ]  # fmt: skip
+
+
+def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
+    """The finished run's curve and latest strip for the node."""
+    from ..models.training.chart import progress_picture
+    from .host import training
+
+    return training.picture_ui(progress_picture(folder, steps), folder / "progress.png", text)
+
+
+NODES: list[type[io.ComfyNode]] = [TrainVAE, TrainDiT]

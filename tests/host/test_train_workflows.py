@@ -1,0 +1,37 @@
+"""The training workflows in the real host: from clips to a first sample, with the run shown and kept."""
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+from comfyui_spacetime.models.checkpoints import load_checkpoint
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+SHORT = {"SpacetimeTrainDiT.steps": 4, "SpacetimeTrainDiT.save_every": 2, "KSampler.steps": 2}
+CLIPS = {"SpacetimeTrainVAE.steps": 4, "SpacetimeTrainVAE.save_every": 2}
+CASES = {
+    "train_on_your_clips": (CLIPS, "clips_model", (9, 64, 32)),
+    "train_dit": ({"SpacetimeToyWorld.count": 4}, "toy_model", (9, 32, 32)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_training_workflow_ends_in_a_video_and_a_checkpoint(host, name):
+    settings, run, expected = CASES[name]
+    result = host.run(WORKFLOWS / f"{name}.json", set={**SHORT, **settings})
+    output = host.base / "output"
+    (video,) = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    with av.open(str(output / video["subfolder"] / video["filename"])) as container:
+        stream = container.streams.video[0]
+        frames = sum(1 for _ in container.decode(stream))
+        assert (frames, stream.width, stream.height) == expected
+    log = [json.loads(line) for line in (output / "spacetime" / run / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 4
+    assert (output / "spacetime" / run / "progress.png").is_file()
+    checkpoint = load_checkpoint(output / "checkpoints" / "spacetime" / f"{run}.safetensors")
+    assert checkpoint.dit_config is not None
+    assert checkpoint.vae_config is not None
+    listed = host.client.object_info()["SpacetimeLoadCheckpoint"]["input"]["required"]["checkpoint"]
+    assert f"spacetime/{run}.safetensors" in json.dumps(listed).replace("\\\\", "/")

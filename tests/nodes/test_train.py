@@ -1,0 +1,117 @@
+"""The training nodes in the real host: folders that may be used, runs as processes, interrupt and resume."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNNY = ROOT / "workflows" / "media" / "big_buck_bunny.mp4"
+COMMON = {"learning_rate": 1e-3, "save_every": 2, "run_seed": 0, "numbers": "float32"}
+VAE = {"preset": "test", "batch": 2, "crop": 32, **COMMON}
+
+
+@pytest.fixture
+def folders(comfy_host, tmp_path, monkeypatch) -> Path:
+    """The host's input, output and temp folders, empty."""
+    import folder_paths
+
+    for kind in ("input", "output", "temp"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["", "../run", "a/b", "/tmp/run", "a.b", "..", "C:\\run", "-x", "a b", "x" * 65])
+def test_names_of_runs_lead_nowhere_else(folders, name):
+    from comfyui_spacetime.nodes.host.training import run_folder
+
+    with pytest.raises(ValueError, match="is no name for a run"):
+        run_folder(name)
+    assert run_folder("my_run-1") == folders / "output" / "spacetime" / "my_run-1"
+
+
+def test_clips_come_from_the_input_folder_or_an_allowed_one(folders, monkeypatch):
+    import folder_paths
+
+    from comfyui_spacetime.nodes.host.training import clips_folder
+
+    other = folders / "footage"
+    (other / "holiday").mkdir(parents=True)
+    (folders / "input" / "clips").mkdir()
+    (folders / "input" / "door").symlink_to(other)
+    assert clips_folder("clips") == folders / "input" / "clips"
+    for name in ("../footage", str(other), "door", "door/holiday", "nothing", "\0"):
+        with pytest.raises(ValueError, match="put your clips into a folder there"):
+            clips_folder(name)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "spacetime_clips", ([str(other)], set()))
+    assert clips_folder(str(other)) == other
+    assert clips_folder("holiday") == other / "holiday"
+
+
+def test_clips_from_folder_shows_what_it_found(folders):
+    from comfyui_spacetime.nodes.clips import ClipsFromFolder
+
+    place = folders / "input" / "clips" / "white_rabbit"
+    place.mkdir(parents=True)
+    shutil.copy(BUNNY, place / "bunny.mp4")
+    (place / "broken.mp4").write_bytes(b"no video")
+    chosen = {"folder": "clips", "size": "32x32x9", "fps": 12.0, "max_clips": 10}
+    output = ClipsFromFolder.execute(**chosen)
+    clips, report = output.result
+    assert clips.folder == str(folders / "input" / "clips")
+    assert "skipped white_rabbit/broken.mp4" in report
+    (image,) = output.ui["images"]
+    assert (folders / image["type"] / image["subfolder"] / image["filename"]).is_file()
+    before = ClipsFromFolder.fingerprint_inputs(**chosen)
+    (place / "bunny.txt").write_text("a rabbit", encoding="utf-8")
+    assert ClipsFromFolder.fingerprint_inputs(**chosen) != before
+
+
+def test_a_vae_run_is_interrupted_continued_and_then_a_dit_is_trained_on_it(folders):
+    import comfy.model_management as manage
+
+    from comfyui_spacetime.models.checkpoints import load_checkpoint, read_tensors
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.train import TrainDiT, TrainVAE
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
+    run = folders / "output" / "spacetime" / "vae"
+
+    def cancel() -> None:
+        while not (run / "checkpoint.safetensors").exists():
+            time.sleep(0.05)
+        manage.interrupt_current_processing(True)
+
+    threading.Thread(target=cancel, daemon=True).start()
+    with pytest.raises(manage.InterruptProcessingException):
+        TrainVAE.execute(clips, "vae", steps=400, **VAE)
+    manage.interrupt_current_processing(False)
+    done = int(read_tensors(run / "checkpoint.safetensors")[1]["step"])
+    assert 2 <= done < 400
+    with pytest.raises(ValueError, match=r"holds a run with other settings \(steps\)"):
+        TrainVAE.execute(clips, "vae", steps=4, **VAE)
+    assert int(read_tensors(run / "checkpoint.safetensors")[1]["step"]) == done
+
+    vae, path = TrainVAE.execute(clips, "short", steps=2, **VAE).result
+    assert load_checkpoint(Path(path)).meta["steps"] == 2
+    settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
+    output = TrainDiT.execute(clips, vae, "dit", **settings)
+    model, clip, own_vae, path = output.result
+    assert load_checkpoint(Path(path)).dit_config is not None
+    assert path == str(folders / "output" / "checkpoints" / "spacetime" / "dit.safetensors")
+    assert {"images", "text"} <= output.ui.keys()
+    assert model.model.latent_format.latent_channels == own_vae.latent_channels == 16
+    assert clip is not None
+
+
+def test_another_models_vae_is_refused_before_anything_starts(folders):
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.train import TrainDiT
+
+    clips = ToyWorld.execute("32x32x9", 1).result[0]
+    settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
+    with pytest.raises(ValueError, match="this VAE belongs to another model"):
+        TrainDiT.execute(clips, object(), "dit", **settings)
