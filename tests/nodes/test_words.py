@@ -143,3 +143,11 @@ def test_a_changed_configuration_is_read_again(folders):
     before = LoadLanguageModel.fingerprint_inputs("endpoint: mine", "", "")
     configure(folders, {})
     assert LoadLanguageModel.fingerprint_inputs("endpoint: mine", "", "") != before
+
+
+def test_the_workflow_expands_in_line():
+    path = Path(__file__).resolve().parents[2] / "workflows" / "expand_caption.json"
+    nodes = {node["id"]: node for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    links = {link[0]: link for link in json.loads(path.read_text(encoding="utf-8"))["links"]}
+    text = next(one for one in nodes[2]["inputs"] if one["name"] == "text")
+    assert nodes[links[text["link"]][1]]["type"] == "SpacetimeExpandCaption"
