@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=bench)
     one = commands.add_parser("pictures", help="make the thumbnails and the README's pictures anew")
     one.add_argument("kind", nargs="?", choices=("thumbnails", "samples", "editor"), help="all when left out")
+    one.add_argument("names", nargs="*", help="thumbnails of these workflows only")
     one.set_defaults(run=pictures)
     one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
     add_host_options(one, again=True)
@@ -221,7 +222,7 @@ def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
     installation = comfyui.managed(dev=True)
     if options.kind in (None, "editor"):
         chromium_path()
-    arguments = [options.kind] if options.kind else []
+    arguments = [options.kind, *options.names] if options.kind else []
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
 

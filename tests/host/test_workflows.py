@@ -153,7 +153,7 @@ def test_the_file_is_tidy(path):
     boxes = [(*node["pos"], *node["size"], node["id"]) for node in nodes]
     for i, (x, y, w, h, one) in enumerate(boxes):
         for other_x, other_y, other_w, other_h, other in boxes[i + 1 :]:
-            apart = x + w <= other_x or other_x + other_w <= x or y + h + 30 <= other_y or other_y + other_h + 30 <= y
+            apart = x + w <= other_x or other_x + other_w <= x or y + h + 26 <= other_y or other_y + other_h + 26 <= y
             assert apart, f"nodes {one} and {other} overlap"
     text = json.dumps(workflow)
     assert "/home/" not in text
@@ -174,3 +174,15 @@ def test_the_host_lists_and_serves_it(host, name):
     (pack,) = [pack for pack, names in packs.items() if name in names]
     assert host.client.get_json(f"/api/workflow_templates/{pack}/{name}.json")["nodes"]
     assert host.client.get(f"/api/workflow_templates/{pack}/{name}.jpg")[:3] == b"\xff\xd8\xff"
+
+
+def test_the_blueprint_is_offered_and_makes_a_video(host):
+    """The starter's stages as one node: listed by the host, and whole when something saves its video."""
+    name = "Text to Video (Spacetime)"
+    offered = host.client.get_json("/global_subgraphs")
+    assert name in [one["name"] for one in offered.values()]
+    prompt = host.client.prompt_of(ROOT / "subgraphs" / f"{name}.json")
+    decode = next(key for key, node in prompt.items() if node["class_type"] == "SpacetimeVAEDecode")
+    settings = {"filename_prefix": "blueprint", "format": "auto", "codec": "auto"}
+    prompt["save"] = {"class_type": "SaveVideo", "inputs": {"video": [decode, 1], **settings}}
+    assert probe(saved_file(host, host.run(prompt, set=FEW))) == (9, 64, 48, 12)

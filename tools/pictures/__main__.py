@@ -4,7 +4,7 @@ import argparse
 import io
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -34,29 +34,33 @@ def main() -> int:
     """Make the pictures that were asked for."""
     parser = argparse.ArgumentParser(prog="run.py pictures")
     parser.add_argument("kind", nargs="?", choices=list(KINDS), help="all of them when left out")
+    parser.add_argument("names", nargs="*", help="thumbnails of these workflows only")
     options = parser.parse_args()
     try:
         with Host.start(comfyui.managed(dev=True)) as host:
             host.check_pack()
             for kind in [options.kind] if options.kind else KINDS:
-                KINDS[kind](host)
+                KINDS[kind](host, options.names)
     except Trouble as trouble:
         print(trouble, file=sys.stderr)
         return 1
     return 0
 
 
-def thumbnails(host: Host) -> None:
-    """One picture per workflow, of what a run of it makes."""
+def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
+    """One picture per workflow, of what a run of it makes; training takes hours and is left out unless named."""
     for path in sorted((ROOT / "workflows").glob("*.json")):
         prompt = host.client.prompt_of(load_workflow(path))
+        trains = any(node["class_type"].startswith("SpacetimeTrain") for node in prompt.values())
+        if path.stem not in names if names else trains:
+            continue
         upload_files(host, prompt)
         picture = THUMBNAILS.get(path.stem, film)(host, host.client.run(prompt))
         save_jpeg(picture, path.with_suffix(".jpg"))
         say(str(path.with_suffix(".jpg").relative_to(ROOT)))
 
 
-def samples(host: Host) -> None:
+def samples(host: Host, _names: Sequence[str] = ()) -> None:
     """A strip of frames per prompt."""
     rows = []
     for text, seed in SAMPLES:
@@ -67,7 +71,7 @@ def samples(host: Host) -> None:
     say("web/docs/images/samples.jpg")
 
 
-def editor(host: Host) -> None:
+def editor(host: Host, _names: Sequence[str] = ()) -> None:
     """The starter workflow in the editor, after a run."""
     from playwright.sync_api import sync_playwright
 
@@ -161,7 +165,11 @@ THUMBNAILS: dict[str, Callable[[Host, Result], Image.Image]] = {
     "vae_roundtrip": before_and_after,
     "step_by_step": guesses,
 }
-KINDS: dict[str, Callable[[Host], None]] = {"thumbnails": thumbnails, "samples": samples, "editor": editor}
+KINDS: dict[str, Callable[[Host, Sequence[str]], None]] = {
+    "thumbnails": thumbnails,
+    "samples": samples,
+    "editor": editor,
+}
 
 
 if __name__ == "__main__":
