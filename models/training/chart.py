@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT, MARGIN = 640, 200, 12
+TALLEST = 560  # of the strip below: a node is no poster
 BACKGROUND, GRID, TEXT = (24, 26, 32), (60, 64, 74), (215, 218, 224)
 CURVES = {
     "loss": (104, 190, 255),
@@ -106,6 +107,7 @@ def _above(curve: Image.Image, strip: Path) -> Image.Image:
     except OSError:
         return curve
     below = below.resize((WIDTH, max(1, round(below.height * WIDTH / below.width))))
+    below = below.crop((0, 0, WIDTH, min(below.height, TALLEST)))
     both = Image.new("RGB", (WIDTH, HEIGHT + below.height), BACKGROUND)
     both.paste(curve, (0, 0))
     both.paste(below, (0, HEIGHT))

@@ -70,12 +70,12 @@ def test_clips_from_folder_shows_what_it_found(folders):
     assert ClipsFromFolder.fingerprint_inputs(**chosen) != before
 
 
-def test_a_vae_run_is_interrupted_continued_and_then_a_dit_is_trained_on_it(folders):
+def test_a_vae_run_is_interrupted_and_continued_under_its_own_settings_only(folders):
     import comfy.model_management as manage
 
     from comfyui_spacetime.models.checkpoints import load_checkpoint, read_tensors
     from comfyui_spacetime.nodes.clips import ToyWorld
-    from comfyui_spacetime.nodes.train import TrainDiT, TrainVAE
+    from comfyui_spacetime.nodes.train import TrainVAE
 
     clips = ToyWorld.execute("32x32x9", 4).result[0]
     run = folders / "output" / "spacetime" / "vae"
@@ -95,15 +95,28 @@ def test_a_vae_run_is_interrupted_continued_and_then_a_dit_is_trained_on_it(fold
         TrainVAE.execute(clips, "vae", steps=4, **VAE)
     assert int(read_tensors(run / "checkpoint.safetensors")[1]["step"]) == done
 
-    vae, path = TrainVAE.execute(clips, "short", steps=2, **VAE).result
+    output = TrainVAE.execute(clips, "short", steps=2, **VAE)
+    vae, path = output.result
     assert load_checkpoint(Path(path)).meta["steps"] == 2
+    assert vae.latent_channels == 16
+    assert output.ui["images"] == [{"filename": "progress.png", "subfolder": "spacetime/short", "type": "output"}]
+
+
+def test_a_trained_dit_is_usable_at_once(folders):
+    from comfyui_spacetime.models.checkpoints import load_checkpoint
+    from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.host.vae import SpacetimeVAE
+    from comfyui_spacetime.nodes.train import TrainDiT
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
     settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
-    output = TrainDiT.execute(clips, vae, "dit", **settings)
-    model, clip, own_vae, path = output.result
+    output = TrainDiT.execute(clips, SpacetimeVAE(VideoVAE(PRESETS["test"])), "dit", **settings)
+    model, clip, vae, path = output.result
     assert load_checkpoint(Path(path)).dit_config is not None
     assert path == str(folders / "output" / "checkpoints" / "spacetime" / "dit.safetensors")
     assert {"images", "text"} <= output.ui.keys()
-    assert model.model.latent_format.latent_channels == own_vae.latent_channels == 16
+    assert model.model.latent_format.latent_channels == vae.latent_channels == 16
     assert clip is not None
 
 
