@@ -27,11 +27,17 @@ MODULES = (
 
 
 def load_nodes() -> list[type[io.ComfyNode]]:
-    """The nodes of every module. A module that fails is logged in full and does not take the others down."""
+    """The nodes of every module. A module that fails is logged in full and does not take the others down.
+
+    Schemas are tried here too: one that this host cannot read would otherwise cost all nodes.
+    """
     nodes: list[type[io.ComfyNode]] = []
     for name in MODULES:
         try:
-            nodes.extend(importlib.import_module(f".{name}", __name__).NODES)
+            found: list[type[io.ComfyNode]] = importlib.import_module(f".{name}", __name__).NODES
+            for node in found:
+                node.define_schema()
+            nodes.extend(found)
         except Exception:  # noqa: PERF203 - each module stands alone
             logging.getLogger(__name__).exception("Spacetime: the nodes of %s.py are missing because it failed", name)
     return nodes

@@ -108,6 +108,7 @@ class CrossAttention(nn.Module):
         lengths: Sequence[int] = (), key_lengths: Sequence[int] = (),
     ) -> Tensor:  # fmt: skip
         q = normed(self.q_norm, rearrange(self.q(x), "b n (k d) -> b k n d", k=self.num_heads))
-        out = attend(q, keys, values, mask, kernel=kernel, lengths=lengths, key_lengths=key_lengths)
+        parts = lengths if key_lengths else ()  # one text for all packed clips needs no split
+        out = attend(q, keys, values, mask, kernel=kernel, lengths=parts, key_lengths=key_lengths)
         projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
         return projected

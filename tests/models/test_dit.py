@@ -97,6 +97,18 @@ def test_packed_clips_equal_separate_runs(model):
         assert torch.allclose(from_patches(part, grid), expected, atol=1e-5)
 
 
+def test_packed_clips_may_share_one_text(model):
+    first, second = inputs(4, 4, 6, seed=1), inputs(2, 8, 4, seed=2)
+    context = first[2]
+    alone = [model(x, sigma, context) for x, sigma, _ in (first, second)]
+    grids = [Grid.of(first[0]), Grid.of(second[0])]
+    values = torch.cat([to_patches(first[0]), to_patches(second[0])], dim=1)
+    levels = torch.cat([first[1][:, None].expand(2, 4), second[1][:, None].expand(2, 2)], dim=1)
+    out = model.forward_tokens(values, grids, levels, model.prepare(grids, context))
+    for part, grid, expected in zip(out.split([g.num_tokens for g in grids], dim=1), grids, alone, strict=True):
+        assert torch.allclose(from_patches(part, grid), expected, atol=1e-5)
+
+
 def test_padding_of_the_text_changes_nothing(model):
     x, sigma, context = inputs()
     padded = torch.cat([context, torch.randn(2, 3, 384)], dim=1)
