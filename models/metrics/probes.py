@@ -72,7 +72,7 @@ def project(points: Array, state: State, size: tuple[int, ...]) -> Array:
     height, width = size
     seen = np.einsum("fij,fkj->fki", state.views, points - state.eyes[:, None])
     scale = 50 * CAMERA_DISTANCE / FIELD / np.maximum(seen[..., 2:], 0.2)
-    return seen[..., :2] * scale * np.array([1, -1]) + 50 * np.array([width, height]) / min(height, width)
+    return np.asarray(seen[..., :2] * scale * np.array([1, -1]) + 50 * np.array([width, height]) / min(height, width))
 
 
 def tracks(frames: Frames, scene: Scene) -> tuple[list[Track], list[list[Blob]]]:
