@@ -43,3 +43,10 @@ def camera_moves(text: str) -> frozenset[str]:
 def mentions_camera(text: str) -> bool:
     """Whether a text says anything about camera, framing or speed of time."""
     return bool(camera_moves(text)) or _MENTIONS.search(fold(text)) is not None
+
+
+def other_camera_moves(prompt: str, caption: str) -> list[str]:
+    """What is wrong when a caption adds a move to the one that the prompt asks for; a prompt without one allows any."""
+    asked = camera_moves(prompt)
+    extra = camera_moves(caption) - asked
+    return [f"it adds another camera move ({', '.join(sorted(extra))})"] if asked and extra else []

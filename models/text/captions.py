@@ -137,6 +137,7 @@ class _Request:
     note: str
 
     def run(self, model: LanguageModel) -> Expansion:
+        """Ask, check, ask again with the reason; at last fall back."""
         instruction = self.instruction()
         problem, usable = "", ""
         for attempt in range(ATTEMPTS):
@@ -171,6 +172,7 @@ class _Request:
         return f"{text}\nYour last answer could not be used: {problem}. Write the caption again." if problem else text
 
     def judge(self, text: str, instruction: str) -> Verdict:
+        """The check of `verification`, and whether language and length are as wanted."""
         verdict = verify(self.clean, text, instruction, STYLES[self.style].most + count_words(self.clean))
         faults = list(verdict.faults)
         wanted = "en" if self.language == "en" else language_of(self.clean)
@@ -187,6 +189,7 @@ class _Request:
         return self.language == "same" and 2 * len(verdict.missing) <= len(needed)
 
     def accepted(self, text: str, verdict: Verdict) -> Expansion:
+        """A good answer, with what it kept and what could not be checked."""
         words = f"rewritten: {count_words(self.clean)} -> {count_words(text)} words"
         kept = [fact.shown for fact in facts(self.clean) if fact.kind not in {"attribute"}]
         checked = [shown for shown in dict.fromkeys(kept) if shown not in verdict.unchecked]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import lexicon
-from .camera import camera_moves
+from .camera import other_camera_moves
 from .faults import find_faults, obeyed, split_instructions
 from .reading import Reading, Word, fold, language_of, read, same_word
 
@@ -162,7 +162,7 @@ def verify(prompt: str, caption: str, instruction: str = "", max_words: int = 40
             missing.append(fact.shown)
         elif state:
             contradicted.append(state)
-    contradicted += [*swapped(video, caption), *_second_camera_move(video, caption)]
+    contradicted += [*swapped(video, caption), *other_camera_moves(video, caption)]
     missing = list(dict.fromkeys(missing))
     return Verdict(tuple(missing), tuple(dict.fromkeys(contradicted)), tuple(faults), tuple(dict.fromkeys(unchecked)))
 
@@ -269,14 +269,6 @@ def _attribute_state(fact: Fact, places: list[int], caption: Reading) -> str:
         sentence = caption.words[place].sentence
         near = near or any(w.kind == kind and _same_value(fact, w) and w.sentence == sentence for w in reach)
     return "" if near else f"it no longer says '{fact.shown}'"
-
-
-def _second_camera_move(video: str, caption: str) -> list[str]:
-    asked, done = camera_moves(video), camera_moves(caption)
-    extra = done - asked
-    if not asked or not extra:
-        return []
-    return [f"it adds another camera move ({', '.join(sorted(extra))})"]
 
 
 def swapped(prompt: str, caption: str) -> tuple[str, ...]:
