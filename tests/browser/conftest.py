@@ -34,11 +34,12 @@ def editor(request, host, playwright_session, tmp_path) -> Iterator[Editor]:
 
 @pytest.fixture
 def classic_editor(host, playwright_session, tmp_path) -> Iterator[Editor]:
-    """The same with classic drawing alone, for what does not depend on it."""
+    """One that draws nothing, for what does not depend on it."""
     context = open_browser(playwright_session, host.url, tmp_path / "profile")
     try:
         visit(context.pages[0], host.url)
         context.pages[0].evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+        context.pages[0].evaluate("app.canvas.stopRendering?.()")  # nobody looks, and drawing in software is slow
         yield Editor(context.pages[0], host.url, vue=False)
     finally:
         context.close()
