@@ -136,9 +136,7 @@ class DiT(nn.Module):
         texts = [Text(*block.cross_attn.keys_values(text), mask, tuple(context_lengths)) for block in self._blocks()]
         return Prepared(rope, texts, self._pooled(context, context_mask, grids, context_lengths))
 
-    def _pooled(
-        self, context: Tensor, mask: Tensor | None, grids: Sequence[Grid], lengths: Sequence[int]
-    ) -> Tensor:
+    def _pooled(self, context: Tensor, mask: Tensor | None, grids: Sequence[Grid], lengths: Sequence[int]) -> Tensor:
         """The mean text as a condition: (B, 1, D), or (B, N, D) for packed clips with a text each."""
         if len(lengths) < 2:
             pooled: Tensor = self.pooled_embedder(masked_mean(context, mask))
