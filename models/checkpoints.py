@@ -103,10 +103,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_tensors(path, tensors, {HEADER: json.dumps(described)})
 
 
-def joined(dit: Checkpoint, vae: Checkpoint) -> Checkpoint:
-    """The DiT of one checkpoint and the VAE of another, in bf16."""
+def joined(dit: Checkpoint, vae: Checkpoint, shift: float = 2.0) -> Checkpoint:
+    """The DiT of one checkpoint and the VAE of another, in bf16. Hosts start with this shift of the noise schedule."""
     states = [{key: value.bfloat16() for key, value in state.items()} for state in (dit.dit_state, vae.vae_state)]
-    return Checkpoint(dit.dit_config, states[0], vae.vae_config, states[1], {"dit": dit.meta, "vae": vae.meta})
+    meta = {"dit": dit.meta, "vae": vae.meta, "shift": shift}
+    return Checkpoint(dit.dit_config, states[0], vae.vae_config, states[1], meta)
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

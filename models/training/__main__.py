@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--dit", type=Path, required=True)
     four.add_argument("--vae", type=Path, required=True)
     four.add_argument("--out", type=Path, required=True)
+    four.add_argument("--shift", type=float, default=2.0, help="shift of the noise schedule that suits this model")
     return top
 
 
@@ -160,7 +161,7 @@ def train_dit(args: argparse.Namespace) -> None:
 
 def bundle(args: argparse.Namespace) -> None:
     """The `bundle` command."""
-    save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae)))
+    save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae), args.shift))
 
 
 def main() -> int:

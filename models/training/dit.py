@@ -137,7 +137,7 @@ def validation_loss(model: DiT, batches: Sequence[Batch]) -> float:
 @torch.no_grad()
 def sample(
     model: DiT, texts: Sequence[Tensor], empty: Tensor, shape: tuple[int, int, int, int], *,
-    steps: int = 24, cfg: float = 4.0, shift: float = 2.5, seed: int = 0, cyclic: bool = False,
+    steps: int = 24, cfg: float = 2.0, shift: float = 2.0, seed: int = 0, cyclic: bool = False,
 ) -> Tensor:  # fmt: skip
     """Latents (B, C, T, H, W) for texts (L_i, E): plain Euler with guidance, enough to see how a run is doing."""
     weight = next(model.parameters())
