@@ -117,7 +117,7 @@ def photograph(view: Editor) -> None:
     page.wait_for_timeout(8000)  # the message that the job is done goes away by itself
     IMAGES.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.save(IMAGES / "editor.png", optimize=True)
+    picture.quantize(256).save(IMAGES / "editor.png", optimize=True)
 
 
 def saved_video(host: Host, result: Result) -> list[Image.Image]:
