@@ -33,5 +33,7 @@ def test_a_training_workflow_ends_in_a_video_and_a_checkpoint(host, name):
     checkpoint = load_checkpoint(output / "checkpoints" / "spacetime" / f"{run}.safetensors")
     assert checkpoint.dit_config is not None
     assert checkpoint.vae_config is not None
-    listed = host.client.object_info()["SpacetimeLoadCheckpoint"]["input"]["required"]["checkpoint"]
+    listed = host.client.get_json("/object_info/SpacetimeLoadCheckpoint")["SpacetimeLoadCheckpoint"]["input"][
+        "required"
+    ]["checkpoint"]
     assert f"spacetime/{run}.safetensors" in json.dumps(listed).replace("\\\\", "/")
