@@ -21,12 +21,12 @@ from .sheets import captioned, grid, pick, save_jpeg, video_frames
 
 IMAGES = ROOT / "web" / "docs" / "images"
 WIDTH = 480
-# (prompt, seed) of the README's sample videos; the seeds were chosen by eye among three
+# (prompt, seed) of the README's sample videos; the seeds were chosen by eye among a few
 SAMPLES = (
-    ("an orange ball rolls behind a gray wall and comes out at sunset", 2),
+    ("an orange ball rolls behind a gray wall and comes out at sunset", 4),
     ("a yellow cylinder slides to the left on a sandy checkered floor", 3),
     ("a purple cube is spinning at sunset", 3),
-    ("a blue ball orbits a yellow cone in daylight", 3),
+    ("a blue ball orbits a yellow cone in daylight", 2),
     ("a red ball bounces to the right on a gray floor", 2),
 )
 
@@ -77,7 +77,7 @@ def editor(host: Host, _names: Sequence[str] = ()) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        context = open_browser(playwright, host.url, Path(profile), size=(1800, 920))
+        context = open_browser(playwright, host.url, Path(profile), size=(1680, 890))
         try:
             photograph(Editor(context.pages[0], host.url, vue=False))
         finally:
@@ -117,7 +117,7 @@ def photograph(view: Editor) -> None:
     page.wait_for_timeout(8000)  # the message that the job is done goes away by itself
     IMAGES.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(256).save(IMAGES / "editor.png", optimize=True)
+    picture.save(IMAGES / "editor.png", optimize=True)
 
 
 def saved_video(host: Host, result: Result) -> list[Image.Image]:
