@@ -22,7 +22,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--cfg", type=float, default=2.0)
     parser.add_argument("--shift", type=float, default=2.0)
-    parser.add_argument("--solver", default="unipc")
+    parser.add_argument("--solver", default="euler_sde")
     parser.add_argument("--batch", type=int, default=8, help="clips at once")
     parser.add_argument("--seed", type=int, default=0)
 
