@@ -18,12 +18,13 @@ from .clips import HELD_OUT, ClipSet
 from .data import FPS, ClipSize, LatentCache, cache_toy_world
 from .folder import cache_folder
 from .parallel import leave
+from .settings import DiTTraining
 from .stopping import StoppedError, check_stop, stop_on_signals
 
-Settings = TypeVar("Settings", vae.VAETraining, dit.DiTTraining)
+Settings = TypeVar("Settings", vae.VAETraining, DiTTraining)
 
 
-def add_settings(parser: argparse.ArgumentParser, settings: vae.VAETraining | dit.DiTTraining) -> None:
+def add_settings(parser: argparse.ArgumentParser, settings: vae.VAETraining | DiTTraining) -> None:
     """One option per plain field of a settings dataclass."""
     for entry in fields(settings):
         default = getattr(settings, entry.name)
@@ -78,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--init", type=Path, help="checkpoint to continue from")
     three.add_argument("--mix", type=mixture, default=(), help="shares of the clip sizes, 64x64x33=2,96x96x33=1")
     three.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add_settings(three, dit.DiTTraining())
+    add_settings(three, DiTTraining())
 
     four = commands.add_parser("bundle", help="put a DiT and a VAE into one bf16 checkpoint for the nodes")
     four.add_argument("--dit", type=Path, required=True)
@@ -150,7 +151,7 @@ class Said:
 
 def train_dit(args: argparse.Namespace) -> None:
     """The `dit` command."""
-    settings = chosen(dit.DiTTraining(), args)
+    settings = chosen(DiTTraining(), args)
     context, _ = load_text_encoder()([""])
     dit.train(
         settings, LatentCache(args.data), LatentCache(args.held_out), context[0].bfloat16(),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints import Checkpoint, save_checkpoint
 from ..patches import Grid, from_patches, to_patches
@@ -16,116 +16,64 @@ from ..pixels import to_uint8
 from ..transformer.attention import matmul_attention, sdpa
 from ..transformer.dit import PRESETS, DiT
 from ..vae.autoencoder import VideoVAE
-from .data import Example, LatentCache, stack_text
-from .losses import flow_loss, sample_levels, sample_region
+from .batches import Batch, draw_batch
+from .data import LatentCache, stack_text
+from .losses import flow_loss
 from .optim import EMA, Optimiser, learning_rate_scale
 from .parallel import Workers, join
 from .runs import Run, generator, strip
+from .settings import ASSUMED, DiTTraining
 from .stopping import StoppedError, asked_to_stop
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiTTraining:
-    """Settings of a run; all of them are written to its config.json."""
-
-    preset: str = "toy"
-    steps: int = 4000
-    tokens: int = 5184  # patches per step: the batch size follows from the clip size
-    mix: tuple[tuple[str, float], ...] = ()  # (clip size, share of the steps); () = all buckets alike
-    images: float = 0.1  # share of steps on single frames
-    learning_rate: float = 1e-3
-    dropout: float = 0.1  # share of clips without text
-    region: float = 0.1  # share of steps with known regions in space
-    seed: int = 0
-    warmup: int = 100
-    decay: float = 0.3
-    save_every: int = 250
-    dtype: str = "bfloat16"
-    compile: bool = False
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Everything random of one step, drawn from the step's own generator."""
-
-    clean: Tensor  # (B, N, P)
-    noise: Tensor  # (B, N, P)
-    sigma: Tensor  # (B, frames) or (B, N)
-    context: Tensor  # (B, L, E)
-    mask: Tensor  # (B, L)
-    grid: Grid
-    cyclic: bool
-
-
-def make_batch(
-    examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator, *, cyclic: bool
-) -> Batch:
-    """Noise, levels and texts for a batch of clips of one size; a tenth of the texts become the empty prompt's."""
-    latents = torch.stack([example.latents for example in examples]).float()
-    grid = Grid.of(latents, PRESETS[settings.preset].patch)
-    clean = to_patches(latents, PRESETS[settings.preset].patch)
-    sigma = sample_levels(len(examples), grid, rng)
-    if cyclic:  # a loop has no first frame
-        offset = int(torch.randint(grid.frames, (1,), generator=rng))
-        sigma = sigma.roll(offset, dims=1)
-    if not cyclic and float(torch.rand(1, generator=rng)) < settings.region:
-        per_frame = sigma.repeat_interleave(grid.height * grid.width, dim=1)
-        sigma = per_frame.amax(dim=1, keepdim=True) * torch.stack([sample_region(grid, rng) for _ in examples])
-    dropped = (torch.rand(len(examples), generator=rng) < settings.dropout).tolist()
-    context, mask = stack_text([empty if drop else e.text for e, drop in zip(examples, dropped, strict=True)])
-    return Batch(clean, torch.randn(clean.shape, generator=rng), sigma, context, mask, grid, cyclic)
-
-
 def batch_loss(model: DiT, batch: Batch) -> Tensor:
-    """The flow-matching loss of one batch."""
+    """The flow-matching loss of one batch, averaged over its clips."""
     weight = next(model.parameters())
     device, dtype = weight.device, weight.dtype
-    clean, noise, sigma = (t.to(device) for t in (batch.clean, batch.noise, batch.sigma))
-    repeats = batch.grid.num_tokens // sigma.shape[1]
-    per_token = sigma.repeat_interleave(repeats, dim=1)
+    clean, noise, sigma, per_token = (t.to(device) for t in (batch.clean, batch.noise, batch.sigma, batch.levels()))
     noisy = torch.lerp(clean, noise, per_token[..., None])
+    mask = None if batch.mask is None else batch.mask.to(device)
     prepared = model.prepare(
-        [batch.grid], batch.context.to(device, dtype), batch.mask.to(device), cyclic=batch.cyclic, device=device
-    )
+        batch.grids, batch.context.to(device, dtype), mask, context_lengths=batch.text_lengths, cyclic=batch.cyclic,
+        device=device,
+    )  # fmt: skip
     kernel = matmul_attention if device.type == "cpu" else sdpa
     prediction = model.forward_tokens(
-        noisy.to(dtype), [batch.grid], sigma, prepared, cyclic=batch.cyclic, attention=kernel
+        noisy.to(dtype), batch.grids, sigma, prepared, cyclic=batch.cyclic, attention=kernel
     )
-    return flow_loss(prediction, clean, noise, per_token)
+    return flow_loss(prediction, clean, noise, per_token, batch.lengths)
 
 
-def backward(model: DiT, batch: Batch, workers: Workers, *, stop: bool) -> tuple[Tensor, bool]:
+def backward(model: DiT, batch: Batch, workers: Workers, *, parts: int, stop: bool) -> tuple[Tensor, bool]:
     """Gradients and value of the loss over the whole batch, and whether any worker was asked to stop."""
+    loss = accumulated(model, batch.part(workers.rows(batch.count)).parts(parts), batch.count)
     if workers.count == 1:
-        loss = batch_loss(model, batch)
-        loss.backward()
-        return loss.detach(), stop
-    rows = workers.rows(len(batch.clean))
-    share = (rows.stop - rows.start) / len(batch.clean)
-    loss = torch.zeros(())
-    if share:
-        fields = {name: getattr(batch, name)[rows] for name in ("clean", "noise", "sigma", "context", "mask")}
-        loss = batch_loss(model, replace(batch, **fields)) * share
-        loss.backward()
+        return loss, stop
     total, stopping = workers.sum_gradients(model, [loss, torch.tensor(float(stop))])
     return total, bool(stopping)
 
 
-def draw_batch(cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator) -> Batch:
-    """The batch of one step: a bucket by its share, then as many clips as `tokens` allows."""
-    mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
-    weights = torch.tensor([share for _, share in mix])
-    size = mix[int(torch.multinomial(weights, 1, generator=rng))][0]
-    if size not in cache.buckets:
-        raise ValueError(f"the cache holds no clips of {size}, only {', '.join(cache.buckets)}")
-    cyclic = size.endswith("c")
-    image = not cyclic and float(torch.rand(1, generator=rng)) < settings.images
-    shape = cache.buckets[size][0][0].shape
-    per_clip = (1 if image else shape[1]) * (shape[2] // 2) * (shape[3] // 2)
-    examples = cache.draw(size, max(1, settings.tokens // per_clip), rng)
-    if image:
-        examples = [Example(e.latents[:, :1], e.text) for e in examples]
-    return make_batch(examples, empty, settings, rng, cyclic=cyclic)
+def accumulated(model: DiT, pieces: Sequence[Batch], count: int) -> Tensor:
+    """Gradients of the mean loss over `count` clips, of which `pieces` hold some; returns their part of that loss.
+
+    Several pieces are summed in fp32 and rounded once, so that a bf16 model's gradients do not depend on their number.
+    """
+    total = torch.zeros((), device=next(model.parameters()).device)
+    sums: dict[nn.Parameter, Tensor] = {}
+    for piece in pieces:
+        loss = batch_loss(model, piece) * (piece.count / count)
+        loss.backward()
+        total = total + loss.detach()
+        if len(pieces) == 1:
+            break
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                gradient = parameter.grad.float()
+                sums[parameter] = sums[parameter].add_(gradient) if parameter in sums else gradient.clone()
+                parameter.grad = None
+    for parameter, gradient in sums.items():
+        parameter.grad = gradient.to(parameter.dtype)
+    return total
 
 
 @torch.no_grad()
@@ -169,11 +117,12 @@ def train(
     workers, device = join(device)
     torch.manual_seed(settings.seed)
     config = asdict(settings) | {"mix": [list(row) for row in settings.mix], "shards": cache.names}
-    run = Run(out, config, writes=workers.first)
+    run = Run(out, config, writes=workers.first, assumed=ASSUMED)
     model = DiT(init.dit_config if init and init.dit_config else PRESETS[settings.preset]).initialise()
     if init:
         model.load_state_dict(init.dit_state)
     model.to(device, getattr(torch, settings.dtype))
+    model.checkpointing = settings.checkpointing
     if settings.compile:
         torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
         for block in model.blocks:
@@ -186,7 +135,7 @@ def train(
         report(run, model, average, vae, held_out, empty, fixed, first)  # a kill came between checkpoint and report
     for step in range(first, settings.steps):
         batch = draw_batch(cache, empty, settings, generator(settings.seed, step))
-        loss, stop = backward(model, batch, workers, stop=asked_to_stop())
+        loss, stop = backward(model, batch, workers, parts=settings.accumulate, stop=asked_to_stop())
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept"

@@ -6,6 +6,8 @@ arXiv 2407.01392) or some frames or a region are known (level 0). So one model l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -67,8 +69,13 @@ def sample_region(grid: Shape, rng: torch.Generator) -> Tensor:
     return 1 - flat if float(torch.rand(1, generator=rng)) < 0.3 and not flat.all() else flat
 
 
-def flow_loss(prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """Squared error of the velocity noise - clean, tokens (B, N, P), over patches whose sigma (B, N) is above 0."""
+def flow_loss(prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, lengths: Sequence[int] = ()) -> Tensor:
+    """Squared error of the velocity noise - clean, tokens (B, N, P), over patches whose sigma (B, N) is above 0.
+
+    The mean of each clip, then over clips. lengths: patches of each of several clips packed in a row.
+    """
     error = (prediction.float() - (noise - clean)).square().mean(dim=-1)  # (B, N)
-    known = (sigma > 0).to(error)
-    return ((error * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)).mean()
+    unknown = (sigma > 0).to(error)
+    parts = [error.shape[1]] if len(lengths) < 2 else list(lengths)
+    clips = zip((error * unknown).split(parts, dim=1), unknown.split(parts, dim=1), strict=True)
+    return torch.stack([wrong.sum(dim=1) / counted.sum(dim=1).clamp(min=1) for wrong, counted in clips]).mean()

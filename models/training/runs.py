@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ class Run:
     """The folder of one run. Opening an existing one checks that its config is the same and that nobody else is at it.
 
     writes: False for the workers of a parallel run that leave the files to the first.
+    assumed: what settings that did not exist when a run was begun were then.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any], *, writes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], *, writes: bool = True, assumed: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder = folder
         self.checkpoint = folder / "checkpoint.safetensors"
         self.log = folder / "log.jsonl"
@@ -37,13 +41,13 @@ class Run:
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
             claim(folder)
-            self._begin(config)
+            self._begin(config, assumed or {})
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def _begin(self, config: dict[str, Any], assumed: Mapping[str, Any]) -> None:
         file = self.folder / "config.json"
         before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        if before != config:
-            known = before or {}
+        known = {} if before is None else {**assumed, **before}
+        if known != config:
             differing = sorted(k for k in config.keys() | known.keys() if config.get(k) != known.get(k))
             if before is not None and self.checkpoint.exists():
                 raise ValueError(

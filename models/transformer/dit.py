@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..patches import Grid, Patch, from_patches, to_patches
 from .attention import Kernel, sdpa
@@ -87,6 +88,9 @@ class DiT(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.config = config
+        self.checkpointing = (
+            False  # in training: compute blocks again for their gradients instead of keeping activations
+        )
         size = config.hidden_size
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         patch_values = config.patch[0] * config.patch[1] * config.patch[2]
@@ -176,7 +180,10 @@ class DiT(nn.Module):
         modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, M, 6, D)
         for index, (block, text) in enumerate(zip(self.blocks, prepared.texts, strict=True)):
             run = _block_runner(block, index, len(self.blocks), transformer_options)
-            x = run(x, modulation, prepared.rope, text, attention, lengths)
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(run, x, modulation, prepared.rope, text, attention, lengths, use_reentrant=False)
+            else:
+                x = run(x, modulation, prepared.rope, text, attention, lengths)
         out: Tensor = self.head(x, level)
         return out
 

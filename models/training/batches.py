@@ -1,0 +1,164 @@
+"""The clips of one training step and everything random about them.
+
+Either rows of one size, or clips of any size packed one after the other into a single row (NaViT, arXiv 2307.06304).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from ..patches import Grid, to_patches
+from ..transformer.dit import PRESETS
+from .data import Example, LatentCache, stack_text
+from .losses import sample_levels, sample_region
+from .settings import DiTTraining
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything random of one step, drawn from the step's own generator."""
+
+    clean: Tensor  # (B, N, P)
+    noise: Tensor  # (B, N, P)
+    sigma: Tensor  # (B, frames) or (B, N)
+    context: Tensor  # (B, L, E)
+    mask: Tensor | None  # (B, L); None: every token counts
+    grids: tuple[Grid, ...]  # one for all rows, or those of the clips in the only row
+    cyclic: bool
+    text_lengths: tuple[int, ...] = ()  # tokens of each packed clip's text
+
+    @property
+    def packed(self) -> bool:
+        """Whether the clips stand one after the other in one row."""
+        return bool(self.text_lengths)
+
+    @property
+    def count(self) -> int:
+        """Clips in it."""
+        return len(self.grids) if self.packed else len(self.clean)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Patches of each clip in a row."""
+        return [grid.num_tokens for grid in self.grids]
+
+    def levels(self) -> Tensor:
+        """Noise levels per patch, (B, N)."""
+        return self.sigma.repeat_interleave(self.clean.shape[1] // self.sigma.shape[1], dim=1)
+
+    def part(self, clips: slice) -> Batch:
+        """Some of the clips: what one worker, or one part of an accumulated step, computes."""
+        if not self.packed:
+            names = ("clean", "noise", "sigma", "context", "mask")
+            return replace(self, **{n: value[clips] for n in names if (value := getattr(self, n)) is not None})
+        patches, words = (_stretch(lengths, clips) for lengths in (self.lengths, self.text_lengths))
+        return replace(
+            self, clean=self.clean[:, patches], noise=self.noise[:, patches], sigma=self.sigma[:, patches],
+            context=self.context[:, words], grids=self.grids[clips], text_lengths=self.text_lengths[clips],
+        )  # fmt: skip
+
+    def parts(self, number: int) -> list[Batch]:
+        """The same clips in at most `number` parts of like count."""
+        number = min(number, self.count)
+        cuts = [self.count * i // number for i in range(number + 1)] if number else []
+        return [self.part(slice(a, b)) for a, b in pairwise(cuts)]
+
+
+def _stretch(lengths: Sequence[int], clips: slice) -> slice:
+    """Where some of several stretches in a row lie."""
+    ends = [0, *accumulate(lengths)]
+    return slice(ends[clips.start], ends[clips.stop])
+
+
+def pack_batches(batches: Sequence[Batch]) -> Batch:
+    """One row of all clips; each keeps its noise, levels and text (without padding)."""
+    rows = [batch.part(slice(i, i + 1)) for batch in batches for i in range(batch.count)]
+    texts = [row.context if row.mask is None else row.context[:, row.mask[0]] for row in rows]
+    return Batch(
+        torch.cat([row.clean for row in rows], dim=1),
+        torch.cat([row.noise for row in rows], dim=1),
+        torch.cat([row.levels() for row in rows], dim=1),
+        torch.cat(texts, dim=1),
+        None,
+        tuple(grid for row in rows for grid in row.grids),
+        rows[0].cyclic,
+        tuple(text.shape[1] for text in texts),
+    )
+
+
+def make_batch(
+    examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator, *, cyclic: bool
+) -> Batch:
+    """Noise, levels and texts for a batch of clips of one size; a tenth of the texts become the empty prompt's."""
+    latents = torch.stack([example.latents for example in examples]).float()
+    grid = Grid.of(latents, PRESETS[settings.preset].patch)
+    clean = to_patches(latents, PRESETS[settings.preset].patch)
+    sigma = sample_levels(len(examples), grid, rng)
+    if cyclic:  # a loop has no first frame
+        offset = int(torch.randint(grid.frames, (1,), generator=rng))
+        sigma = sigma.roll(offset, dims=1)
+    if not cyclic and float(torch.rand(1, generator=rng)) < settings.region:
+        per_frame = sigma.repeat_interleave(grid.height * grid.width, dim=1)
+        sigma = per_frame.amax(dim=1, keepdim=True) * torch.stack([sample_region(grid, rng) for _ in examples])
+    dropped = (torch.rand(len(examples), generator=rng) < settings.dropout).tolist()
+    context, mask = stack_text([empty if drop else e.text for e, drop in zip(examples, dropped, strict=True)])
+    return Batch(clean, torch.randn(clean.shape, generator=rng), sigma, context, mask, (grid,), cyclic)
+
+
+def draw_batch(cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator) -> Batch:
+    """The batch of one step: clips packed, or a bucket by its share and as many of its clips as `tokens` allows."""
+    mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
+    weights = torch.tensor([share for _, share in mix])
+    size = mix[int(torch.multinomial(weights, 1, generator=rng))][0]
+    unknown = [name for name, _ in mix if name not in cache.buckets]
+    if unknown:
+        raise ValueError(f"the cache holds no clips of {unknown[0]}, only {', '.join(cache.buckets)}")
+    cyclic = size.endswith("c")
+    if settings.packing:
+        alike = tuple((name, share) for name, share in mix if name.endswith("c") == cyclic)
+        return draw_packed(cache, empty, settings, alike, rng)
+    image = not cyclic and float(torch.rand(1, generator=rng)) < settings.images
+    examples = cache.draw(size, max(1, settings.tokens // patches(cache, size, image=image)), rng)
+    if image:
+        examples = [first_frame(example) for example in examples]
+    return make_batch(examples, empty, settings, rng, cyclic=cyclic)
+
+
+def draw_packed(
+    cache: LatentCache, empty: Tensor, settings: DiTTraining, mix: Sequence[tuple[str, float]], rng: torch.Generator
+) -> Batch:
+    """Clips drawn by their shares, each that still fits, until nothing does; all loops, or none.
+
+    The last places go to the smaller sizes, so that these are drawn a little more often than their shares say.
+    """
+    cyclic = mix[0][0].endswith("c")
+    still = 0.0 if cyclic else settings.images
+    kinds = [(size, image, share * (still if image else 1 - still)) for size, share in mix for image in (True, False)]
+    sizes = [patches(cache, size, image=image) for size, image, _ in kinds]
+    clips: list[Batch] = []
+    left = settings.tokens
+    while True:
+        weights = torch.tensor([w if n <= left or not clips else 0.0 for (*_, w), n in zip(kinds, sizes, strict=True)])
+        if not weights.any():
+            return pack_batches(clips)
+        number = int(torch.multinomial(weights, 1, generator=rng))
+        size, image, _ = kinds[number]
+        (example,) = cache.draw(size, 1, rng)
+        clips.append(make_batch([first_frame(example) if image else example], empty, settings, rng, cyclic=cyclic))
+        left -= sizes[number]
+
+
+def patches(cache: LatentCache, size: str, *, image: bool = False) -> int:
+    """Patches of a clip of this size, or of its first frame."""
+    shape = cache.buckets[size][0][0].shape
+    return (1 if image else shape[1]) * (shape[2] // 2) * (shape[3] // 2)
+
+
+def first_frame(example: Example) -> Example:
+    """A clip's first frame as an image."""
+    return example._replace(latents=example.latents[:, :1])

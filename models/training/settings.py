@@ -1,0 +1,38 @@
+"""Settings of a DiT run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTTraining:
+    """Settings of a run; all of them are written to its config.json."""
+
+    preset: str = "toy"
+    steps: int = 4000
+    tokens: int = 5184  # patches per step: the batch size follows from the clip size
+    mix: tuple[tuple[str, float], ...] = ()  # (clip size, share of the steps); () = all buckets alike
+    images: float = 0.1  # share of steps on single frames
+    packing: bool = False  # clips of all sizes in one sequence per step, instead of one size per step
+    accumulate: int = 1  # the batch of a step is computed in so many parts, one after the other
+    checkpointing: bool = False  # compute blocks again in the backward pass instead of keeping what they made
+    learning_rate: float = 1e-3
+    dropout: float = 0.1  # share of clips without text and class
+    region: float = 0.1  # share of steps with known regions in space
+    seed: int = 0
+    warmup: int = 100
+    decay: float = 0.3
+    save_every: int = 250
+    dtype: str = "bfloat16"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.compile and self.packing:
+            raise ValueError("packed steps have ever new shapes, which cannot be compiled: leave out --compile or pack")
+        if self.accumulate < 1:
+            raise ValueError(f"a step in {self.accumulate} parts: --accumulate is 1 or more")
+
+
+# what a config.json means that was written before these settings existed
+ASSUMED = {"packing": False, "accumulate": 1, "checkpointing": False}
