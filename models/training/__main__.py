@@ -1,4 +1,4 @@
-"""Train from the shell: `run.py train vae|cache|dit|bundle ...` (or `python -m <pack>.models.training ...`)."""
+"""Train from the shell: `run.py train vae|cache|dit|bundle|ema ...` (or `python -m <pack>.models.training ...`)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .clips import HELD_OUT, ClipSet
 from .data import FPS, ClipSize, LatentCache, cache_toy_world
 from .folder import cache_folder
 from .parallel import leave
+from .profiles import reconstruct
 from .settings import DiTTraining
 from .stopping import StoppedError, check_stop, stop_on_signals
 
@@ -86,6 +87,14 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--vae", type=Path, required=True)
     four.add_argument("--out", type=Path, required=True)
     four.add_argument("--shift", type=float, default=2.0, help="shift of the noise schedule that suits this model")
+
+    five = commands.add_parser("ema", help="choose, after the run, how long a memory the averaged weights have")
+    five.add_argument("--run", type=Path, required=True, help="run folder of `train dit`")
+    five.add_argument(
+        "--sigma-rel", type=float, required=True, help="memory as a share of the run; it trained with 0.1"
+    )
+    five.add_argument("--step", type=int, default=0, help="the average after so many steps (0: at the last snapshot)")
+    five.add_argument("--out", type=Path, required=True, help="file for the DiT with these weights")
     return top
 
 
@@ -165,13 +174,23 @@ def bundle(args: argparse.Namespace) -> None:
     save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae), args.shift))
 
 
+def ema(args: argparse.Namespace) -> None:
+    """The `ema` command."""
+    checkpoint, error = reconstruct(args.run, args.sigma_rel, args.step)
+    save_checkpoint(args.out, checkpoint)
+    print(
+        f"{args.out}: average of relative width {args.sigma_rel} after {checkpoint.meta['steps']} steps, "
+        f"profile reproduced to {error:.2%}"
+    )
+
+
 def main() -> int:
     """Run one command. A wrong setting or file is one sentence and exit code 2; being asked to stop is 130."""
     args = parser().parse_args()
     stop_on_signals(with_parent=args.with_parent)
     if args.threads:
         torch.set_num_threads(args.threads)
-    commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle}
+    commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle, "ema": ema}
     try:
         commands[args.command](args)
     except StoppedError as stopped:

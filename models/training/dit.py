@@ -21,6 +21,7 @@ from .data import LatentCache, stack_text
 from .losses import flow_loss
 from .optim import EMA, Optimiser, learning_rate_scale
 from .parallel import Workers, join
+from .profiles import Profiles, save_snapshots, snapshot_steps
 from .runs import Run, generator, strip
 from .settings import ASSUMED, DiTTraining
 from .stopping import StoppedError, asked_to_stop
@@ -111,7 +112,8 @@ def train(
     """Train a DiT; returns it with averaged weights. A run folder with a checkpoint is continued.
 
     empty: features (L, E) of the empty prompt. Written at each save: out/dit.safetensors (averaged weights, ready to
-    use), out/checkpoint.safetensors (to resume) and out/samples/*.png. Under torchrun the work is shared.
+    use), out/checkpoint.safetensors (to resume) and out/samples/*.png; along the way out/averages/ and
+    out/early.safetensors. Under torchrun the work is shared.
     StoppedError when the process was asked to end: the checkpoint is that of the last step.
     """
     workers, device = join(device)
@@ -128,7 +130,7 @@ def train(
         for block in model.blocks:
             block.compile(dynamic=False)
     optimiser = Optimiser(model, learning_rate=settings.learning_rate)
-    average = EMA(optimiser.masters)
+    average = Profiles(optimiser.masters) if settings.snapshots else EMA(optimiser.masters)
     first = workers.spread(optimiser, average, run.resume(optimiser, average))
     fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
     if workers.first and saves_after(first, settings) and not sample_file(run, first).exists():
@@ -142,6 +144,7 @@ def train(
             )
         norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay))
         average.update(optimiser.masters, step + 1)
+        keep(run, model, average, settings, step + 1)
         if step % 20 == 0:
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
         if stop or saves_after(step + 1, settings):
@@ -151,6 +154,21 @@ def train(
         if stop and step + 1 < settings.steps:
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     return averaged(model, average)
+
+
+def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
+    """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with."""
+    if not run.writes:
+        return
+    if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
+        save_snapshots(run.folder, average, step)
+    if settings.early and step == max(1, round(settings.early * settings.steps)):
+        save_dit(run.folder / "early.safetensors", averaged(model, average), step)
+
+
+def save_dit(path: Path, model: DiT, step: int) -> None:
+    """Write a DiT for use."""
+    save_checkpoint(path, Checkpoint(dit_config=model.config, dit_state=model.state_dict(), meta={"steps": step}))
 
 
 def saves_after(step: int, settings: DiTTraining) -> bool:
@@ -166,7 +184,7 @@ def sample_file(run: Run, step: int) -> Path:
 def averaged(model: DiT, average: EMA) -> DiT:
     """A copy of the model, fp32, with the averaged weights."""
     copy = DiT(model.config)
-    copy.load_state_dict({name: weight.cpu() for name, weight in average.items()})
+    copy.load_state_dict({name: weight.cpu() for name, weight in average.weights.items()})
     return copy.eval()
 
 
@@ -184,10 +202,7 @@ def report(
     """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use."""
     weight = next(model.parameters())
     best = averaged(model, average)
-    save_checkpoint(
-        run.folder / "dit.safetensors",
-        Checkpoint(dit_config=model.config, dit_state=best.state_dict(), meta={"steps": step}),
-    )
+    save_dit(run.folder / "dit.safetensors", best, step)
     best.to(weight.device, weight.dtype)
     run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
     size = next(iter(held_out.buckets))

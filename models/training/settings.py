@@ -24,6 +24,8 @@ class DiTTraining:
     warmup: int = 100
     decay: float = 0.3
     save_every: int = 250
+    snapshots: int = 8  # over the run, of two averages with short and long memory, for `train ema`; 0 = none
+    early: float = 0.1  # share of the run after which early.safetensors is kept, a weak model for guidance; 0 = none
     dtype: str = "bfloat16"
     compile: bool = False
 
@@ -32,7 +34,11 @@ class DiTTraining:
             raise ValueError("packed steps have ever new shapes, which cannot be compiled: leave out --compile or pack")
         if self.accumulate < 1:
             raise ValueError(f"a step in {self.accumulate} parts: --accumulate is 1 or more")
+        if self.snapshots < 0:
+            raise ValueError(f"{self.snapshots} snapshots: --snapshots is 0 (none) or more")
+        if not 0 <= self.early < 1:
+            raise ValueError(f"an early checkpoint after {self.early} of the run: --early is 0 (none) to below 1")
 
 
 # what a config.json means that was written before these settings existed
-ASSUMED = {"packing": False, "accumulate": 1, "checkpointing": False}
+ASSUMED = {"packing": False, "accumulate": 1, "checkpointing": False, "snapshots": 0, "early": 0.0}

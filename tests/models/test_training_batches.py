@@ -174,7 +174,7 @@ def saved_bytes(model: DiT, batch: Batch) -> int:
 
 
 def train(cache: LatentCache, out: Path, **changes: object) -> DiT:
-    short = {"steps": 6, "save_every": 3, "warmup": 2, "mix": (("32x32x9", 1.0),)}
+    short = {"steps": 6, "save_every": 3, "warmup": 2, "early": 0.0, "snapshots": 0, "mix": (("32x32x9", 1.0),)}
     return training.train(settings(**(short | changes)), cache, cache, torch.zeros(2, 384), VideoVAE(VAES["test"]), out)
 
 
@@ -196,7 +196,7 @@ def test_a_packed_run_learns_and_resumes_its_own_folder_only(cache, tmp_path):
 def test_a_folder_from_before_a_setting_existed_continues(cache, tmp_path):
     train(cache, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for new in ("packing", "accumulate", "checkpointing"):
+    for new in ("packing", "accumulate", "checkpointing", "snapshots", "early"):
         del config[new]
     (tmp_path / "config.json").write_text(json.dumps(config))
     train(cache, tmp_path)
