@@ -17,3 +17,13 @@ def to_uint8(video: Tensor) -> NDArray[np.uint8]:
 def from_uint8(frames: NDArray[np.uint8]) -> Tensor:
     """Frames (F, H, W, 3) uint8 -> pixels (3, F, H, W) in [-1, 1], float32."""
     return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def stored(frames: NDArray[np.uint8]) -> Tensor:
+    """Frames (F, H, W, 3) uint8 -> (3, F, H, W) uint8, for keeping many clips in memory."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, 0)))
+
+
+def as_pixels(stored: Tensor) -> Tensor:
+    """Bytes of any shape -> pixels in [-1, 1], float32, as from_uint8 makes them; floats are pixels already."""
+    return stored if stored.is_floating_point() else stored.float() / 127.5 - 1

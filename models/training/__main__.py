@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--size", type=sizes, default=(ClipSize(96, 96, 33),), help="one or several, 64x64x17,96x64x17")
     add_folder_options(one)
     one.add_argument("--init", type=Path, help="checkpoint to continue from")
+    one.add_argument("--frames", type=lengths, default=vae.VAETraining().frames, help="lengths of the crops, 17,9")
+    one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_settings(one, vae.VAETraining())
 
     two = commands.add_parser(
@@ -112,6 +114,11 @@ def sizes(text: str) -> tuple[ClipSize, ...]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def lengths(text: str) -> tuple[int, ...]:
+    """Numbers of frames from "17,9"."""
+    return tuple(int(part) for part in text.split(","))
+
+
 def mixture(text: str) -> tuple[tuple[str, float], ...]:
     """Clip sizes and their shares from "64x64x33=2,96x96x33=1"."""
     pairs = [part.partition("=") for part in text.split(",") if part]
@@ -122,7 +129,7 @@ def train_vae(args: argparse.Namespace) -> None:
     """The `vae` command."""
     init = load_checkpoint(args.init) if args.init else None
     clips, held_out, data = clip_set(args, args.data, args.clips).pixels(Said("read clip"))
-    vae.train(chosen(vae.VAETraining(), args), clips, held_out, args.out, init, data)
+    vae.train(chosen(vae.VAETraining(), args), clips, held_out, args.out, init, data, args.device)
 
 
 def cache(args: argparse.Namespace) -> None:

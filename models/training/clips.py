@@ -55,7 +55,7 @@ class ClipSet:
         )
 
     def pixels(self, progress: Progress = quiet) -> tuple[list[Tensor], list[Tensor], str]:
-        """Clips to train a VAE on and to judge it on, (3, F, H, W) each, and a text that stands for this choice."""
+        """Clips to train a VAE on and to judge it on, bytes (3, F, H, W), and a text that stands for this choice."""
         if not self.folder:
             judged = max(1, JUDGED // len(self.sizes))
             return (

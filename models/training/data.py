@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints import read_tensors, write_tensors
-from ..pixels import from_uint8
+from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..toyworld import captions, render, sample_scene
 from ..vae.autoencoder import TIME, VideoVAE
@@ -85,11 +85,11 @@ def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
 
 
 def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quiet) -> list[Tensor]:
-    """Clips number first, first + 1, ... as pixels (3, F, H, W) in [-1, 1]."""
+    """Clips number first, first + 1, ... as bytes (3, F, H, W)."""
     clips = []
     for i in range(count):
         progress(i, count)
-        clips.append(from_uint8(toy_clip(first + i, size)[0]))
+        clips.append(stored(toy_clip(first + i, size)[0]))
     return clips
 
 

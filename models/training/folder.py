@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoints import write_tensors
-from ..pixels import from_uint8
+from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
 from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, text_features
@@ -220,12 +220,12 @@ def frames_of(folder: Path, clip: FolderClip) -> Frames:
 
 
 def clip_pixels(folder: Path, clips: Sequence[FolderClip], progress: Progress = quiet) -> list[torch.Tensor]:
-    """Clips as pixels (3, F, H, W) in [-1, 1]. Those that cannot be read are left out; ValueError when none is left."""
+    """Clips as bytes (3, F, H, W). Those that cannot be read are left out; ValueError when none is left."""
     pixels, problem = [], "there are none"
     for number, clip in enumerate(clips):
         progress(number, len(clips))
         try:
-            pixels.append(from_uint8(frames_of(folder, clip)))
+            pixels.append(stored(frames_of(folder, clip)))
         except ValueError as error:
             problem = f"{clip.file}: {error}"
     if not pixels:

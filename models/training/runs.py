@@ -12,15 +12,26 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from ..checkpoints import read_tensors, write_tensors
-from .optim import EMA, Optimiser
+from .optim import EMA
+
+
+class Stateful(Protocol):
+    """What a checkpoint carries beside the average: an optimiser, or several together."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, by name."""
+
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        """Continue from `state()`; KeyError when it belongs to another model."""
 
 
 class Run:
@@ -69,14 +80,14 @@ class Run:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def save(self, step: int, optimiser: Optimiser, average: EMA) -> None:
+    def save(self, step: int, optimiser: Stateful, average: EMA) -> None:
         """Replace the checkpoint by the state after `step` steps."""
         if not self.writes:
             return
         tensors = optimiser.state() | {f"ema.{name}": weight for name, weight in average.items()}
         write_tensors(self.checkpoint, tensors, {"step": str(step)})
 
-    def resume(self, optimiser: Optimiser, average: EMA) -> int:
+    def resume(self, optimiser: Stateful, average: EMA) -> int:
         """Load the checkpoint if there is one; returns the number of steps done. ValueError for another model's."""
         if not self.writes or not self.checkpoint.exists():
             return 0
