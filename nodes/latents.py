@@ -84,8 +84,8 @@ class VAEEncode(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Encodes images or a video into latents. A video file is read as a stream, so a long one needs no more "
-                "memory than a short one. The end is trimmed to 1 + 4k frames and the borders to multiples of 16, "
-                "and the node says so. Works with any VAE; another model's VAE gets all frames at once."
+                "memory than a short one. The end is trimmed to 1 + 4k frames and the borders to multiples of 16, or to "
+                "what another model's VAE takes, and the node says so. Another model's VAE gets all frames at once."
             ),
             search_aliases=["vae encode", "video to latent", "image to latent", "encode video", "streaming encode"],
             inputs=[
@@ -108,8 +108,8 @@ class VAEEncode(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, frames: Any, max_frames: int) -> io.NodeOutput:
         """Stream the frames through the encoder."""
+        from .host import other_vae, video
         from .host import vae as host_vae
-        from .host import video
 
         source = video.open_frames(frames)
         pieces = _counted(
@@ -117,10 +117,11 @@ class VAEEncode(io.ComfyNode):
         )
         fps = source.fps or 12.0
         if not isinstance(vae, host_vae.SpacetimeVAE):
-            images = torch.cat(list(pieces))
-            return io.NodeOutput({"samples": vae.encode(images[..., :3])}, fps, len(images))
-        fitted = video.FitFrames(pieces)
-        latents = host_vae.encode_pieces(vae, fitted)
+            fitted = video.FitFrames(pieces, time=other_vae.frames_per_latent(vae), side=other_vae.side_multiple(vae))
+            latents = vae.encode(torch.cat(list(fitted))[..., :3])
+        else:
+            fitted = video.FitFrames(pieces)
+            latents = host_vae.encode_pieces(vae, fitted)
         host.show_text(cls, fitted.describe())
         return io.NodeOutput({"samples": latents}, fps, fitted.frames_out)
 
@@ -169,12 +170,12 @@ class VAEDecode(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, latent: dict[str, Any], fps: float, output: str) -> io.NodeOutput:
         """Decode into memory or into a file."""
+        from .host import other_vae, video
         from .host import vae as host_vae
-        from .host import video
 
-        samples = latent["samples"]
-        loop = bool(latent.get(sockets.LOOP))
-        pieces = _counted(host_vae.decode_pieces(vae, samples, cyclic=loop), _frames_to_decode(samples, loop))
+        samples, loop = latent["samples"], bool(latent.get(sockets.LOOP))
+        expected = _frames_to_decode(samples, loop, other_vae.frames_per_latent(vae))
+        pieces = _counted(host_vae.decode_pieces(vae, samples, cyclic=loop), expected)
         if output == "video file":
             with video.VideoWriter(fps) as writer:
                 for images in pieces:
@@ -254,9 +255,9 @@ def _frame_by_frame(source: Any) -> Any:
         yield from piece.split(1)
 
 
-def _frames_to_decode(samples: torch.Tensor, loop: bool) -> int:
+def _frames_to_decode(samples: torch.Tensor, loop: bool, per_latent: int) -> int:
     length = samples.shape[2] if samples.ndim == 5 else 1
-    return samples.shape[0] * (TIME * length if loop else 1 + TIME * (length - 1))
+    return samples.shape[0] * (per_latent * length if loop else 1 + per_latent * (length - 1))
 
 
 def _counted(pieces: Any, total: int) -> Any:

@@ -111,7 +111,7 @@ class AnimateImage(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, images: Tensor, times: str, seconds: float, fps: float) -> io.NodeOutput:
         """Encode each still by itself and put it in its place."""
-        from .host.vae import encode_still, frames_per_latent
+        from .host.other_vae import encode_still, frames_per_latent
 
         per_latent = frames_per_latent(vae)
         total = 1 + max(1, round((seconds * fps - 1) / per_latent))

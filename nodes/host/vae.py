@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
 from . import check_interrupted
+from .other_vae import around, decode_clip, decode_loop
 
 SIDE = 2 * SPACE  # patches are two latents wide
 PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on
@@ -96,8 +97,7 @@ def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterato
     """
     for clip in latents.split(1):
         if not isinstance(vae, SpacetimeVAE):
-            check_interrupted()
-            yield _decode_loop(vae, clip) if cyclic else vae.decode(clip).flatten(0, -4)
+            yield decode_loop(vae, clip) if cyclic else decode_clip(vae, clip)
             continue
         _check_latents(vae, clip)
         model = vae.load(tuple(clip.shape), decode=True)
@@ -120,27 +120,11 @@ def _loop_pieces(model: VideoVAE, clip: Tensor) -> Iterator[Tensor]:
     depths = model.config.decoder_depths
     reach = 2 + 2 * depths[0] + depths[1] + -(-depths[2] // 2)  # in latents; layers look back 2 at 1, 2 and 4 times
     skip = pixel_length(reach)
-    for pixels in _pieces(model, lead_in(clip, reach)):
+    for pixels in _pieces(model, around(clip, reach)):
         left = pixels[:, :, min(skip, pixels.shape[2]) :]
         skip -= pixels.shape[2] - left.shape[2]
         if left.shape[2]:
             yield left
-
-
-LEAD_IN = 4  # latents; what comes before a frame fades quickly in other causal VAEs too
-
-
-def _decode_loop(vae: Any, clip: Tensor) -> Tensor:
-    """A loop through another model's causal VAE, whose first latent stands for a single frame."""
-    images: Tensor = vae.decode(lead_in(clip, LEAD_IN)).flatten(0, -4)
-    per_latent = (len(images) - 1) // (LEAD_IN + clip.shape[2] - 1)
-    return images[-per_latent * clip.shape[2] :]
-
-
-def lead_in(clip: Tensor, count: int) -> Tensor:
-    """A loop (B, C, T, H, W) with the `count` latents before its first one in front, also several times round."""
-    order = torch.arange(-count, clip.shape[2], device=clip.device) % clip.shape[2]
-    return clip[:, :, order]
 
 
 def _check_latents(vae: SpacetimeVAE, latents: Tensor) -> None:
@@ -166,24 +150,6 @@ def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
 
     with torch.no_grad():
         return torch.cat([part.to(vae.output_device) for part in vae.first_stage_model.encode_stream(pixels())], dim=2)
-
-
-def encode_still(vae: Any, image: Tensor) -> Tensor:
-    """One latent (1, C, 1, h, w) of an image (1, H, W, C), cut to multiples of 16; any core video VAE."""
-    height, width = (size // SIDE * SIDE for size in image.shape[1:3])
-    if not height or not width:
-        raise ValueError(f"an image of {image.shape[2]} x {image.shape[1]} is too small: both sides need {SIDE} pixels")
-    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
-    latent: Tensor = vae.encode(image[:, top : top + height, left : left + width, :3])
-    if latent.ndim != 5 or latent.shape[2] != 1:
-        raise ValueError(f"this VAE makes latents of shape {tuple(latent.shape)} of an image: use a video model's VAE")
-    return latent
-
-
-def frames_per_latent(vae: Any) -> int:
-    """How many frames a latent of this VAE stands for."""
-    ratio = vae.temporal_compression_decode()
-    return int(ratio) if ratio else TIME
 
 
 @torch.no_grad()

@@ -97,13 +97,14 @@ def limit(pieces: Iterable[Tensor], max_frames: int) -> Iterator[Tensor]:
 
 
 class FitFrames:
-    """Pieces of a video made to fit our VAE: the end trimmed to 1 + 4k frames, the middle cut to multiples of 16.
+    """Pieces of a video made to fit a VAE: the end trimmed to 1 + `time` k frames, the middle cut to whole `side`s.
 
     Iterate once; afterwards `describe()` says what was left out.
     """
 
-    def __init__(self, pieces: Iterable[Tensor]) -> None:
+    def __init__(self, pieces: Iterable[Tensor], *, time: int = TIME, side: int = SIDE) -> None:
         self._pieces = pieces
+        self._time, self._side = time, side
         self.frames_in = self.frames_out = 0
         self.size_in: tuple[int, int] = (0, 0)
         self.size_out: tuple[int, int] = (0, 0)
@@ -115,7 +116,7 @@ class FitFrames:
             cropped = self._crop(piece)
             rest = cropped if rest is None else torch.cat([rest, cropped])
             available = self.frames_out + len(rest)
-            ready = (available - 1) // TIME * TIME + 1 - self.frames_out
+            ready = (available - 1) // self._time * self._time + 1 - self.frames_out
             if ready > 0:
                 self.frames_out += ready
                 yield rest[:ready]
@@ -125,9 +126,9 @@ class FitFrames:
 
     def _crop(self, images: Tensor) -> Tensor:
         height, width = images.shape[1:3]
-        kept_height, kept_width = height // SIDE * SIDE, width // SIDE * SIDE
+        kept_height, kept_width = height // self._side * self._side, width // self._side * self._side
         if not kept_height or not kept_width:
-            raise ValueError(f"a video of {width} x {height} pixels is too small: both sides need at least {SIDE}")
+            raise ValueError(f"a video of {width} x {height} pixels is too small: both sides need at least {self._side}")
         self.size_in, self.size_out = (width, height), (kept_width, kept_height)
         return crop_centre(images, kept_height, kept_width)
 
@@ -135,9 +136,9 @@ class FitFrames:
         """One line: what was encoded, and what was cut off."""
         text = f"{self.frames_out} frames of {self.size_out[0]} x {self.size_out[1]}"
         if self.frames_in != self.frames_out:
-            text += f"; the last {self.frames_in - self.frames_out} of {self.frames_in} dropped (1 + 4k fit)"
+            text += f"; the last {self.frames_in - self.frames_out} of {self.frames_in} dropped (1 + {self._time}k fit)"
         if self.size_in != self.size_out:
-            text += f"; cropped from {self.size_in[0]} x {self.size_in[1]} (multiples of {SIDE} fit)"
+            text += f"; cropped from {self.size_in[0]} x {self.size_in[1]} (multiples of {self._side} fit)"
         return text
 
 

@@ -1,0 +1,134 @@
+"""Video VAEs of other models: what sizes they take, stills and clips through their encoder, loops through their decoder.
+
+Core's VAE object says how it compresses; whether its decoder looks ahead, and how far back it remembers, is found out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import check_interrupted
+
+TIME = 4  # where a VAE does not say how many frames a latent stands for
+SMALLEST_SIDE = 16
+LEADS = (4, 8, 16, 32)  # latents to decode besides a loop, tried one after the other
+INVISIBLE = 1 / 512  # root mean square, of full scale: half a step of 8 bits
+
+
+def frames_per_latent(vae: Any) -> int:
+    """How many frames a latent of this VAE stands for."""
+    ratio = vae.temporal_compression_decode()
+    return int(ratio) if ratio else TIME
+
+
+def side_multiple(vae: Any) -> int:
+    """What picture sides must be multiples of: of whole latents, and of pairs of them where models take 2 x 2 patches.
+
+    LTX-Video's latents of 32 pixels are patches themselves.
+    """
+    compression = int(vae.spacial_compression_encode())
+    return max(SMALLEST_SIDE, compression if compression >= 32 else 2 * compression)
+
+
+def encode_still(vae: Any, image: Tensor) -> Tensor:
+    """One latent (1, C, 1, h, w) of an image (1, H, W, C), cut to whole patches; any core video VAE."""
+    multiple = side_multiple(vae)
+    height, width = (size // multiple * multiple for size in image.shape[1:3])
+    if not height or not width:
+        raise ValueError(
+            f"an image of {image.shape[2]} x {image.shape[1]} is too small: both sides need {multiple} pixels"
+        )
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    latent: Tensor = vae.encode(image[:, top : top + height, left : left + width, :3])
+    if latent.ndim != 5 or latent.shape[2] != 1:
+        raise ValueError(f"this VAE makes latents of shape {tuple(latent.shape)} of an image: use a video model's VAE")
+    return latent
+
+
+def decode_clip(vae: Any, clip: Tensor) -> Tensor:
+    """Images (F, H, W, 3) of one clip (1, C, T, H, W), or of one image (1, C, H, W), all in one go."""
+    check_interrupted()
+    images: Tensor = vae.decode(clip).flatten(0, -4)
+    return images
+
+
+def decode_loop(vae: Any, clip: Tensor) -> Tensor:
+    """A loop (1, C, T, H, W) through another model's video VAE: as many frames for each latent, and no seam.
+
+    A causal decoder makes a single frame of its first latent and remembers those before, so the loop's last latents go
+    in front; one that looks ahead gets its first latents behind as well. How many are needed is seen from the result:
+    the last frames stand in it twice, once with less before them. While they differ visibly, more latents go in front.
+    ValueError for a VAE without time, or whose latents are of another kind.
+    """
+    _check_video_vae(vae, clip)
+    after = looks_ahead(vae, clip.shape[1])
+    before, frames = float("inf"), clip.new_zeros(0)
+    for lead in LEADS:
+        made, difference = _decode_around(vae, clip, lead, lead if after else 0)
+        if difference > 0.9 * before:  # more does not help: some decoders add noise of their own
+            return frames
+        before, frames = difference, made
+        if difference <= INVISIBLE:
+            return frames
+    logging.getLogger(__name__).warning(
+        "Spacetime: this VAE's decoder remembers more than %d latents, so the loop may show a seam of %.1f%% of full "
+        "scale: compare it with Measure Seam", LEADS[-1], 100 * before,
+    )  # fmt: skip
+    return frames
+
+
+def _decode_around(vae: Any, clip: Tensor, lead: int, tail: int) -> tuple[Tensor, float]:
+    """The loop's frames, and how far frames at its ends differ from the same ones with more or less around them."""
+    length = clip.shape[2]
+    images = decode_clip(vae, around(clip, lead, tail))
+    each, rest = divmod(len(images) - 1, lead + length + tail - 1)
+    if rest or not each:
+        raise ValueError(
+            f"this VAE makes {len(images)} frames of {lead + length + tail} latents, not 1 + n for each further one: "
+            "it cannot decode a loop"
+        )
+
+    def latent(index: int) -> Tensor:
+        begin = 1 + (lead + index - 1) * each
+        return images[begin : begin + each]
+
+    pairs = [(latent(-1), latent(length - 1)), *([(latent(length), latent(0))] if tail else [])]
+    difference = max(float((a - b).float().square().mean().sqrt()) for a, b in pairs)
+    return images[1 + (lead - 1) * each :][: each * length], difference
+
+
+def around(clip: Tensor, before: int, after: int = 0) -> Tensor:
+    """A loop (B, C, T, H, W) with so many latents of it in front and behind, also several times round."""
+    order = torch.arange(-before, clip.shape[2] + after, device=clip.device) % clip.shape[2]
+    return clip[:, :, order]
+
+
+def looks_ahead(vae: Any, channels: int) -> bool:
+    """Whether a decoder's first frame depends on later latents; tried on three small latents."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, channels, 3, 2, 2, generator=generator)
+    other = latents.clone()
+    other[:, :, -1] = torch.randn(1, channels, 2, 2, generator=generator)
+    one, two = (_first_frame(vae, value) for value in (latents, other))
+    return not torch.allclose(one, two, atol=1e-3)
+
+
+def _first_frame(vae: Any, latents: Tensor) -> Tensor:
+    with torch.random.fork_rng():  # LTX-Video's decoder draws noise
+        torch.manual_seed(0)
+        return decode_clip(vae, latents)[0]
+
+
+def _check_video_vae(vae: Any, clip: Tensor) -> None:
+    if getattr(vae, "latent_dim", 3) != 3:
+        raise ValueError("this VAE decodes single images and knows no time: decode a loop with a video model's VAE")
+    channels = getattr(vae, "latent_channels", clip.shape[1])
+    if channels != clip.shape[1]:
+        raise ValueError(
+            f"these latents have {clip.shape[1]} channels and this VAE decodes {channels}: use the VAE that belongs to "
+            "the model"
+        )

@@ -1,0 +1,125 @@
+"""Core's VAEs of Wan and LTX-Video under our nodes: sizes, stills, clips, and loops that decode without a seam."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from comfyui_spacetime.tools.bench import tiny_vaes
+
+# frames per latent, what sides must be multiples of, latents' channels
+KINDS = {"wan2.1": (4, 16, 16), "wan2.2": (4, 32, 48), "ltx": (8, 32, 128)}
+HALF_A_STEP = 1 / 512
+
+
+@cache
+def small(name: str):
+    return tiny_vaes.vae(name)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients(comfy_host, one_thread):
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget():
+    yield
+    small.cache_clear()
+
+
+def rms(value: Tensor) -> float:
+    return float(value.float().square().mean().sqrt())
+
+
+def latents(name: str, length: int) -> Tensor:
+    return torch.randn(1, KINDS[name][2], length, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_loop_decodes_the_same_from_any_latent_on(name):
+    from comfyui_spacetime.nodes.host.vae import decode_pieces
+
+    each, clip = KINDS[name][0], latents(name, 5)
+    frames = torch.cat(list(decode_pieces(small(name), clip, cyclic=True)))
+    rolled = torch.cat(list(decode_pieces(small(name), clip.roll(2, dims=2), cyclic=True)))
+    assert len(frames) == 5 * each
+    assert rms(frames - frames.mean()) > 0.05, "there is a picture"
+    for one, other in zip(rolled, frames.roll(2 * each, dims=0), strict=True):
+        assert rms(one - other) <= 2 * HALF_A_STEP
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_end_of_a_loop_leads_to_its_beginning(name):
+    """Two rounds in one decode are the reference: there is nothing special at the join between them."""
+    from comfyui_spacetime.nodes.host.other_vae import LEADS, around, decode_clip, decode_loop
+
+    each, clip = KINDS[name][0], latents(name, 4)
+    long = decode_clip(small(name), around(clip, LEADS[-1] + 4, LEADS[-1]))
+    begin = 1 + (LEADS[-1] + 3) * each
+    loop, plain = decode_loop(small(name), clip), decode_clip(small(name), clip)
+    reference = long[begin : begin + 4 * each]
+    assert rms(loop - reference) <= HALF_A_STEP
+    assert rms(plain[-each:] - reference[-each:]) > 10 * HALF_A_STEP, "a decoder that remembers, or this shows nothing"
+
+
+def test_who_looks_ahead(comfy_host):
+    from comfyui_spacetime.nodes.host.other_vae import looks_ahead
+
+    assert {name: looks_ahead(small(name), KINDS[name][2]) for name in KINDS} == {
+        "wan2.1": False, "wan2.2": False, "ltx": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_stills_and_clips_are_cut_to_what_the_vae_takes(name, monkeypatch):
+    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.latents import VAEEncode
+    from comfyui_spacetime.nodes.tasks import AnimateImage
+
+    said: list[str] = []
+    monkeypatch.setattr(host, "show_text", lambda _, text: said.append(text))
+    each, side, channels = KINDS[name]
+    images = torch.rand(2 * each + 3, side + 10, 2 * side + 5, 3, generator=torch.manual_seed(0))
+    latent, _, count = VAEEncode.execute(small(name), images, 0).result
+    compression = side if side == 32 and name == "ltx" else side // 2
+    assert count == 2 * each + 1
+    assert latent["samples"].shape == (1, channels, 3, side // compression, 2 * side // compression)
+    assert f"{2 * each + 1} frames of {2 * side} x {side}; the last 2" in said[0]
+    animated, _, count = AnimateImage.execute(small(name), images[:2], "0 end", 2.0, 16.0).result
+    assert count == 1 + each * round(31 / each)
+    known = animated["noise_mask"].amax(dim=(0, 1, 3, 4))
+    assert known.tolist() == [0, *[1] * (len(known) - 2), 0]
+
+
+def test_a_decoder_that_adds_noise_of_its_own_ends_too(monkeypatch):
+    """LTX-Video from 0.9.1 on: frames never agree with themselves, so more latents in front are not tried for ever."""
+    from comfyui_spacetime.nodes.host.other_vae import decode_loop
+
+    vae, decoded = small("ltx"), []
+    original = vae.first_stage_model.decode
+
+    def noisy(value: Tensor) -> Tensor:
+        decoded.append(value.shape[2])
+        return original(value + 0.3 * torch.randn_like(value))
+
+    monkeypatch.setattr(vae.first_stage_model, "decode", noisy)
+    assert len(decode_loop(vae, latents("ltx", 4))) == 32
+    assert decoded[2:] == sorted(decoded[2:])
+    assert max(decoded) < 4 + 2 * 32
+
+
+def test_vaes_without_time_and_latents_of_another_kind_are_refused():
+    from comfyui_spacetime.nodes.host.other_vae import decode_loop, encode_still
+
+    class Still:
+        latent_dim = 2
+
+    with pytest.raises(ValueError, match="knows no time"):
+        decode_loop(Still(), latents("wan2.1", 4))
+    with pytest.raises(ValueError, match="48 channels and this VAE decodes 16"):
+        decode_loop(small("wan2.1"), latents("wan2.2", 4))
+    with pytest.raises(ValueError, match="both sides need 32 pixels"):
+        encode_still(small("ltx"), torch.rand(1, 16, 64, 3))
