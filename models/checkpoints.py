@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .trained_on import TrainedOn
 from .transformer.dit import DiT, DiTConfig
 from .vae.autoencoder import VAEConfig, VideoVAE
 
@@ -103,11 +104,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_tensors(path, tensors, {HEADER: json.dumps(described)})
 
 
-def joined(dit: Checkpoint, vae: Checkpoint, shift: float = 2.0) -> Checkpoint:
-    """The DiT of one checkpoint and the VAE of another, in bf16. Hosts start with this shift of the noise schedule."""
+def joined(dit: Checkpoint, vae: Checkpoint, shift: float = 2.0, trained_on: Sequence[str] = ()) -> Checkpoint:
+    """The DiT of one checkpoint and the VAE of another, in bf16. Hosts start with this shift of the noise schedule.
+
+    trained_on: clip sizes that the DiT knows (trained_on.TrainedOn), where its own record does not say it.
+    """
     states = [{key: value.bfloat16() for key, value in state.items()} for state in (dit.dit_state, vae.vae_state)]
     meta = {"dit": dit.meta, "vae": vae.meta, "shift": shift}
+    known = list(trained_on) or dit.meta.get("trained_on", [])
+    if known:
+        TrainedOn.parse(known)
+        meta["trained_on"] = known
     return Checkpoint(dit.dit_config, states[0], vae.vae_config, states[1], meta)
+
+
+def known_sizes(meta: Mapping[str, Any]) -> TrainedOn | None:
+    """What a checkpoint's meta says about the clips of its training; None where it says nothing that can be read."""
+    try:
+        return TrainedOn.parse(meta["trained_on"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

@@ -54,6 +54,10 @@ class EmptyVideo(io.ComfyNode):
                     tooltip="Frames per second. The embedded model makes 12; connect the output to VAE Decode.",
                 ),
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
+                io.Model.Input(
+                    "model", optional=True,
+                    tooltip="Connect it to be told here when size or length are unlike those of its training.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="Zeros, (batch, 16, T, height/8, width/8)."),
@@ -64,12 +68,23 @@ class EmptyVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, width: int, height: int, seconds: float, fps: float, batch: int) -> io.NodeOutput:
+    def execute(
+        cls, width: int, height: int, seconds: float, fps: float, batch: int, model: Any = None
+    ) -> io.NodeOutput:
         """Make the zeros."""
         num_frames, w, h = fit_frames(seconds, fps), fit_side(width), fit_side(height)
         latents = torch.zeros(batch, 16, 1 + (num_frames - 1) // TIME, h // 8, w // 8)
-        host.show_text(cls, f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s")
+        text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
+        host.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
         return io.NodeOutput({"samples": latents}, fps, num_frames)
+
+
+def expectations(model: Any, width: int, height: int, num_frames: int) -> list[str]:
+    """What a MODEL of ours says about a size that it was not trained on, if anything."""
+    from .host.checkpoint import trained_on
+
+    known = None if model is None else trained_on(model)
+    return [text for text in (known.warning(width, height, num_frames) if known else "",) if text]
 
 
 class VAEEncode(io.ComfyNode):
@@ -84,8 +99,8 @@ class VAEEncode(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Encodes images or a video into latents. A video file is read as a stream, so a long one needs no more "
-                "memory than a short one. The end is trimmed to 1 + 4k frames and the borders to multiples of 16, or to "
-                "what another model's VAE takes, and the node says so. Another model's VAE gets all frames at once."
+                "memory than a short one. The end is trimmed to 1 + 4k frames and the borders to multiples of 16, or "
+                "to what another model's VAE takes, and the node says so. Such a VAE gets all frames at once."
             ),
             search_aliases=["vae encode", "video to latent", "image to latent", "encode video", "streaming encode"],
             inputs=[
@@ -117,13 +132,13 @@ class VAEEncode(io.ComfyNode):
         )
         fps = source.fps or 12.0
         if not isinstance(vae, host_vae.SpacetimeVAE):
-            fitted = video.FitFrames(pieces, time=other_vae.frames_per_latent(vae), side=other_vae.side_multiple(vae))
-            latents = vae.encode(torch.cat(list(fitted))[..., :3])
+            latents, count, text = other_vae.encode_clip(vae, pieces)
         else:
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
-        host.show_text(cls, fitted.describe())
-        return io.NodeOutput({"samples": latents}, fps, fitted.frames_out)
+            count, text = fitted.frames_out, fitted.describe()
+        host.show_text(cls, text)
+        return io.NodeOutput({"samples": latents}, fps, count)
 
 
 class VAEDecode(io.ComfyNode):

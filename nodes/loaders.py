@@ -51,14 +51,19 @@ class LoadCheckpoint(io.ComfyNode):
                 io.Clip.Output(display_name="clip", tooltip="The text encoder, for CLIP Text Encode."),
                 io.Vae.Output(display_name="vae", tooltip="The video VAE: 4 frames x 8 x 8 pixels per latent."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
         """Read the file and build the three objects."""
-        from .host.checkpoint import load_objects
+        from .host.checkpoint import load_objects, trained_on
 
-        return io.NodeOutput(*load_objects(checkpoint, dtype))
+        model, clip, vae = load_objects(checkpoint, dtype)
+        known = trained_on(model)
+        if known is not None:
+            host.show_text(cls, known.text())
+        return io.NodeOutput(model, clip, vae)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:

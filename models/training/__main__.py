@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     four.add_argument("--vae", type=Path, required=True)
     four.add_argument("--out", type=Path, required=True)
     four.add_argument("--shift", type=float, default=2.0, help="shift of the noise schedule that suits this model")
+    four.add_argument("--trained-on", type=sizes, default=(), help="clip sizes of its training, if --dit has none")
 
     five = commands.add_parser("ema", help="choose, after the run, how long a memory the averaged weights have")
     five.add_argument("--run", type=Path, required=True, help="run folder of `train dit`")
@@ -178,7 +179,8 @@ def train_dit(args: argparse.Namespace) -> None:
 
 def bundle(args: argparse.Namespace) -> None:
     """The `bundle` command."""
-    save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae), args.shift))
+    known = [str(size) for size in args.trained_on]
+    save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae), args.shift, known))
 
 
 def ema(args: argparse.Namespace) -> None:

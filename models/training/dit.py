@@ -120,6 +120,7 @@ def train(
     torch.manual_seed(settings.seed)
     config = asdict(settings) | {"mix": [list(row) for row in settings.mix], "shards": cache.names}
     run = Run(out, config, writes=workers.first, assumed=ASSUMED)
+    run.trained_on = trained_on(settings, cache, init)
     model = DiT(init.dit_config if init and init.dit_config else PRESETS[settings.preset]).initialise()
     if init:
         model.load_state_dict(init.dit_state)
@@ -163,12 +164,20 @@ def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -
     if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
         save_snapshots(run.folder, average, step)
     if settings.early and step == max(1, round(settings.early * settings.steps)):
-        save_dit(run.folder / "early.safetensors", averaged(model, average), step)
+        save_dit(run, "early.safetensors", averaged(model, average), step)
 
 
-def save_dit(path: Path, model: DiT, step: int) -> None:
+def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
     """Write a DiT for use."""
-    save_checkpoint(path, Checkpoint(dit_config=model.config, dit_state=model.state_dict(), meta={"steps": step}))
+    meta = {"steps": step, "trained_on": run.trained_on}
+    checkpoint = Checkpoint(dit_config=model.config, dit_state=model.state_dict(), meta=meta)
+    save_checkpoint(run.folder / name, checkpoint)
+
+
+def trained_on(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> list[str]:
+    """The clip sizes of a run and of the model that it continues from."""
+    now = [name for name, _ in settings.mix] or list(cache.buckets)
+    return sorted({*now, *(init.meta.get("trained_on", []) if init else [])})
 
 
 def saves_after(step: int, settings: DiTTraining) -> bool:
@@ -202,7 +211,7 @@ def report(
     """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use."""
     weight = next(model.parameters())
     best = averaged(model, average)
-    save_dit(run.folder / "dit.safetensors", best, step)
+    save_dit(run, "dit.safetensors", best, step)
     best.to(weight.device, weight.dtype)
     run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
     size = next(iter(held_out.buckets))

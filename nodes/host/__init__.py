@@ -8,6 +8,7 @@ Here: progress, messages, interrupt and folders. Modules: `checkpoint` (a file t
 
 from __future__ import annotations
 
+import logging
 import sys
 import uuid
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.utils
+import comfy_execution.utils
 import folder_paths
 import torch
 
@@ -42,6 +44,23 @@ def show_text(node: Any, text: str) -> None:
     instance = getattr(server.PromptServer, "instance", None) if server is not None else None
     if instance is not None and node_id is not None:
         instance.send_progress_text(text, node_id)
+
+
+_logged: set[str] = set()
+
+
+def say_while_running(text: str) -> None:
+    """Write a line on whatever node is running, and once into the log. Nothing happens for an empty text."""
+    if not text:
+        return
+    if text not in _logged:
+        _logged.add(text)
+        logging.getLogger(__name__).warning("Spacetime: %s", text)
+    context = comfy_execution.utils.get_executing_context()
+    server = sys.modules.get("server")
+    instance = getattr(server.PromptServer, "instance", None) if server is not None else None
+    if instance is not None and context is not None:
+        instance.send_progress_text(text, context.node_id)
 
 
 def temp_file(suffix: str) -> Path:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from ...models.checkpoints import Checkpoint, load_checkpoint
+from ...models.checkpoints import Checkpoint, known_sizes, load_checkpoint
+from ...models.trained_on import TrainedOn
 from . import checkpoint_path
 from .clip import build_clip
-from .model import RGB_FIT_KEYS, build_model
+from .model import RGB_FIT_KEYS, TRAINED_ON, build_model
 from .vae import SpacetimeVAE, preview_colours
 
 
@@ -29,4 +30,11 @@ def build_objects(checkpoint: Checkpoint, name: str, dtype: str) -> tuple[Any, A
         if not all(key in meta for key in RGB_FIT_KEYS):
             meta.update(zip(RGB_FIT_KEYS, preview_colours(network), strict=True))
         model = build_model(checkpoint.dit_config, checkpoint.dit_state, meta, dtype)
+        model.set_attachments(TRAINED_ON, known_sizes(meta))
         return model, build_clip(), SpacetimeVAE(network)
+
+
+def trained_on(model: Any) -> TrainedOn | None:
+    """What a MODEL of ours was trained on; None for other models and where its file does not say it."""
+    known: TrainedOn | None = model.get_attachment(TRAINED_ON)
+    return known

@@ -19,12 +19,14 @@ from torch.nn.functional import pad
 
 from ...models.patches import to_patches
 from ...models.transformer.dit import DiTConfig
-from . import DTYPES
-from .network import RUN, HostedDiT, RunCache, patch_levels
+from ...models.vae.autoencoder import SPACE, TIME
+from . import DTYPES, say_while_running
+from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 
 SUPPORTED = [torch.bfloat16, torch.float32]
 TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each packed clip's prompt
 RGB_FIT_KEYS = ("rgb_factors", "rgb_bias")
+TRAINED_ON = "spacetime_trained_on"  # attachment of a MODEL: models.trained_on.TrainedOn or None
 
 
 class PaddedCond(comfy.conds.CONDRegular):
@@ -162,10 +164,25 @@ def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[st
     return patcher
 
 
-def open_run(executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], *rest: Any) -> Any:
-    """Give a sampling run its own RunCache; core's clone of the options goes away with the run."""
-    extra_args["model_options"].setdefault("transformer_options", {})[RUN] = RunCache()
-    return executor(guider, sigmas, extra_args, *rest)
+def open_run(
+    executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor, *rest: Any
+) -> Any:
+    """Give a sampling run its own RunCache; core's clone of the options goes away with the run.
+
+    And say so where the video is unlike those that the model was trained on.
+    """
+    options = extra_args["model_options"].setdefault("transformer_options", {})
+    options[RUN] = RunCache()
+    known = guider.model_patcher.get_attachment(TRAINED_ON)
+    if known is not None and not options.get(GRIDS):
+        frames, height, width = pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
+        say_while_running(known.warning(width, height, frames))
+    return executor(guider, sigmas, extra_args, callback, noise, *rest)
+
+
+def pixel_size(shape: Sequence[int], *, cyclic: bool) -> tuple[int, int, int]:
+    """Frames, height and width of latents (B, C, T, H, W) of ours."""
+    return shape[2] * TIME - (0 if cyclic else TIME - 1), shape[3] * SPACE, shape[4] * SPACE
 
 
 def check_weights(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -128,7 +128,9 @@ class FitFrames:
         height, width = images.shape[1:3]
         kept_height, kept_width = height // self._side * self._side, width // self._side * self._side
         if not kept_height or not kept_width:
-            raise ValueError(f"a video of {width} x {height} pixels is too small: both sides need at least {self._side}")
+            raise ValueError(
+                f"a video of {width} x {height} pixels is too small: both sides need at least {self._side}"
+            )
         self.size_in, self.size_out = (width, height), (kept_width, kept_height)
         return crop_centre(images, kept_height, kept_width)
 

@@ -235,3 +235,28 @@ def test_a_failing_module_does_not_take_the_others_down(comfy_host, monkeypatch,
         "SpacetimeCompareVideos",
     ]
     assert "no_such_module" in caplog.text
+
+
+def test_a_video_unlike_those_of_the_training_is_announced(tiny_objects, monkeypatch):
+    """On Empty Video before the run, and by whatever samples it; nothing is said of a size that the model knows."""
+    from comfyui_spacetime.models.trained_on import TrainedOn
+    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import model as host_model
+    from comfyui_spacetime.nodes.latents import EmptyVideo
+    from nodes import CLIPTextEncode, KSampler
+
+    shown: list[str] = []
+    said: list[str] = []
+    monkeypatch.setattr(host, "show_text", lambda _, text: shown.append(text))
+    monkeypatch.setattr(host_model, "say_while_running", lambda text: said.append(text) if text else None)
+    model = tiny_objects[0].clone()
+    model.set_attachments(host_model.TRAINED_ON, TrainedOn.parse(["64x48x9"]))
+    prompt = CLIPTextEncode().encode(tiny_objects[1], "a red ball")[0]
+    for seconds in (0.75, 1.5):
+        latent, _, _ = EmptyVideo.execute(64, 48, seconds, 12.0, 1, model).result
+        with torch.inference_mode():
+            KSampler().sample(model, 1, 1, 1.0, "euler", "simple", prompt, prompt, latent)
+    assert shown[0] == "9 frames of 64 x 48, 0.75 s"
+    assert "1.417 s\nthis model was trained on 64 x 48 pixels, up to 9 frames; 17 frames are more" in shown[1]
+    assert len(said) == 1
+    assert "17 frames are more than it knows" in said[0]
