@@ -20,6 +20,7 @@ LEVELS = {
     "patches": 0,
     "flow": 0,
     "pixels": 0,
+    "precision": 0,
     "trained_on": 0,
     "transformer": 1,
     "vae": 1,

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...models.patches import to_patches
+from ...models.precision import cpu_multiplies_bf16
 from ...models.transformer.dit import DiTConfig
 from ...models.vae.autoencoder import SPACE, TIME
 from . import DTYPES, say_while_running
@@ -118,24 +119,18 @@ class SpacetimeConfig(comfy.supported_models_base.BASE):
 
 
 def compute_dtype(choice: str, device: torch.device, num_weights: int) -> torch.dtype:
-    """The dtype to compute in. `auto` is bfloat16 wherever there are matrix units for it, CPUs included.
+    """The dtype to compute in. `auto` is bfloat16 wherever the hardware multiplies it, CPUs included.
 
-    Core itself never computes a DiT in bf16 on CPUs; with AMX tiles that is three times faster than fp32.
+    Core itself never computes a DiT in bf16 on CPUs.
     """
     if choice != "auto":
         return DTYPES[choice]
     if device.type == "cpu":
-        return torch.bfloat16 if has_matrix_units() and not host_args.fp32_unet else torch.float32
+        return torch.bfloat16 if cpu_multiplies_bf16() and not host_args.fp32_unet else torch.float32
     dtype: torch.dtype = comfy.model_management.unet_dtype(
         device=device, model_params=num_weights, supported_dtypes=SUPPORTED
     )
     return dtype
-
-
-def has_matrix_units() -> bool:
-    """Whether this CPU multiplies bf16 matrices in hardware (AMX)."""
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe and probe())
 
 
 def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[str, Any], dtype: str = "auto") -> Any:

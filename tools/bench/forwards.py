@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...models.patches import Grid
+from ...models.precision import cpu_multiplies_bf16
 from ...models.transformer.attention import Kernel, sdpa
 from ...models.transformer.dit import DiT, DiTConfig
 from .timing import paired
@@ -62,9 +63,8 @@ def forwards(
 
 
 def forward_dtype() -> torch.dtype:
-    """bfloat16 where the CPU has matrix units for it."""
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return torch.bfloat16 if probe and probe() else torch.float32
+    """bfloat16 where the CPU multiplies it in hardware."""
+    return torch.bfloat16 if cpu_multiplies_bf16() else torch.float32
 
 
 def pair(name: str, tokens: int, dtype: torch.dtype) -> tuple[Run, Run]:

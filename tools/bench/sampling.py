@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ...models.generate import EMBEDDED, Models
+from ...models.precision import cpu_multiplies_bf16
 
 Frames = NDArray[np.uint8]
 
@@ -28,11 +29,10 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_models(checkpoint: Path) -> Models:
-    """In bf16 on a GPU or a CPU with matrix units, otherwise in fp32."""
+    """In bf16 on a GPU or a CPU that multiplies it in hardware, otherwise in fp32."""
     if torch.cuda.is_available():
         return Models.load(checkpoint, device="cuda")
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return Models.load(checkpoint, dtype=torch.bfloat16 if amx else torch.float32)
+    return Models.load(checkpoint, dtype=torch.bfloat16 if cpu_multiplies_bf16() else torch.float32)
 
 
 def sizes(text: str) -> tuple[int, int, int]:

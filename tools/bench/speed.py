@@ -4,7 +4,7 @@ The ratio is reference / ours (above 1: ours is faster), but for step_overhead o
 
 forward_*       one pass of our DiT and of a diffusers transformer of equal shape, see forwards.py
 step_overhead   n single DiT Denoise Steps and one run of core's SamplerCustomAdvanced
-decode          latents to pixels, in bf16 where the CPU has matrix units
+decode          latents to pixels, in bf16 where the CPU multiplies it in hardware
 end_to_end      Forward Diffusion and single Denoise Steps against core's KSampler on the same model
 """
 
