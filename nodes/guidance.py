@@ -33,6 +33,8 @@ class Guider(io.ComfyNode):
                 "rescale cfg",
                 "guidance interval",
                 "negative prompt",
+                "autoguidance",
+                "weak model",
             ],
             inputs=_inputs(),
             outputs=[io.Guider.Output(display_name="guider", tooltip="For DiT Denoise Step or SamplerCustomAdvanced.")],
@@ -53,6 +55,7 @@ class Guider(io.ComfyNode):
         apg_limit: float,
         zero_steps: int,
         negative: Any = None,
+        weak_model: Any = None,
     ) -> io.NodeOutput:
         """Make the guider object."""
         settings = Guidance(
@@ -65,7 +68,7 @@ class Guider(io.ComfyNode):
             apg=APG(eta=apg_eta, limit=apg_limit),
             zero_steps=zero_steps,
         )
-        return io.NodeOutput(make_guider(model, positive, negative, settings))
+        return io.NodeOutput(make_guider(model, positive, negative, settings, weak_model))
 
 
 def _share(name: str, default: float, tooltip: str) -> io.Input:
@@ -129,6 +132,14 @@ def _inputs() -> list[io.Input]:
             max=10,
             step=1,
             tooltip="For cfg_zero_star: how many first steps stand still, since early predictions of a flow mislead.",
+        ),
+        io.Model.Input(
+            "weak_model",
+            optional=True,
+            tooltip=(
+                "Autoguidance: guide with a worse model of the same family, given the same prompt, instead of a "
+                "negative prompt (which is then not used). Train DiT keeps one: <name>_early."
+            ),
         ),
     ]
 

@@ -18,6 +18,7 @@ from ...models.guidance import Guidance
 from ...models.solvers import Solver, SolverState
 
 log = logging.getLogger(__name__)
+WEAK = "spacetime_weak"  # under which a patcher carries the model that it is guided with
 
 
 def solver_sampler(solver: Solver) -> Any:
@@ -87,6 +88,20 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
     """
 
     guidance: Guidance = Guidance()
+    weak: Any = None  # a patcher: the worse model that takes the negative prompt's part (autoguidance)
+
+    def set_weak_model(self, weak: Any) -> None:
+        """Guide with a worse model, given the same prompt, instead of a negative one. It is loaded beside the model."""
+        if weak.model is self.model_patcher.model:
+            raise ValueError(
+                "model and weak_model are one and the same: load an early or smaller checkpoint as the weak one"
+            )
+        if type(weak.model) is not type(self.model_patcher.model):
+            raise ValueError("weak_model is of another kind than model: choose an earlier or smaller one of its family")
+        patcher = self.model_patcher.clone()
+        patcher.set_additional_models(WEAK, [weak])
+        (self.weak,) = patcher.get_additional_models_with_key(WEAK)
+        self.model_patcher = patcher
 
     def set_guidance(self, guidance: Guidance) -> None:
         """How to guide; `cfg` mirrors its scale for nodes that read it."""
@@ -109,10 +124,24 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
         if scale != 1.0 and settings.mode != "cfg":
             options = {**options, "sampler_cfg_function": self._combine}
         positive, negative = self.conds.get("positive"), self.conds.get("negative")
+        if self.weak is not None and scale != 1.0:
+            return self._autoguided(x, timestep, positive, options, seed)
         denoised: Tensor = comfy.samplers.sampling_function(
             self.inner_model, x, timestep, negative, positive, scale, model_options=options, seed=seed
         )
         return denoised
+
+    def _autoguided(
+        self, x: Tensor, timestep: Tensor, positive: Any, options: dict[str, Any], seed: int | None
+    ) -> Tensor:
+        """The prediction of the model, led away from that of the weak one (arXiv 2406.02070)."""
+        strong = comfy.samplers.sampling_function(
+            self.inner_model, x, timestep, None, positive, 1.0, model_options=options, seed=seed
+        )
+        if self.weak.model.current_patcher is not self.weak:
+            self.weak.pre_run()
+        (weak,) = comfy.samplers.calc_cond_batch(self.weak.model, [positive], x, timestep, options)
+        return self.guidance.combine(strong, weak, x)
 
     def _combine(self, args: dict[str, Any]) -> Tensor:
         """Core's hook: gets both predictions, gives x - denoised."""
@@ -120,9 +149,11 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
         return x - self.guidance.combine(args["cond_denoised"], args["uncond_denoised"], x)
 
 
-def make_guider(model: Any, positive: Any, negative: Any | None, settings: Guidance) -> SpacetimeGuider:
-    """A GUIDER. The negative conditioning may be absent only where it would not be used (scale 1)."""
-    if negative is None and settings.scale != 1.0:
+def make_guider(
+    model: Any, positive: Any, negative: Any | None, settings: Guidance, weak: Any | None = None
+) -> SpacetimeGuider:
+    """A GUIDER. The negative conditioning may be absent only where it would not be used (scale 1, or a weak model)."""
+    if negative is None and weak is None and settings.scale != 1.0:
         raise ValueError(
             f"cfg {settings.scale} compares the prompt with a negative one: connect `negative` "
             "(an empty CLIP Text Encode will do), or set cfg to 1"
@@ -131,6 +162,8 @@ def make_guider(model: Any, positive: Any, negative: Any | None, settings: Guida
     # core's set_conds wants both
     guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
     guider.set_guidance(settings)
+    if weak is not None:
+        guider.set_weak_model(weak)
     return guider
 
 
