@@ -37,6 +37,11 @@ class Checkpoint:
     vae_state: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that the DiT knows, by number."""
+        return tuple(self.meta.get("classes") or self.meta.get("dit", {}).get("classes") or ())
+
     def dit(self, dtype: torch.dtype = torch.float32) -> DiT:
         """The DiT with its weights, in evaluation mode. ValueError when the file holds none or keys do not match."""
         if self.dit_config is None:

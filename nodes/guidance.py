@@ -93,6 +93,21 @@ def _inputs() -> list[io.Input]:
             tooltip="Strength of guidance. 1 is none (and twice as fast); higher follows the prompt more, at some cost "
             "in naturalness.",
         ),
+        *_ways(),
+        io.Model.Input(
+            "weak_model",
+            optional=True,
+            tooltip=(
+                "Autoguidance: guide with a worse model of the same family, given the same prompt, instead of a "
+                "negative prompt (which is then not used). Train DiT keeps one: <name>_early."
+            ),
+        ),
+    ]
+
+
+def _ways() -> list[io.Input]:
+    """How the two predictions are combined, and where in the run."""
+    return [
         io.Combo.Input(
             "mode",
             options=list(MODES),
@@ -132,14 +147,6 @@ def _inputs() -> list[io.Input]:
             max=10,
             step=1,
             tooltip="For cfg_zero_star: how many first steps stand still, since early predictions of a flow mislead.",
-        ),
-        io.Model.Input(
-            "weak_model",
-            optional=True,
-            tooltip=(
-                "Autoguidance: guide with a worse model of the same family, given the same prompt, instead of a "
-                "negative prompt (which is then not used). Train DiT keeps one: <name>_early."
-            ),
         ),
     ]
 

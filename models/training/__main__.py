@@ -1,4 +1,4 @@
-"""Train from the shell: `run.py train vae|cache|dit|bundle|ema ...` (or `python -m <pack>.models.training ...`)."""
+"""Train from the shell: `run.py train vae|cache|dit|bundle|ema|merge` (or `python -m <pack>.models.training`)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from . import dit, vae
 from .clips import HELD_OUT, ClipSet
 from .data import FPS, ClipSize, LatentCache, cache_toy_world
 from .folder import cache_folder
+from .lora import merge, save_lora
+from .networks import class_names
 from .parallel import leave
 from .profiles import reconstruct
 from .settings import DiTTraining
@@ -45,7 +47,8 @@ def chosen(settings: Settings, args: argparse.Namespace) -> Settings:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
-        prog="run.py train", description="Train the VAE, cache latents, train the DiT, bundle them."
+        prog="run.py train",
+        description="Train the VAE, cache latents, train the DiT, choose its average, merge LoRAs, bundle.",
     )
     top.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
     top.add_argument("--with-parent", action="store_true", help="stop when the process that started this one is gone")
@@ -81,9 +84,18 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--out", type=Path, required=True, help="run folder; an existing run continues")
     three.add_argument("--init", type=Path, help="checkpoint to continue from")
     three.add_argument("--mix", type=mixture, default=(), help="shares of the clip sizes, 64x64x33=2,96x96x33=1")
+    three.add_argument(
+        "--classes", dest="by_class", action="store_true", help="label clips with their class: their sub-folder's name"
+    )
     three.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_settings(three, DiTTraining())
 
+    add_finishing(commands)
+    return top
+
+
+def add_finishing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """What is done with a trained DiT."""
     four = commands.add_parser("bundle", help="put a DiT and a VAE into one bf16 checkpoint for the nodes")
     four.add_argument("--dit", type=Path, required=True)
     four.add_argument("--vae", type=Path, required=True)
@@ -98,7 +110,12 @@ def parser() -> argparse.ArgumentParser:
     )
     five.add_argument("--step", type=int, default=0, help="the average after so many steps (0: at the last snapshot)")
     five.add_argument("--out", type=Path, required=True, help="file for the DiT with these weights")
-    return top
+
+    six = commands.add_parser("merge", help="put a LoRA into the model that it was trained on")
+    six.add_argument("--dit", type=Path, required=True, help="checkpoint with the model")
+    six.add_argument("--lora", type=Path, required=True, help="lora.safetensors of a run")
+    six.add_argument("--strength", type=float, default=1.0)
+    six.add_argument("--out", type=Path, required=True)
 
 
 def add_folder_options(command: argparse.ArgumentParser) -> None:
@@ -168,12 +185,13 @@ class Said:
 
 def train_dit(args: argparse.Namespace) -> None:
     """The `dit` command."""
-    settings = chosen(DiTTraining(), args)
+    settings, init = chosen(DiTTraining(), args), load_checkpoint(args.init) if args.init else None
+    cache = LatentCache(args.data)
+    settings = replace(settings, classes=class_names(args.by_class, cache.class_names, init))
     context, _ = load_text_encoder()([""])
     dit.train(
-        settings, LatentCache(args.data), LatentCache(args.held_out), context[0].bfloat16(),
-        load_checkpoint(args.vae).vae(torch.bfloat16), args.out,
-        load_checkpoint(args.init) if args.init else None, args.device,
+        settings, cache, LatentCache(args.held_out), context[0].bfloat16(),
+        load_checkpoint(args.vae).vae(torch.bfloat16), args.out, init, args.device,
     )  # fmt: skip
 
 
@@ -186,11 +204,19 @@ def bundle(args: argparse.Namespace) -> None:
 def ema(args: argparse.Namespace) -> None:
     """The `ema` command."""
     checkpoint, error = reconstruct(args.run, args.sigma_rel, args.step)
-    save_checkpoint(args.out, checkpoint)
+    if checkpoint.dit_config is None:
+        save_lora(args.out, checkpoint.dit_state, checkpoint.meta)
+    else:
+        save_checkpoint(args.out, checkpoint)
     print(
         f"{args.out}: average of relative width {args.sigma_rel} after {checkpoint.meta['steps']} steps, "
         f"profile reproduced to {error:.2%}"
     )
+
+
+def merge_lora(args: argparse.Namespace) -> None:
+    """The `merge` command."""
+    save_checkpoint(args.out, merge(load_checkpoint(args.dit), args.lora, args.strength))
 
 
 def main() -> int:
@@ -199,7 +225,7 @@ def main() -> int:
     stop_on_signals(with_parent=args.with_parent)
     if args.threads:
         torch.set_num_threads(args.threads)
-    commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle, "ema": ema}
+    commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle, "ema": ema, "merge": merge_lora}
     try:
         commands[args.command](args)
     except StoppedError as stopped:

@@ -31,6 +31,7 @@ class Batch:
     grids: tuple[Grid, ...]  # one for all rows, or those of the clips in the only row
     cyclic: bool
     text_lengths: tuple[int, ...] = ()  # tokens of each packed clip's text
+    labels: Tensor | None = None  # class of each clip, (clips,)
 
     @property
     def packed(self) -> bool:
@@ -51,15 +52,22 @@ class Batch:
         """Noise levels per patch, (B, N)."""
         return self.sigma.repeat_interleave(self.clean.shape[1] // self.sigma.shape[1], dim=1)
 
+    def label_rows(self, device: torch.device) -> Tensor | None:
+        """Class labels as the DiT takes them: (B,), or (1, N) for packed clips."""
+        if self.labels is None or not self.packed:
+            return None if self.labels is None else self.labels.to(device)
+        return self.labels.repeat_interleave(torch.tensor(self.lengths))[None].to(device)
+
     def part(self, clips: slice) -> Batch:
         """Some of the clips: what one worker, or one part of an accumulated step, computes."""
         if not self.packed:
-            names = ("clean", "noise", "sigma", "context", "mask")
+            names = ("clean", "noise", "sigma", "context", "mask", "labels")
             return replace(self, **{n: value[clips] for n in names if (value := getattr(self, n)) is not None})
         patches, words = (_stretch(lengths, clips) for lengths in (self.lengths, self.text_lengths))
         return replace(
             self, clean=self.clean[:, patches], noise=self.noise[:, patches], sigma=self.sigma[:, patches],
             context=self.context[:, words], grids=self.grids[clips], text_lengths=self.text_lengths[clips],
+            labels=None if self.labels is None else self.labels[clips],
         )  # fmt: skip
 
     def parts(self, number: int) -> list[Batch]:
@@ -88,13 +96,14 @@ def pack_batches(batches: Sequence[Batch]) -> Batch:
         tuple(grid for row in rows for grid in row.grids),
         rows[0].cyclic,
         tuple(text.shape[1] for text in texts),
+        None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None]),
     )
 
 
 def make_batch(
     examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator, *, cyclic: bool
 ) -> Batch:
-    """Noise, levels and texts for a batch of clips of one size; a tenth of the texts become the empty prompt's."""
+    """Noise, levels and texts for a batch of clips of one size; a tenth of the texts and classes become none."""
     latents = torch.stack([example.latents for example in examples]).float()
     grid = Grid.of(latents, PRESETS[settings.preset].patch)
     clean = to_patches(latents, PRESETS[settings.preset].patch)
@@ -107,7 +116,15 @@ def make_batch(
         sigma = per_frame.amax(dim=1, keepdim=True) * torch.stack([sample_region(grid, rng) for _ in examples])
     dropped = (torch.rand(len(examples), generator=rng) < settings.dropout).tolist()
     context, mask = stack_text([empty if drop else e.text for e, drop in zip(examples, dropped, strict=True)])
-    return Batch(clean, torch.randn(clean.shape, generator=rng), sigma, context, mask, (grid,), cyclic)
+    noise = torch.randn(clean.shape, generator=rng)
+    named = ["" if drop else e.label for e, drop in zip(examples, dropped, strict=True)]
+    return Batch(clean, noise, sigma, context, mask, (grid,), cyclic, labels=class_labels(named, settings.classes))
+
+
+def class_labels(names: Sequence[str], classes: Sequence[str]) -> Tensor | None:
+    """Numbers (clips,) of named classes, len(classes) for those without; None where there are no classes at all."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([numbers.get(name, len(numbers)) for name in names]) if numbers else None
 
 
 def draw_batch(cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator) -> Batch:

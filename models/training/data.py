@@ -1,8 +1,8 @@
 """Clips to train on: rendered toy-world clips, and their latents and text features cached on disk.
 
 A cache folder holds safetensors shards; each has `latents` (n, C, T, H, W) bf16 and `text` (all caption tokens in a
-row, E) bf16, and a JSON header with the captions and their lengths. Shards are named by what made them, so building
-again continues where it stopped.
+row, E) bf16, and a JSON header with the captions, their lengths and the classes. Shards are named by what made them, so
+building again continues where it stopped.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Example(NamedTuple):
 
     latents: Tensor  # (C, T, H, W)
     text: Tensor  # (L, E)
+    label: str = ""  # name of its class
 
 
 def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
@@ -82,6 +83,13 @@ def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
     clip = render(scene, num_frames=size.num_frames, height=size.height, width=size.width, fps=FPS)
     short = [captions.short_caption(scene, rng), captions.short_caption(scene, rng)]
     return clip.frames, [*short, captions.detailed_caption(scene, rng)]
+
+
+def toy_class(seed: int, size: ClipSize) -> str:
+    """What happens in clip number `seed`, as its class: fall, bounce, roll, ..."""
+    rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
+    aspect = size.width / size.height
+    return sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect).kind
 
 
 def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quiet) -> list[Tensor]:
@@ -128,18 +136,29 @@ def cache_toy_world(
         path = folder / f"toy-{size}-{mark}-{start:06d}.safetensors"
         if path.exists():
             continue
-        latents, texts = [], []
+        latents, texts, classes = [], [], []
         for seed in range(start, min(start + SHARD, first + count)):
             progress(seed - first, count)
             frames, lines = toy_clip(seed, size)
             latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
             texts.append(lines)
-        features = text_features(encoder, [line for lines in texts for line in lines])
-        counts = iter(features)
-        lengths = [[len(next(counts)) for _ in lines] for lines in texts]
-        header = {"captions": texts, "lengths": lengths, "cyclic": size.cyclic, "size": str(size)}
-        tensors = {"latents": torch.stack(latents).bfloat16(), "text": torch.cat(features)}
-        write_tensors(path, tensors, {"clips": json.dumps(header)})
+            classes.append(toy_class(seed, size))
+        write_shard(path, latents, texts, classes, size, encoder, FPS)
+
+
+def write_shard(
+    path: Path, latents: Sequence[Tensor], texts: Sequence[list[str]], classes: Sequence[str], size: ClipSize,
+    encoder: TextEncoder, fps: float,
+) -> None:  # fmt: skip
+    """One file of latents (n, C, T, H, W) and text features, as LatentCache reads it."""
+    features = text_features(encoder, [line for lines in texts for line in lines])
+    counts = iter(features)
+    lengths = [[len(next(counts)) for _ in lines] for lines in texts]
+    header = {
+        "captions": texts, "lengths": lengths, "classes": classes, "cyclic": size.cyclic, "size": str(size), "fps": fps,
+    }  # fmt: skip
+    tensors = {"latents": torch.stack(list(latents)).bfloat16(), "text": torch.cat(features)}
+    write_tensors(path, tensors, {"clips": json.dumps(header)})
 
 
 class LatentCache:
@@ -151,6 +170,7 @@ class LatentCache:
             raise ValueError(f"{folder} holds no cached clips: build the cache first")
         self.buckets: dict[str, list[tuple[Tensor, list[Tensor]]]] = {}
         self.captions: dict[str, list[list[str]]] = {}
+        self.classes: dict[str, list[str]] = {}
         for name in self.names:
             tensors, header = read_tensors(folder / name)
             described = json.loads(header["clips"])
@@ -160,6 +180,13 @@ class LatentCache:
                 (z, [next(texts) for _ in row]) for z, row in zip(tensors["latents"], described["lengths"], strict=True)
             ]
             self.captions.setdefault(described["size"], []).extend(described["captions"])
+            unnamed = [""] * len(described["captions"])  # shards from before classes were kept
+            self.classes.setdefault(described["size"], []).extend(described.get("classes", unnamed))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that clips belong to, in alphabetical order."""
+        return tuple(sorted({name for names in self.classes.values() for name in names} - {""}))
 
     def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
         """`count` random clips of one bucket, all with their first, second or last caption, which have like lengths.
@@ -169,7 +196,8 @@ class LatentCache:
         bucket = self.buckets[size]
         which = int(torch.randint(max(len(texts) for _, texts in bucket), (1,), generator=rng))
         chosen = torch.randint(len(bucket), (count,), generator=rng).tolist()
-        return [Example(bucket[i][0], bucket[i][1][which % len(bucket[i][1])]) for i in chosen]
+        names = self.classes[size]
+        return [Example(bucket[i][0], bucket[i][1][which % len(bucket[i][1])], names[i]) for i in chosen]
 
 
 def stack_text(texts: Sequence[Tensor], sizes: Sequence[int] = (32, 96)) -> tuple[Tensor, Tensor]:

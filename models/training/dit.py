@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,13 @@ from ..checkpoints import Checkpoint, save_checkpoint
 from ..patches import Grid, from_patches, to_patches
 from ..pixels import to_uint8
 from ..transformer.attention import matmul_attention, sdpa
-from ..transformer.dit import PRESETS, DiT
+from ..transformer.dit import DiT
 from ..vae.autoencoder import VideoVAE
-from .batches import Batch, draw_batch
+from .batches import Batch, class_labels, draw_batch
 from .data import LatentCache, stack_text
+from .lora import merged, pairs_of, save_lora
 from .losses import flow_loss
+from .networks import build
 from .optim import EMA, Optimiser, learning_rate_scale
 from .parallel import Workers, join
 from .profiles import Profiles, save_snapshots, snapshot_steps
@@ -40,8 +43,9 @@ def batch_loss(model: DiT, batch: Batch) -> Tensor:
     )  # fmt: skip
     kernel = matmul_attention if device.type == "cpu" else sdpa
     prediction = model.forward_tokens(
-        noisy.to(dtype), batch.grids, sigma, prepared, cyclic=batch.cyclic, attention=kernel
-    )
+        noisy.to(dtype), batch.grids, sigma, prepared, labels=batch.label_rows(device), cyclic=batch.cyclic,
+        attention=kernel,
+    )  # fmt: skip
     return flow_loss(prediction, clean, noise, per_token, batch.lengths)
 
 
@@ -86,20 +90,25 @@ def validation_loss(model: DiT, batches: Sequence[Batch]) -> float:
 @torch.no_grad()
 def sample(
     model: DiT, texts: Sequence[Tensor], empty: Tensor, shape: tuple[int, int, int, int], *,
-    steps: int = 24, cfg: float = 2.0, shift: float = 2.0, seed: int = 0, cyclic: bool = False,
+    labels: Tensor | None = None, steps: int = 24, cfg: float = 2.0, shift: float = 2.0, seed: int = 0,
+    cyclic: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Latents (B, C, T, H, W) for texts (L_i, E): plain Euler with guidance, enough to see how a run is doing."""
+    """Latents (B, C, T, H, W) for texts (L_i, E) and class labels (B,): plain Euler with guidance, enough to see how a
+    run is doing."""
     weight = next(model.parameters())
     context, mask = stack_text([*texts, *[empty] * len(texts)])
     x = torch.randn(len(texts), *shape, generator=generator(seed, 0)).to(weight.device)
     grid = Grid.of(x, model.config.patch)
     prepared = model.prepare([grid], context.to(weight), mask.to(weight.device), cyclic=cyclic, device=weight.device)
     times = torch.linspace(1, 0, steps + 1)
+    if labels is not None:  # guidance leads away from no text and no class
+        labels = torch.cat([labels, torch.full_like(labels, model.config.num_classes)]).to(weight.device)
     sigmas = (shift * times / (1 + (shift - 1) * times)).tolist()
     x = to_patches(x, model.config.patch)
     for sigma, following in pairwise(sigmas):
         level = torch.full((2 * len(texts),), sigma, device=weight.device)
-        both = model.forward_tokens(torch.cat([x, x]).to(weight.dtype), [grid], level, prepared, cyclic=cyclic).float()
+        twice = torch.cat([x, x]).to(weight.dtype)
+        both = model.forward_tokens(twice, [grid], level, prepared, labels=labels, cyclic=cyclic).float()
         conditional, unconditional = both.chunk(2)
         x = x + (following - sigma) * (unconditional + cfg * (conditional - unconditional))
     return from_patches(x, grid, model.config.patch)
@@ -118,19 +127,18 @@ def train(
     """
     workers, device = join(device)
     torch.manual_seed(settings.seed)
-    config = asdict(settings) | {"mix": [list(row) for row in settings.mix], "shards": cache.names}
+    lists = {"mix": [list(row) for row in settings.mix], "classes": list(settings.classes)}
+    config = asdict(settings) | lists | {"shards": cache.names}
     run = Run(out, config, writes=workers.first, assumed=ASSUMED)
-    run.trained_on = trained_on(settings, cache, init)
-    model = DiT(init.dit_config if init and init.dit_config else PRESETS[settings.preset]).initialise()
-    if init:
-        model.load_state_dict(init.dit_state)
+    model = build(settings, init)
+    run.meta = described(settings, cache, init)
     model.to(device, getattr(torch, settings.dtype))
     model.checkpointing = settings.checkpointing
     if settings.compile:
         torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
         for block in model.blocks:
             block.compile(dynamic=False)
-    optimiser = Optimiser(model, learning_rate=settings.learning_rate)
+    optimiser = Optimiser(model, learning_rate=settings.learning_rate, muon=not settings.lora)
     average = Profiles(optimiser.masters) if settings.snapshots else EMA(optimiser.masters)
     first = workers.spread(optimiser, average, run.resume(optimiser, average))
     fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
@@ -169,15 +177,17 @@ def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -
 
 def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
     """Write a DiT for use."""
-    meta = {"steps": step, "trained_on": run.trained_on}
+    meta = {"steps": step, **run.meta}
     checkpoint = Checkpoint(dit_config=model.config, dit_state=model.state_dict(), meta=meta)
     save_checkpoint(run.folder / name, checkpoint)
 
 
-def trained_on(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> list[str]:
-    """The clip sizes of a run and of the model that it continues from."""
+def described(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> dict[str, Any]:
+    """What a checkpoint says of its training: clip sizes of this run and the one before, and the names of classes."""
     now = [name for name, _ in settings.mix] or list(cache.buckets)
-    return sorted({*now, *(init.meta.get("trained_on", []) if init else [])})
+    sizes = sorted({*now, *(init.meta.get("trained_on", []) if init else [])})
+    names = settings.classes or (init.class_names if init else ())
+    return {"trained_on": sizes} | ({"classes": list(names)} if names else {})
 
 
 def saves_after(step: int, settings: DiTTraining) -> bool:
@@ -191,9 +201,10 @@ def sample_file(run: Run, step: int) -> Path:
 
 
 def averaged(model: DiT, average: EMA) -> DiT:
-    """A copy of the model, fp32, with the averaged weights."""
+    """A copy of the model, fp32, with the averaged weights; adapters are added in."""
     copy = DiT(model.config)
-    copy.load_state_dict({name: weight.cpu() for name, weight in average.weights.items()})
+    frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
+    copy.load_state_dict({name: weight.cpu() for name, weight in merged(frozen | average.weights).items()})
     return copy.eval()
 
 
@@ -212,11 +223,15 @@ def report(
     weight = next(model.parameters())
     best = averaged(model, average)
     save_dit(run, "dit.safetensors", best, step)
+    if pairs_of(average.weights):
+        save_lora(run.folder / "lora.safetensors", average.weights, {"steps": step})
     best.to(weight.device, weight.dtype)
     run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
     size = next(iter(held_out.buckets))
     rows = held_out.buckets[size][:10]
-    latents = sample(best, [texts[0] for _, texts in rows], empty, tuple(rows[0][0].shape), cyclic=size.endswith("c"))  # type: ignore[arg-type]
+    texts = [texts[0] for _, texts in rows]
+    labels = class_labels(held_out.classes[size][:10], run.meta.get("classes", ()))
+    latents = sample(best, texts, empty, tuple(rows[0][0].shape), labels=labels, cyclic=size.endswith("c"))  # type: ignore[arg-type]
     dtype = vae.decoder.linear.weight.dtype
     videos = [vae.decode(clip[None].cpu().to(dtype), cyclic=size.endswith("c"))[0] for clip in latents]
     strip([to_uint8(video) for video in videos], sample_file(run, step))

@@ -13,15 +13,14 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..checkpoints import write_tensors
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
-from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, text_features
+from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
 
 HELD_OUT_SHARE = 0.1
@@ -38,6 +37,11 @@ class FolderClip:
     size: ClipSize
     fps: float
     captions: tuple[str, ...]
+
+    @property
+    def class_name(self) -> str:
+        """The sub-folder that the file lies in, as words; empty for a file at the top."""
+        return _words(PurePosixPath(self.file).parent.name)
 
     @property
     def key(self) -> str:
@@ -158,7 +162,11 @@ def captions_of(path: Path, folder: Path) -> tuple[str, ...]:
             return kept
     if path.parent == folder:
         return ("",)
-    return (path.parent.name.replace("_", " ").replace("-", " ").strip(),)
+    return (_words(path.parent.name),)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ").strip()
 
 
 def windows(footage: Footage, sizes: Sequence[ClipSize], fps: float) -> list[tuple[float, ClipSize]]:
@@ -259,6 +267,7 @@ def cache_folder(
             wanted.append(path)
             latents: list[torch.Tensor] = []
             texts: list[list[str]] = []
+            classes: list[str] = []
             for clip in [] if path.exists() else shard:
                 progress(done + len(texts), len(clips))
                 try:
@@ -268,24 +277,13 @@ def cache_folder(
                     continue
                 latents.append(vae.encode(pixels[None].to(dtype))[0])
                 texts.append(list(clip.captions))
+                classes.append(clip.class_name)
             done += len(shard)
             if latents:
-                write_shard(path, latents, texts, size, encoder, clips[0].fps)
+                write_shard(path, latents, texts, classes, size, encoder, clips[0].fps)
     for stale in set(out.glob("clips-*.safetensors")) - set(wanted):
         stale.unlink()
     return problems
-
-
-def write_shard(
-    path: Path, latents: list[torch.Tensor], texts: list[list[str]], size: ClipSize, encoder: TextEncoder, fps: float
-) -> None:
-    """One file of latents (n, C, T, H, W) and text features, as LatentCache reads it."""
-    features = text_features(encoder, [line for lines in texts for line in lines])
-    counts = iter(features)
-    lengths = [[len(next(counts)) for _ in lines] for lines in texts]
-    header = {"captions": texts, "lengths": lengths, "cyclic": size.cyclic, "size": str(size), "fps": fps}
-    tensors = {"latents": torch.stack(latents).bfloat16(), "text": torch.cat(features)}
-    write_tensors(path, tensors, {"clips": json.dumps(header)})
 
 
 def clips_mark(clips: Sequence[FolderClip]) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints import Checkpoint, load_checkpoint, read_tensors, write_tensors
+from .lora import pairs_of
 from .optim import EMA
 
 GAMMAS = (6.94, 16.97)  # the run's result, and a shorter memory: relative widths 0.10 and 0.05
@@ -116,7 +117,8 @@ def snapshots_of(run: Path) -> list[Snapshot]:
 def reconstruct(run: Path, width: float, step: int = 0) -> tuple[Checkpoint, float]:
     """The DiT of a run with the average of relative width `width` after `step` steps (0: the last snapshot's).
 
-    Returns it with the relative error of the profile. ValueError when the snapshots do not reach that far.
+    Of a LoRA's run it is the adapters alone, without config. Returns it with the relative error of the profile.
+    ValueError when the snapshots do not reach that far.
     """
     kept = snapshots_of(run)
     step = step or kept[-1].step
@@ -135,7 +137,9 @@ def reconstruct(run: Path, width: float, step: int = 0) -> tuple[Checkpoint, flo
             part = weight.float() * float(factor)
             state[name] = state[name] + part if name in state else part
     made = load_checkpoint(run / "dit.safetensors")
+    meta = made.meta | {"steps": step, "sigma_rel": width}
+    if pairs_of(state):  # a LoRA's run: the adapters alone
+        return Checkpoint(dit_state=state, meta=meta), error
     if made.dit_config is None or state.keys() - made.dit_state.keys():
         raise ValueError(f"the snapshots of {run} do not belong to its dit.safetensors: train it anew")
-    meta = made.meta | {"steps": step, "sigma_rel": width}
     return Checkpoint(made.dit_config, {**made.dit_state, **state}, meta=meta), error

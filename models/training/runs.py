@@ -48,7 +48,7 @@ class Run:
         self.checkpoint = folder / "checkpoint.safetensors"
         self.log = folder / "log.jsonl"
         self.writes = writes
-        self.trained_on: list[str] = []  # clip sizes, for the header of the models that it leaves
+        self.meta: dict[str, Any] = {}  # for the header of the models that it leaves
         self.started = time.time()
         if writes:
             folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,10 @@ class DiTTraining:
     images: float = 0.1  # share of steps on single frames
     packing: bool = False  # clips of all sizes in one sequence per step, instead of one size per step
     accumulate: int = 1  # the batch of a step is computed in so many parts, one after the other
+    lora: int = 0  # rank of low-rank adapters to train instead of the model; 0 = the model itself
+    lora_layers: str = "attn|mlp"  # regular expression that the names of the adapted linear layers match
+    classes: tuple[str, ...] = ()  # names of the classes that clips are labelled with
+    text: bool = True  # whether the model reads captions
     checkpointing: bool = False  # compute blocks again in the backward pass instead of keeping what they made
     learning_rate: float = 1e-3
     dropout: float = 0.1  # share of clips without text and class
@@ -34,6 +38,8 @@ class DiTTraining:
             raise ValueError("packed steps have ever new shapes, which cannot be compiled: leave out --compile or pack")
         if self.accumulate < 1:
             raise ValueError(f"a step in {self.accumulate} parts: --accumulate is 1 or more")
+        if self.lora < 0:
+            raise ValueError(f"a LoRA of rank {self.lora}: --lora is 0 (train the whole model) or more")
         if self.snapshots < 0:
             raise ValueError(f"{self.snapshots} snapshots: --snapshots is 0 (none) or more")
         if not 0 <= self.early < 1:
@@ -41,4 +47,7 @@ class DiTTraining:
 
 
 # what a config.json means that was written before these settings existed
-ASSUMED = {"packing": False, "accumulate": 1, "checkpointing": False, "snapshots": 0, "early": 0.0}
+ASSUMED = {
+    "packing": False, "accumulate": 1, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
+    "checkpointing": False, "snapshots": 0, "early": 0.0,
+}  # fmt: skip

@@ -191,7 +191,10 @@ class DiT(nn.Module):
         self, sigma: Tensor, grids: Sequence[Grid], pooled: Tensor | None, dtype: torch.dtype, *,
         labels: Tensor | None = None, cyclic: bool = False,
     ) -> Tensor:  # fmt: skip
-        """The conditioning vectors (B, M, D): one per clip (M = 1), per latent frame or per patch."""
+        """The conditioning vectors (B, M, D): one per clip (M = 1), per latent frame or per patch.
+
+        labels: class numbers (B,), or (B, N) for packed clips; None is "no class".
+        """
         level = self.level_embedder(noise_levels(sigma, grids), dtype)
         if pooled is not None:
             level = level + pooled
@@ -200,7 +203,8 @@ class DiT(nn.Module):
         if self.config.num_classes:
             count = self.config.num_classes
             chosen = torch.full(level.shape[:1], count, device=level.device) if labels is None else labels
-            level = level + self.label_embedder.to(level)[chosen][:, None]
+            classes = self.label_embedder.to(level)[chosen]  # (B, D), or (B, N, D) for packed clips
+            level = level + (classes[:, None] if classes.ndim == 2 else classes)
         return level
 
 

@@ -88,6 +88,7 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
     """
 
     guidance: Guidance = Guidance()
+    model_patcher: Any
     weak: Any = None  # a patcher: the worse model that takes the negative prompt's part (autoguidance)
 
     def set_weak_model(self, weak: Any) -> None:
