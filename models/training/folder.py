@@ -20,7 +20,7 @@ import torch
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
-from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet
+from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, write_shard
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
 
 HELD_OUT_SHARE = 0.1
