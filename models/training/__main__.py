@@ -88,6 +88,10 @@ def parser() -> argparse.ArgumentParser:
         "--classes", dest="by_class", action="store_true", help="label clips with their class: their sub-folder's name"
     )
     three.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    three.add_argument(
+        "--shard", action="store_true",
+        help="with several workers: split model, optimiser and average among them (FSDP2); they must share the disk",
+    )  # fmt: skip
     add_settings(three, DiTTraining())
 
     add_finishing(commands)
@@ -191,7 +195,7 @@ def train_dit(args: argparse.Namespace) -> None:
     context, _ = load_text_encoder()([""])
     dit.train(
         settings, cache, LatentCache(args.held_out), context[0].bfloat16(),
-        load_checkpoint(args.vae).vae(torch.bfloat16), args.out, init, args.device,
+        load_checkpoint(args.vae).vae(torch.bfloat16), args.out, init, args.device, shard=args.shard,
     )  # fmt: skip
 
 

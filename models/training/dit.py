@@ -51,22 +51,22 @@ def batch_loss(model: DiT, batch: Batch) -> Tensor:
 
 def backward(model: DiT, batch: Batch, workers: Workers, *, parts: int, stop: bool) -> tuple[Tensor, bool]:
     """Gradients and value of the loss over the whole batch, and whether any worker was asked to stop."""
-    loss = accumulated(model, batch.part(workers.rows(batch.count)).parts(parts), batch.count)
+    loss = accumulated(model, workers.pieces(batch, parts))
     if workers.count == 1:
         return loss, stop
     total, stopping = workers.sum_gradients(model, [loss, torch.tensor(float(stop))])
     return total, bool(stopping)
 
 
-def accumulated(model: DiT, pieces: Sequence[Batch], count: int) -> Tensor:
-    """Gradients of the mean loss over `count` clips, of which `pieces` hold some; returns their part of that loss.
+def accumulated(model: DiT, pieces: Sequence[tuple[Batch, float]]) -> Tensor:
+    """Gradients of the mean loss of clips in pieces, each with its share of them all; returns their part of that loss.
 
     Several pieces are summed in fp32 and rounded once, so that a bf16 model's gradients do not depend on their number.
     """
     total = torch.zeros((), device=next(model.parameters()).device)
     sums: dict[nn.Parameter, Tensor] = {}
-    for piece in pieces:
-        loss = batch_loss(model, piece) * (piece.count / count)
+    for piece, share in pieces:
+        loss = batch_loss(model, piece) * share
         loss.backward()
         total = total + loss.detach()
         if len(pieces) == 1:
@@ -116,34 +116,37 @@ def sample(
 
 def train(
     settings: DiTTraining, cache: LatentCache, held_out: LatentCache, empty: Tensor, vae: VideoVAE, out: Path,
-    init: Checkpoint | None = None, device: str = "cpu",
+    init: Checkpoint | None = None, device: str = "cpu", *, shard: bool = False,
 ) -> DiT:  # fmt: skip
     """Train a DiT; returns it with averaged weights. A run folder with a checkpoint is continued.
 
     empty: features (L, E) of the empty prompt. Written at each save: out/dit.safetensors (averaged weights, ready to
     use), out/checkpoint.safetensors (to resume) and out/samples/*.png; along the way out/averages/ and
-    out/early.safetensors. Under torchrun the work is shared.
+    out/early.safetensors. Under torchrun the work is shared; with `shard` the model is split as well, and the
+    checkpoint is a folder of parts.
     StoppedError when the process was asked to end: the checkpoint is that of the last step.
     """
-    workers, device = join(device)
+    workers, device = join(device, shard=shard)
     torch.manual_seed(settings.seed)
     lists = {"mix": [list(row) for row in settings.mix], "classes": list(settings.classes)}
     config = asdict(settings) | lists | {"shards": cache.names}
     run = Run(out, config, writes=workers.first, assumed=ASSUMED)
     model = build(settings, init)
     run.meta = described(settings, cache, init)
-    model.to(device, getattr(torch, settings.dtype))
     model.checkpointing = settings.checkpointing
+    layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
     if settings.compile:
         torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
         for block in model.blocks:
             block.compile(dynamic=False)
-    optimiser = Optimiser(model, learning_rate=settings.learning_rate, muon=not settings.lora)
-    average = Profiles(optimiser.masters) if settings.snapshots else EMA(optimiser.masters)
-    first = workers.spread(optimiser, average, run.resume(optimiser, average))
+    optimiser = Optimiser(model, learning_rate=settings.learning_rate, muon=not settings.lora, layout=layout)
+    average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
+    first = workers.resume(run, optimiser, average)
     fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
-    if workers.first and saves_after(first, settings) and not sample_file(run, first).exists():
-        report(run, model, average, vae, held_out, empty, fixed, first)  # a kill came between checkpoint and report
+    if workers.agree(saves_after(first, settings) and not sample_file(run, first).exists()):
+        weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
+        if workers.first:
+            report(run, model, weights, vae, held_out, empty, fixed, first)
     for step in range(first, settings.steps):
         batch = draw_batch(cache, empty, settings, generator(settings.seed, step))
         loss, stop = backward(model, batch, workers, parts=settings.accumulate, stop=asked_to_stop())
@@ -158,21 +161,23 @@ def train(
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
         if stop or saves_after(step + 1, settings):
             run.save(step + 1, optimiser, average)
-        if workers.first and saves_after(step + 1, settings):
-            report(run, model, average, vae, held_out, empty, fixed, step + 1)
+        if saves_after(step + 1, settings):
+            weights = result(model, average, keep=workers.first)
+            if workers.first:
+                report(run, model, weights, vae, held_out, empty, fixed, step + 1)
         if stop and step + 1 < settings.steps:
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
-    return averaged(model, average)
+    return averaged(model, result(model, average))
 
 
 def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
     """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with."""
-    if not run.writes:
-        return
     if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
-        save_snapshots(run.folder, average, step)
+        save_snapshots(run.folder, average, step, writes=run.writes)
     if settings.early and step == max(1, round(settings.early * settings.steps)):
-        save_dit(run, "early.safetensors", averaged(model, average), step)
+        weights = result(model, average, keep=run.writes)
+        if run.writes:
+            save_dit(run, "early.safetensors", averaged(model, weights), step)
 
 
 def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
@@ -200,11 +205,17 @@ def sample_file(run: Run, step: int) -> Path:
     return run.folder / "samples" / f"{step:06d}.png"
 
 
-def averaged(model: DiT, average: EMA) -> DiT:
-    """A copy of the model, fp32, with the averaged weights; adapters are added in."""
+def result(model: DiT, average: EMA, *, keep: bool = True) -> dict[str, Tensor]:
+    """The averaged weights and those that are not trained, fp32, whole; {} unless `keep`. All workers must call it."""
+    layout = average.layout
+    frozen = ((name, layout.local(p.detach()).float()) for name, p in model.named_parameters() if not p.requires_grad)
+    return {name: weight for name, weight in layout.whole(frozen) if keep} | average.whole(keep=keep)
+
+
+def averaged(model: DiT, weights: dict[str, Tensor]) -> DiT:
+    """A copy of the model, fp32, with these weights; adapters are added in."""
     copy = DiT(model.config)
-    frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
-    copy.load_state_dict({name: weight.cpu() for name, weight in merged(frozen | average.weights).items()})
+    copy.load_state_dict(merged(weights))
     return copy.eval()
 
 
@@ -212,7 +223,7 @@ def averaged(model: DiT, average: EMA) -> DiT:
 def report(
     run: Run,
     model: DiT,
-    average: EMA,
+    weights: dict[str, Tensor],
     vae: VideoVAE,
     held_out: LatentCache,
     empty: Tensor,
@@ -220,12 +231,12 @@ def report(
     step: int,
 ) -> None:
     """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use."""
-    weight = next(model.parameters())
-    best = averaged(model, average)
+    like = next(model.parameters())
+    best = averaged(model, weights)
     save_dit(run, "dit.safetensors", best, step)
-    if pairs_of(average.weights):
-        save_lora(run.folder / "lora.safetensors", average.weights, {"steps": step})
-    best.to(weight.device, weight.dtype)
+    if pairs_of(weights):
+        save_lora(run.folder / "lora.safetensors", weights, {"steps": step})
+    best.to(like.device, like.dtype)
     run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
     size = next(iter(held_out.buckets))
     rows = held_out.buckets[size][:10]

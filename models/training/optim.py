@@ -1,31 +1,20 @@
 """Optimiser: Muon on the hidden matrices, AdamW on everything else, over fp32 master weights.
 
-Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the RMS-matched scale 0.2 sqrt(max(rows, columns))
-of arXiv 2502.16982, so that one learning rate serves both. The model itself may be bf16: each step updates the fp32
-masters and copies them back.
+Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the RMS-matched scale 0.2 sqrt(max(rows, columns)) of
+arXiv 2502.16982, so that one learning rate serves both. The model itself may be bf16: each step updates the fp32
+masters and copies them back. Where the parameters are split among workers, the tensors here are this worker's parts,
+and a `Layout` does what has to be done together: the gradient's norm and Muon's whole matrices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-
-
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, approximately, by a quintic Newton-Schulz iteration in the matrix's dtype."""
-    a, b, c = NEWTON_SCHULZ
-    x = matrix / (matrix.norm() + 1e-7)
-    transposed = x.shape[0] > x.shape[1]
-    if transposed:
-        x = x.T
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if transposed else x
+from .layout import Layout
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
@@ -43,9 +32,11 @@ class Optimiser:
     def __init__(
         self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.01, muon: bool = True,
         betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, clip: float = 1.0,
+        layout: Layout | None = None,
     ) -> None:  # fmt: skip
+        self.layout = layout or Layout()
         self.parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.masters = {name: p.detach().float().clone() for name, p in self.parameters}
+        self.masters = {name: self.layout.local(p.detach()).float().clone() for name, p in self.parameters}
         self.muon = {name for name, p in self.parameters if muon and is_hidden_matrix(name, p)}
         self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
         self.second = {name: torch.zeros_like(m) for name, m in self.masters.items() if name not in self.muon}
@@ -57,29 +48,39 @@ class Optimiser:
     def step(self, scale: float = 1.0) -> float:
         """One update at learning_rate * scale. Returns the gradient norm before clipping; clears the gradients."""
         self.steps += 1
-        gradients = {name: p.grad.float() for name, p in self.parameters if p.grad is not None}
-        norm = float(torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt())
+        parameters = dict(self.parameters)
+        gradients = {n: self.layout.local(p.grad).float() for n, p in self.parameters if p.grad is not None}
+        squares = torch.stack([g.square().sum() for g in gradients.values()]).sum()
+        norm = float(self.layout.total(squares).sqrt())
         shrink = min(1.0, self.clip / (norm + 1e-6))
         rate = self.learning_rate * scale
-        for name, parameter in self.parameters:
-            if name in gradients:
-                gradient, master = gradients[name] * shrink, self.masters[name]
-                update = (
-                    self._muon(name, gradient, parameter.dtype) if name in self.muon else self._adam(name, gradient)
-                )
-                if parameter.ndim >= 2:
-                    master.mul_(1 - rate * self.weight_decay)
-                master.add_(update, alpha=-rate)
-                parameter.copy_(master)
+        matrices = (
+            (name, self._nesterov(name, gradient * shrink).to(parameters[name].dtype))
+            for name, gradient in gradients.items()
+            if name in self.muon
+        )
+        for name, direction in self.layout.orthogonalised(matrices):
+            rows, *columns = self.layout.shape(name, direction)
+            matched = 0.2 * max(rows, prod(columns)) ** 0.5
+            self._apply(parameters[name], name, direction.float() * matched, rate)
+        for name, gradient in gradients.items():
+            if name not in self.muon:
+                self._apply(parameters[name], name, self._adam(name, gradient * shrink), rate)
+        for parameter in parameters.values():
             parameter.grad = None
         return norm
 
-    def _muon(self, name: str, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    def _apply(self, parameter: Tensor, name: str, update: Tensor, rate: float) -> None:
+        master = self.masters[name]
+        if parameter.ndim >= 2:
+            master.mul_(1 - rate * self.weight_decay)
+        master.add_(update, alpha=-rate)
+        self.layout.local(parameter).copy_(master)
+
+    def _nesterov(self, name: str, gradient: Tensor) -> Tensor:
         buffer = self.first[name]
         buffer.lerp_(gradient, 1 - self.momentum)
-        nesterov = gradient.lerp(buffer, self.momentum).flatten(1)
-        scale = 0.2 * max(nesterov.shape) ** 0.5
-        return orthogonalise(nesterov.to(dtype)).float().view_as(gradient) * scale
+        return gradient.lerp(buffer, self.momentum)
 
     def _adam(self, name: str, gradient: Tensor) -> Tensor:
         beta1, beta2 = self.betas
@@ -100,8 +101,13 @@ class Optimiser:
         for key, value in self.state().items():
             value.copy_(state[key])
         for name, parameter in self.parameters:
-            parameter.copy_(self.masters[name])
+            self.layout.local(parameter).copy_(self.masters[name])
         self.steps = steps
+
+    def held_bytes(self) -> int:
+        """Bytes of parameters and optimiser state in this process."""
+        held = [self.layout.local(p.detach()) for _, p in self.parameters] + list(self.state().values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
 class EMA:
@@ -110,8 +116,9 @@ class EMA:
     The average at step t looks back over a fixed fraction of the whole run: beta_t = (1 - 1/t)^(gamma + 1).
     """
 
-    def __init__(self, weights: dict[str, Tensor], gamma: float = 6.94) -> None:
+    def __init__(self, weights: dict[str, Tensor], gamma: float = 6.94, layout: Layout | None = None) -> None:
         self.gamma = gamma
+        self.layout = layout or Layout()
         self.weights = {name: weight.clone() for name, weight in weights.items()}
 
     @torch.no_grad()
@@ -122,8 +129,12 @@ class EMA:
             average.lerp_(weights[name], 1 - beta)
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
-        """Names and averages."""
+        """Names and averages; parts of them where the parameters are split."""
         yield from self.weights.items()
+
+    def whole(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Whole averages by name, in the CPU's memory; {} unless `keep`. All workers must call it."""
+        return {name: weight for name, weight in self.layout.whole(self.weights.items()) if keep}
 
 
 def learning_rate_scale(step: int, total: int, *, warmup: int = 100, decay: float = 0.3) -> float:

@@ -2,7 +2,7 @@
 
 All workers draw the whole batch of a step from the same generator and compute their rows of it, so the run is that of
 one process at the same batch up to the order of sums. torch's DDP would need the model's own forward; training calls
-its parts (text once, then tokens), so the sum is made here.
+its parts (text once, then tokens), so the sum is made here. `ShardedWorkers` split the model as well.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
 
+from ..transformer.dit import DiT
+from .batches import Batch
+from .layout import Layout, newest
 from .optim import EMA, Optimiser
+from .runs import Run
+
+PATIENCE = timedelta(hours=1)  # the others wait while the first one makes its report; a dead worker is noticed at once
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,24 @@ class Workers:
     def rows(self, total: int) -> slice:
         """This worker's part of a batch."""
         return slice(total * self.rank // self.count, total * (self.rank + 1) // self.count)
+
+    def pieces(self, batch: Batch, parts: int) -> list[tuple[Batch, float]]:
+        """This worker's clips of a batch in at most `parts` pieces, and which share of the batch each is."""
+        pieces = batch.part(self.rows(batch.count)).parts(parts)
+        return [(piece, piece.count / batch.count) for piece in pieces]
+
+    def layout(self, model: DiT, device: str) -> Layout:
+        """Bring the model to the device; returns how its parameters lie."""
+        model.to(device)
+        return Layout()
+
+    def agree(self, answer: bool) -> bool:
+        """The first worker's answer to a question that only it can answer."""
+        if self.count == 1:
+            return answer
+        said = torch.tensor([int(answer)])
+        distributed.broadcast(said, 0)
+        return bool(said)
 
     @torch.no_grad()
     def sum_gradients(self, model: nn.Module, extra: Iterable[Tensor]) -> list[Tensor]:
@@ -54,8 +79,12 @@ class Workers:
         return [piece[0].cpu() for piece in pieces[2 * count :]]
 
     @torch.no_grad()
-    def spread(self, optimiser: Optimiser, average: EMA, step: int) -> int:
-        """Give all workers the first one's state, so only that one needs the run folder; returns its step."""
+    def resume(self, run: Run, optimiser: Optimiser, average: EMA) -> int:
+        """Continue from the run's checkpoint if there is one; returns the number of steps done.
+
+        Only the first worker reads, so only that one needs the run folder.
+        """
+        step = run.resume(optimiser, average)
         if self.count == 1:
             return step
         state = optimiser.state()
@@ -67,8 +96,46 @@ class Workers:
         return int(number)
 
 
-def join(device: str) -> tuple[Workers, str]:
-    """Join the workers that torchrun has started, if it has; returns them and this one's device."""
+@dataclass(frozen=True)
+class ShardedWorkers(Workers):
+    """Workers among which the model, the optimiser and the average are split as well. All need the run folder."""
+
+    def pieces(self, batch: Batch, parts: int) -> list[tuple[Batch, float]]:
+        """As in `Workers`, and as many for each: they gather together, so a missing piece is one with no share."""
+        own = super().pieces(batch, parts)
+        number = min(parts, -(-batch.count // self.count))
+        return own + [(batch.part(slice(0, 1)), 0.0)] * (number - len(own))
+
+    def layout(self, model: DiT, device: str) -> Layout:
+        """Split the model; each worker keeps its part on its device."""
+        from .sharded import Shards
+
+        return Shards(model, device)
+
+    @torch.no_grad()
+    def sum_gradients(self, model: nn.Module, extra: Iterable[Tensor]) -> list[Tensor]:  # noqa: ARG002 - as in Workers
+        """Sums of `extra`; the gradients were summed as they were made."""
+        message = torch.stack([value.detach().float().cpu() for value in extra])
+        distributed.all_reduce(message)
+        return list(message)
+
+    @torch.no_grad()
+    def resume(self, run: Run, optimiser: Optimiser, average: EMA) -> int:
+        """Each worker reads its parts, however many workers wrote them. ValueError where not all see the folder."""
+        found = newest(run.folder)
+        seen = torch.tensor([found[1] if found else 0])
+        least, most = seen.clone(), seen
+        distributed.all_reduce(least, distributed.ReduceOp.MIN)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        if int(least) != int(most):
+            raise ValueError(
+                f"not all workers see the checkpoint in {run.folder}: with --shard it must be on a disk that they share"
+            )
+        return run.resume(optimiser, average)
+
+
+def join(device: str, *, shard: bool = False) -> tuple[Workers, str]:
+    """Join the workers that torchrun or Ray has started, if any; returns them and this one's device."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Workers(), device
@@ -76,8 +143,9 @@ def join(device: str) -> tuple[Workers, str]:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    return Workers(distributed.get_rank(), count), device
+        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    return (ShardedWorkers if shard else Workers)(distributed.get_rank(), count), device
 
 
 def leave() -> None:

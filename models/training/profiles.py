@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints import Checkpoint, load_checkpoint, read_tensors, write_tensors
+from .layout import Layout
 from .lora import pairs_of
 from .optim import EMA
 
@@ -27,9 +28,11 @@ WORST = 0.1  # relative error of a profile that counts as reproduced
 class Profiles(EMA):
     """Averages of several profiles side by side; `weights` are those of the first, the run's result."""
 
-    def __init__(self, weights: dict[str, Tensor], gammas: Sequence[float] = GAMMAS) -> None:
-        super().__init__(weights, gammas[0])
-        self.others = [EMA(weights, gamma) for gamma in gammas[1:]]
+    def __init__(
+        self, weights: dict[str, Tensor], gammas: Sequence[float] = GAMMAS, layout: Layout | None = None
+    ) -> None:
+        super().__init__(weights, gammas[0], layout)
+        self.others = [EMA(weights, gamma, layout) for gamma in gammas[1:]]
 
     def update(self, weights: dict[str, Tensor], step: int) -> None:
         """Take in the weights after `step` >= 1 steps."""
@@ -57,11 +60,12 @@ def snapshot_steps(total: int, count: int) -> list[int]:
     return sorted({round(total * (i + 1) / count) for i in range(count)} - {0})
 
 
-def save_snapshots(folder: Path, averages: Profiles, step: int) -> None:
-    """Store the averages after `step` steps in bf16."""
+def save_snapshots(folder: Path, averages: Profiles, step: int, *, writes: bool = True) -> None:
+    """Store the averages after `step` steps in bf16. All workers must call it; one of them `writes`."""
     for average in (averages, *averages.others):
-        tensors = {name: weight.bfloat16() for name, weight in average.weights.items()}
-        write_tensors(snapshot_file(folder, step, average.gamma), tensors, {"step": str(step)})
+        tensors = {name: weight.bfloat16() for name, weight in average.whole(keep=writes).items()}
+        if writes:
+            write_tensors(snapshot_file(folder, step, average.gamma), tensors, {"step": str(step)})
 
 
 def snapshot_file(folder: Path, step: int, gamma: float) -> Path:

@@ -1,6 +1,7 @@
 """A training run on disk: config.json, log.jsonl, checkpoint.safetensors (weights and optimiser), samples/*.png.
 
 The checkpoint is replaced whole after being written beside the old one; a run that is killed continues from the last.
+Workers that split the model write a folder checkpoint-<steps> of parts instead; each kind continues as the other.
 Every random choice of a step comes from a generator seeded by (seed, step), so nothing else needs to be remembered.
 """
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..checkpoints import read_tensors, write_tensors
+from .layout import newest
 from .optim import EMA
 
 
@@ -45,7 +46,6 @@ class Run:
         self, folder: Path, config: dict[str, Any], *, writes: bool = True, assumed: Mapping[str, Any] | None = None
     ) -> None:
         self.folder = folder
-        self.checkpoint = folder / "checkpoint.safetensors"
         self.log = folder / "log.jsonl"
         self.writes = writes
         self.meta: dict[str, Any] = {}  # for the header of the models that it leaves
@@ -56,18 +56,18 @@ class Run:
             self._begin(config, assumed or {})
 
     def _begin(self, config: dict[str, Any], assumed: Mapping[str, Any]) -> None:
-        file = self.folder / "config.json"
+        file, checkpoint = self.folder / "config.json", newest(self.folder)
         before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
         known = {} if before is None else {**assumed, **before}
         if known != config:
             differing = sorted(k for k in config.keys() | known.keys() if config.get(k) != known.get(k))
-            if before is not None and self.checkpoint.exists():
+            if before is not None and checkpoint is not None:
                 raise ValueError(
                     f"{self.folder} holds a run with other settings ({', '.join(differing)}): "
                     "choose another name (--out) for this one"
                 )
             replace_text(file, json.dumps(config, indent=1))
-            if not self.checkpoint.exists():
+            if checkpoint is None:
                 self.log.unlink(missing_ok=True)  # of a run that never got to its first checkpoint
         if self.log.exists() and not self.log.read_bytes().endswith(b"\n"):
             with self.log.open("a", encoding="utf-8") as log_file:
@@ -82,24 +82,29 @@ class Run:
             file.write(json.dumps(entry) + "\n")
 
     def save(self, step: int, optimiser: Stateful, average: EMA) -> None:
-        """Replace the checkpoint by the state after `step` steps."""
-        if not self.writes:
-            return
-        tensors = optimiser.state() | {f"ema.{name}": weight for name, weight in average.items()}
-        write_tensors(self.checkpoint, tensors, {"step": str(step)})
+        """Replace the checkpoint by the state after `step` steps; all workers that split the model must call it."""
+        if self.writes or average.layout.split:
+            average.layout.write(self.folder, step, state_of(optimiser, average))
 
     def resume(self, optimiser: Stateful, average: EMA) -> int:
         """Load the checkpoint if there is one; returns the number of steps done. ValueError for another model's."""
-        if not self.writes or not self.checkpoint.exists():
+        found = newest(self.folder) if self.writes or average.layout.split else None
+        if found is None:
             return 0
-        tensors, header = read_tensors(self.checkpoint)
+        path, step = found
         try:
-            optimiser.load(tensors, int(header["step"]))
+            tensors = average.layout.read(path, state_of(optimiser, average))
+            optimiser.load(tensors, step)
             for name, weight in average.items():
                 weight.copy_(tensors[f"ema.{name}"])
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{self.checkpoint} belongs to another model ({error}): choose another --out") from error
-        return int(header["step"])
+            raise ValueError(f"{path} belongs to another model ({error}): choose another --out") from error
+        return step
+
+
+def state_of(optimiser: Stateful, average: EMA) -> dict[str, Tensor]:
+    """Everything that a run needs to continue, as kind.parameter -> tensor."""
+    return optimiser.state() | {f"ema.{name}": weight for name, weight in average.items()}
 
 
 def generator(seed: int, step: int) -> torch.Generator:

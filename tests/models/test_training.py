@@ -18,8 +18,9 @@ from comfyui_spacetime.models.pixels import from_uint8, to_uint8
 from comfyui_spacetime.models.training import dit as dit_training
 from comfyui_spacetime.models.training import vae as vae_training
 from comfyui_spacetime.models.training.data import ClipSize, LatentCache, cache_toy_world, stack_text, toy_clip
+from comfyui_spacetime.models.training.layout import orthogonalise
 from comfyui_spacetime.models.training.losses import flow_loss, sample_levels, sample_region, sample_sigmas
-from comfyui_spacetime.models.training.optim import EMA, Optimiser, learning_rate_scale, orthogonalise
+from comfyui_spacetime.models.training.optim import EMA, Optimiser, learning_rate_scale
 from comfyui_spacetime.models.training.runs import Run, generator
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS

@@ -1,0 +1,100 @@
+"""How a model's parameters lie in this process, and what follows from it: here whole, in sharded.py split.
+
+The optimiser and the average work on what this process holds; a layout knows what has to be done together, and how the
+state is written and read.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import opened, read_tensors, write_tensors
+
+FILE = "checkpoint.safetensors"
+PARTS = re.compile(r"checkpoint-(\d{8})")
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, approximately, by a quintic Newton-Schulz iteration in the matrix's dtype."""
+    a, b, c = NEWTON_SCHULZ
+    x = matrix / (matrix.norm() + 1e-7)
+    transposed = x.shape[0] > x.shape[1]
+    if transposed:
+        x = x.T
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if transposed else x
+
+
+class Layout:
+    """Parameters that every process holds whole."""
+
+    split = False
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """What this process holds of a parameter or gradient, as a plain tensor that shares its memory."""
+        return tensor
+
+    def shape(self, name: str, local: Tensor) -> torch.Size:  # noqa: ARG002 - split ones go by the name
+        """The shape of the whole parameter."""
+        return local.shape
+
+    def total(self, value: Tensor) -> Tensor:
+        """A sum over what this process holds -> the sum over the whole model."""
+        return value
+
+    def orthogonalised(self, matrices: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Muon's update directions for named matrices, in any order."""
+        for name, matrix in matrices:
+            yield name, orthogonalise(matrix.flatten(1)).view_as(matrix)
+
+    def whole(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Named tensors as whole ones in the CPU's memory. All workers must call it."""
+        for name, tensor in tensors:
+            yield name, tensor.cpu()
+
+    def write(self, folder: Path, step: int, state: Mapping[str, Tensor]) -> None:
+        """Replace the checkpoint in a run folder by the state (kind.parameter -> tensor) after `step` steps."""
+        write_tensors(folder / FILE, state, {"step": str(step)})
+        forget_others(folder, folder / FILE)
+
+    def read(self, path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, split or not. KeyError or RuntimeError when it lacks some of `state`'s."""
+        if not path.is_dir():
+            return read_tensors(path)[0]
+        from .sharded import load_parts
+
+        found = {key: torch.empty_like(tensor, device="cpu") for key, tensor in state.items()}
+        load_parts(path, found, together=False)
+        return found
+
+
+def newest(folder: Path) -> tuple[Path, int] | None:
+    """The checkpoint in a run folder and the number of steps done: one file, or a folder of parts."""
+    found = [(path, int(match[1])) for path in folder.glob("checkpoint-*") if (match := PARTS.fullmatch(path.name))]
+    if (folder / FILE).exists():
+        found.append((folder / FILE, saved_step(folder / FILE)))
+    return max(found, key=lambda entry: entry[1], default=None)
+
+
+def saved_step(path: Path) -> int:
+    """The number of steps in a checkpoint file's header."""
+    with opened(path) as file:
+        return int((file.metadata() or {}).get("step", "0"))
+
+
+def forget_others(folder: Path, kept: Path) -> None:
+    """Remove all checkpoints of a run folder but one; a kill may have left a second, older one."""
+    for path in folder.glob("checkpoint*"):
+        if path != kept and PARTS.fullmatch(path.name.removesuffix(".partial")):
+            shutil.rmtree(path, ignore_errors=True)
+    if kept != folder / FILE:
+        (folder / FILE).unlink(missing_ok=True)
