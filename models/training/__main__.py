@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         "--shard", action="store_true",
         help="with several workers: split model, optimiser and average among them (FSDP2); they must share the disk",
     )  # fmt: skip
+    three.add_argument("--log", default="", help="also log to tensorboard, wandb (offline unless set up), or both: a,b")
     add_settings(three, DiTTraining())
 
     add_finishing(commands)
@@ -195,7 +196,7 @@ def train_dit(args: argparse.Namespace) -> None:
     context, _ = load_text_encoder()([""])
     dit.train(
         settings, cache, LatentCache(args.held_out), context[0].bfloat16(),
-        load_checkpoint(args.vae).vae(torch.bfloat16), args.out, init, args.device, shard=args.shard,
+        load_checkpoint(args.vae).vae(torch.bfloat16), args.out, init, args.device, shard=args.shard, log=args.log,
     )  # fmt: skip
 
 

@@ -116,14 +116,14 @@ def sample(
 
 def train(
     settings: DiTTraining, cache: LatentCache, held_out: LatentCache, empty: Tensor, vae: VideoVAE, out: Path,
-    init: Checkpoint | None = None, device: str = "cpu", *, shard: bool = False,
+    init: Checkpoint | None = None, device: str = "cpu", *, shard: bool = False, log: str = "",
 ) -> DiT:  # fmt: skip
     """Train a DiT; returns it with averaged weights. A run folder with a checkpoint is continued.
 
     empty: features (L, E) of the empty prompt. Written at each save: out/dit.safetensors (averaged weights, ready to
     use), out/checkpoint.safetensors (to resume) and out/samples/*.png; along the way out/averages/ and
-    out/early.safetensors. Under torchrun the work is shared; with `shard` the model is split as well, and the
-    checkpoint is a folder of parts.
+    out/early.safetensors. log: kinds of further logs, "tensorboard,wandb". Under torchrun the work is shared; with
+    `shard` the model is split as well, and the checkpoint is a folder of parts.
     StoppedError when the process was asked to end: the checkpoint is that of the last step.
     """
     workers, device = join(device, shard=shard)
@@ -142,6 +142,7 @@ def train(
     optimiser = Optimiser(model, learning_rate=settings.learning_rate, muon=not settings.lora, layout=layout)
     average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
     first = workers.resume(run, optimiser, average)
+    run.log_to(log, first)
     fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
     if workers.agree(saves_after(first, settings) and not sample_file(run, first).exists()):
         weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
@@ -166,7 +167,9 @@ def train(
             if workers.first:
                 report(run, model, weights, vae, held_out, empty, fixed, step + 1)
         if stop and step + 1 < settings.steps:
+            run.close()
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
+    run.close()
     return averaged(model, result(model, average))
 
 
@@ -246,3 +249,4 @@ def report(
     dtype = vae.decoder.linear.weight.dtype
     videos = [vae.decode(clip[None].cpu().to(dtype), cyclic=size.endswith("c"))[0] for clip in latents]
     strip([to_uint8(video) for video in videos], sample_file(run, step))
+    run.show(step, sample_file(run, step))

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .layout import newest
+from .logs import Log, open_logs
 from .optim import EMA
 
 
@@ -48,6 +49,8 @@ class Run:
         self.folder = folder
         self.log = folder / "log.jsonl"
         self.writes = writes
+        self.config = config
+        self.logs: list[Log] = []
         self.meta: dict[str, Any] = {}  # for the header of the models that it leaves
         self.started = time.time()
         if writes:
@@ -80,6 +83,26 @@ class Run:
         entry = {"time": round(time.time() - self.started, 1), **values}
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+        known = {name: value for name, value in values.items() if name != "step"}
+        for log in self.logs:
+            log.values(int(values.get("step", 0)), known)
+
+    def log_to(self, names: str, first: int) -> None:
+        """Also keep a log of these kinds ("tensorboard,wandb"); `first`: steps done so far."""
+        if self.writes:
+            self.logs = open_logs(names, self.folder, self.config, first)
+
+    def show(self, step: int, path: Path) -> None:
+        """Give a picture to the logs."""
+        for log in self.logs:
+            log.picture(step, path)
+
+    def close(self) -> None:
+        """Write the logs out."""
+        for log in self.logs:
+            log.close()
+        self.logs = []
 
     def save(self, step: int, optimiser: Stateful, average: EMA) -> None:
         """Replace the checkpoint by the state after `step` steps; all workers that split the model must call it."""
