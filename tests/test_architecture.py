@@ -28,6 +28,7 @@ LEVELS = {
     "text": 1,
     "toyworld": 1,
     "checkpoints": 2,
+    "captioner": 2,
     "schedules": 2,
     "solvers": 2,
     "guidance": 2,

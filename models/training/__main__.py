@@ -1,47 +1,27 @@
-"""Train from the shell: `run.py train vae|cache|dit|bundle|ema|merge` (or `python -m <pack>.models.training`)."""
+"""Train from the shell: `run.py train COMMAND ...` (or `python -m <pack>.models.training COMMAND ...`)."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 from ..checkpoints import joined, load_checkpoint, save_checkpoint
 from ..text.encoder import load_text_encoder
-from . import dit, vae
+from . import caption_commands, dit, vae
 from .clips import HELD_OUT, ClipSet
-from .data import FPS, ClipSize, LatentCache, cache_toy_world
+from .data import ClipSize, LatentCache, cache_toy_world
 from .folder import cache_folder
 from .lora import merge, save_lora
 from .networks import class_names
+from .options import Said, add_folder_options, add_settings, chosen, sizes
 from .parallel import leave
 from .profiles import reconstruct
 from .settings import DiTTraining
-from .stopping import StoppedError, check_stop, stop_on_signals
-
-Settings = TypeVar("Settings", vae.VAETraining, DiTTraining)
-
-
-def add_settings(parser: argparse.ArgumentParser, settings: vae.VAETraining | DiTTraining) -> None:
-    """One option per plain field of a settings dataclass."""
-    for entry in fields(settings):
-        default = getattr(settings, entry.name)
-        option = f"--{entry.name.replace('_', '-')}"
-        if isinstance(default, bool):
-            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=default)
-        elif isinstance(default, (int, float, str)):
-            parser.add_argument(option, type=type(default), default=default)
-
-
-def chosen(settings: Settings, args: argparse.Namespace) -> Settings:
-    """The settings with what the command line says."""
-    given = {name: getattr(args, name) for name in asdict(settings) if hasattr(args, name)}
-    return replace(settings, **given)
+from .stopping import StoppedError, stop_on_signals
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add_settings(three, DiTTraining())
 
     add_finishing(commands)
+    caption_commands.add_to(commands)
     return top
 
 
@@ -121,20 +102,6 @@ def add_finishing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     six.add_argument("--lora", type=Path, required=True, help="lora.safetensors of a run")
     six.add_argument("--strength", type=float, default=1.0)
     six.add_argument("--out", type=Path, required=True)
-
-
-def add_folder_options(command: argparse.ArgumentParser) -> None:
-    """How a folder of video files is read."""
-    command.add_argument("--fps", type=float, default=FPS, help="frames per second of clips from a folder")
-    command.add_argument("--index", type=Path, help="file that remembers what the folder's videos hold")
-
-
-def sizes(text: str) -> tuple[ClipSize, ...]:
-    """Clip sizes of the command line; argparse shows the sentence of this error."""
-    try:
-        return ClipSize.parse_list(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def lengths(text: str) -> tuple[int, ...]:
@@ -172,20 +139,8 @@ def cache(args: argparse.Namespace) -> None:
 
 def clip_set(args: argparse.Namespace, folder: Path | None, count: int) -> ClipSet:
     """The clips that the command line names."""
-    return ClipSet(sizes=args.size, folder=str(folder or ""), count=count, fps=args.fps, index=str(args.index or ""))
-
-
-class Said:
-    """Progress as lines, at most one a second; work that keeps what it has done also ends here when asked to."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.last = what, time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        check_stop()
-        if time.monotonic() - self.last >= 1:
-            self.last = time.monotonic()
-            print(f"{self.what} {done + 1} of {total}", file=sys.stderr, flush=True)
+    place, index, captions = (str(path or "") for path in (folder, args.index, args.captions))
+    return ClipSet(sizes=args.size, folder=place, count=count, fps=args.fps, index=index, captions=captions)
 
 
 def train_dit(args: argparse.Namespace) -> None:
@@ -231,6 +186,7 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle, "ema": ema, "merge": merge_lora}
+    commands |= caption_commands.COMMANDS
     try:
         commands[args.command](args)
     except StoppedError as stopped:

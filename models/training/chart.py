@@ -19,8 +19,11 @@ CURVES = {
     "validation_loss": (255, 176, 80),
     "batch_psnr": (110, 120, 135),
     "psnr": (120, 220, 130),
+    "words": (120, 220, 130),
+    "fields": (235, 120, 200),
 }
 NAMES = {"loss": "loss", "validation_loss": "validation loss", "batch_psnr": "PSNR of batches", "psnr": "PSNR, dB"}
+NAMES |= {"words": "shared words", "fields": "right facts"}
 
 Row = dict[str, float]
 
@@ -69,7 +72,7 @@ def progress_picture(folder: Path, steps: int) -> Image.Image:
     draw.text((WIDTH - 130, 4), f"step {done} of {steps}", fill=TEXT)
     box = (MARGIN, 22, WIDTH - MARGIN, HEIGHT - MARGIN)
     draw.rectangle(box, outline=GRID)
-    for group in (("loss", "validation_loss"), ("batch_psnr", "psnr")):
+    for group in (("loss", "validation_loss"), ("batch_psnr", "psnr"), ("words", "fields")):
         _curves(draw, rows, [name for name in group if name in names], box, steps)
     strip = latest_sample(folder)
     return _above(curve, strip) if strip else curve

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .data import FPS, ClipSize, Progress, quiet, toy_pixels
-from .folder import FolderClip, clip_pixels, clips_mark, list_clips
+from .folder import FolderClip, Listing, clip_pixels, clips_mark, list_clips
 
 HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on
 JUDGED = 24  # held-out clips that a VAE is judged on
@@ -25,6 +25,7 @@ class ClipSet:
     fps: float = FPS
     index: str = ""  # file that remembers what the videos hold
     note: str = ""  # what was found, for people
+    captions: str = ""  # folder of a set of captions (sidecars.py)
 
     @property
     def size_text(self) -> str:
@@ -45,13 +46,19 @@ class ClipSet:
     def _folder_arguments(self, option: str) -> list[str]:
         if not self.folder:
             return []
-        return [option, self.folder, "--fps", str(self.fps), *(["--index", self.index] if self.index else [])]
+        places = {"--index": self.index, "--captions": self.captions}
+        given = [part for name, value in places.items() if value for part in (name, value)]
+        return [option, self.folder, "--fps", str(self.fps), *given]
 
     def folder_clips(self, *, held_out: bool, progress: Progress = quiet) -> tuple[FolderClip, ...]:
         """The clips of the folder that are for training, or those that are not."""
-        index = Path(self.index) if self.index else None
-        return list_clips(Path(self.folder), self.sizes, fps=self.fps, index=index, progress=progress).part(
-            held_out=held_out
+        return self.listing(progress).part(held_out=held_out)
+
+    def listing(self, progress: Progress = quiet) -> Listing:
+        """All clips of the folder, and what was left out."""
+        index, captions = (Path(text) if text else None for text in (self.index, self.captions))
+        return list_clips(
+            Path(self.folder), self.sizes, fps=self.fps, index=index, captions=captions, progress=progress
         )
 
     def pixels(self, progress: Progress = quiet) -> tuple[list[Tensor], list[Tensor], str]:

@@ -102,11 +102,11 @@ def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quie
 
 
 def fingerprint(vae: VideoVAE) -> str:
-    """Eight letters that change with the encoder's weights and statistics."""
+    """Eight letters that change with the encoder's weights and statistics, the same in bf16 as in fp32."""
     digest = hashlib.sha256()
     for name, value in sorted(vae.state_dict().items()):
         if not name.startswith("decoder."):
-            digest.update(value.float().cpu().numpy().tobytes())
+            digest.update(value.bfloat16().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:8]
 
 

@@ -1,7 +1,7 @@
 """A folder of real video files as clips to train on: captions, sizes, held-out clips, and a cache of their latents.
 
-A file's captions are the lines of the .txt beside it (clip.mp4, clip.txt); without one the name of its sub-folder is
-its class; a file at the top without either has no caption. Scenes are cut into consecutive clips of one size each. What
+A file's captions are those of its sidecar (sidecars.py); without one the name of its sub-folder is its class; a file at
+the top without either has no caption. Scenes are cut into consecutive clips of one size each. What
 was found is kept in an index, so a file is looked at again only when it has changed.
 """
 
@@ -22,9 +22,9 @@ from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
 from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, write_shard
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
+from .sidecars import class_of, plain_words, sidecar_of
 
 HELD_OUT_SHARE = 0.1
-MAX_CAPTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FolderClip:
     @property
     def class_name(self) -> str:
         """The sub-folder that the file lies in, as words; empty for a file at the top."""
-        return _words(PurePosixPath(self.file).parent.name)
+        return plain_words(PurePosixPath(self.file).parent.name)
 
     @property
     def key(self) -> str:
@@ -82,12 +82,14 @@ class Listing:
 
 
 def list_clips(
-    folder: Path, sizes: Sequence[ClipSize], *, fps: float = FPS, index: Path | None = None, progress: Progress = quiet
-) -> Listing:
+    folder: Path, sizes: Sequence[ClipSize], *, fps: float = FPS, index: Path | None = None,
+    captions: Path | None = None, progress: Progress = quiet,
+) -> Listing:  # fmt: skip
     """Find the clips in a folder and its sub-folders.
 
     Each scene goes to the size with the most frames that it can fill, of those to the one nearest in aspect ratio.
-    index: file in which to remember what the videos hold. ValueError when there is not one clip.
+    index: file in which to remember what the videos hold. captions: a set of captions that goes before the sidecars.
+    ValueError when there is not one clip.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make it and put video files into it")
@@ -110,8 +112,11 @@ def list_clips(
         if isinstance(footage, str):
             skipped.append((name, footage))
             continue
-        lines = captions_of(folder / name, folder)
-        made = [FolderClip(name, stamp, start, size, fps, lines) for start, size in windows(footage, sizes, fps)]
+        sidecar, unwritten = sidecar_of(folder / name, folder, captions), class_of(folder / name, folder)
+        made = [
+            FolderClip(name, stamp, start, size, fps, sidecar.at(start, size.num_frames / fps) or unwritten)
+            for start, size in windows(footage, sizes, fps)
+        ]
         if not made:
             shortest = min(size.num_frames for size in sizes)
             skipped.append((name, f"no scene lasts {shortest / fps:.2g} s ({shortest} frames at {fps:g} fps)"))
@@ -150,23 +155,6 @@ def stamp_of(path: Path) -> str:
     """Changes when the file does."""
     stat = path.stat()
     return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
-def captions_of(path: Path, folder: Path) -> tuple[str, ...]:
-    """A file's captions; ("",) when it has none."""
-    sidecar = path.with_suffix(".txt")
-    if sidecar.is_file() and sidecar.resolve().is_relative_to(folder.resolve()):
-        lines = [line.strip() for line in sidecar.read_text(encoding="utf-8", errors="replace").splitlines()]
-        kept = tuple(line for line in lines if line)[:MAX_CAPTIONS]
-        if kept:
-            return kept
-    if path.parent == folder:
-        return ("",)
-    return (_words(path.parent.name),)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("-", " ").strip()
 
 
 def windows(footage: Footage, sizes: Sequence[ClipSize], fps: float) -> list[tuple[float, ClipSize]]:

@@ -1,0 +1,119 @@
+"""A captioner's file, and how frames are chosen for one.
+
+The file is safetensors; its header entry `spacetime_captioner` holds config, vocabulary, what clips it was trained on
+and the mark of the VAE whose latents it reads. Latents of another VAE mean nothing to it, so that mark is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints import read_tensors, write_tensors
+from .network import CaptionerConfig, CaptionNetwork
+
+HEADER = "spacetime_captioner"
+FORMAT = 1
+Size = tuple[int, int, int]  # width, height, frames
+
+
+@dataclass(frozen=True)
+class CaptionerFile:
+    """What a file holds. vae: mark of the VAE. meta: `sizes` ("64x64x33"), `fps`, `steps`."""
+
+    config: CaptionerConfig
+    tokens: tuple[str, ...]
+    state: Mapping[str, Tensor] = field(repr=False)
+    vae: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def network(self, dtype: torch.dtype = torch.float32) -> CaptionNetwork:
+        """The network with its weights, in evaluation mode. ValueError when they do not fit the config."""
+        network = CaptionNetwork(self.config)
+        try:
+            network.load_state_dict(dict(self.state))
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())[:200]
+            raise ValueError(f"the captioner's weights do not fit its config ({detail}): train it again") from error
+        return network.to(dtype).eval()
+
+
+def save_captioner(path: Path, file: CaptionerFile) -> None:
+    """Write a file that load_captioner reads."""
+    described = {
+        "format": FORMAT, "config": asdict(file.config), "tokens": file.tokens, "vae": file.vae, "meta": file.meta,
+    }  # fmt: skip
+    write_tensors(path, file.state, {HEADER: json.dumps(described)})
+
+
+def load_captioner(path: Path) -> CaptionerFile:
+    """Read a captioner. ValueError, in one sentence, for a broken or foreign file."""
+    tensors, header = read_tensors(path)
+    if HEADER not in header:
+        raise ValueError(f"{path.name} holds no captioner: choose one that Train Captioner or `train captioner` made")
+    try:
+        described = json.loads(header[HEADER])
+        if described["format"] != FORMAT:
+            raise ValueError(f"format {described['format']}, this version reads format {FORMAT}")
+        values = described["config"]
+        if set(values) != {entry.name for entry in fields(CaptionerConfig)}:
+            raise ValueError("its config has other entries")
+        config = CaptionerConfig(**(values | {"patch": tuple(values["patch"])}))
+        tokens = tuple(map(str, described["tokens"]))
+        return CaptionerFile(config, tokens, tensors, str(described["vae"]), dict(described["meta"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"the header of {path.name} cannot be read ({error}): update the pack or the file") from error
+
+
+def check_vae(file: CaptionerFile, mark: str, name: str) -> None:
+    """ValueError unless the captioner was trained on latents of this VAE (`training.data.fingerprint`)."""
+    if file.vae != mark:
+        raise ValueError(
+            f"the captioner {name} reads the latents of the VAE {file.vae}, not of {mark}: connect the VAE that it was "
+            "trained with, or train a captioner for this one"
+        )
+
+
+def parsed_sizes(texts: Sequence[str]) -> tuple[Size, ...]:
+    """(width, height, frames) of "64x64x33" and, for loops, "64x64x32c"; a loop counts as a clip one frame longer."""
+    found = []
+    for text in texts:
+        width, height, frames = (int(number) for number in text.rstrip("c").split("x"))
+        found.append((width, height, frames + 1 if text.endswith("c") else frames))
+    return tuple(found)
+
+
+def best_size(sizes: Sequence[Size], width: int, height: int) -> Size:
+    """Of the sizes a captioner knows the nearest in aspect ratio, then in area, and the longest clip of that size."""
+
+    def distance(size: Size) -> tuple[float, float]:
+        shape = abs(math.log(size[0] / size[1]) - math.log(width / height))
+        return round(shape, 3), abs(math.log(size[0] * size[1]) - math.log(width * height))
+
+    nearest = min(sizes, key=distance)
+    return max((size for size in sizes if size[:2] == nearest[:2]), key=lambda size: size[2])
+
+
+def frame_numbers(count: int, fps: float, wanted_fps: float, longest: int) -> list[int]:
+    """Which of `count` frames at `fps` to look at: at wanted_fps, 1 + 4k of them, at most `longest`.
+
+    A video that lasts longer is looked at in fewer frames a second, spread over all of it.
+    """
+    if count < 1:
+        raise ValueError("this video has no frames: there is nothing to describe")
+    usable = 1 + int((count - 1) / fps * wanted_fps + 1e-6)
+    if usable > longest:
+        number, step = longest, (count - 1) / (longest - 1)
+    else:
+        number, step = (usable - 1) // 4 * 4 + 1, fps / wanted_fps
+    return [min(count - 1, round(i * step)) for i in range(number)]
+
+
+Encode = Callable[[Tensor], Tensor]  # images (F, H, W, 3) in 0..1, 1 + 4k of them -> latents (1, C, T, H/8, W/8)

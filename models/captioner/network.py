@@ -1,0 +1,217 @@
+"""A video VAE's latents -> eye -> projector -> prefix of a causal language model, which writes the caption.
+
+The eye is a small transformer over spacetime patches, with full attention. The projector merges 2 x 2 neighbours and
+maps them to the language model's width by two layers (LLaVA-1.5, arXiv 2310.03744; the merging as in Qwen2-VL, arXiv
+2409.12191). The language model is a decoder with rotary positions that sees the prefix and all words before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..patches import Grid, Patch, to_patches
+from ..transformer.attention import Kernel, SelfAttention, sdpa
+from ..transformer.blocks import GatedMLP
+from ..transformer.embeddings import sinusoidal
+from ..transformer.norms import normed
+from ..transformer.rope import rope_table
+
+PLACE = 16  # sinusoidal features of each axis of a patch's place
+THETA = 10_000.0  # of the language model's rotary positions (arXiv 2104.09864)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionerConfig:
+    """Everything that fixes the weights' shapes."""
+
+    in_channels: int  # of the VAE's latents
+    patch: Patch
+    merge: int  # patches on a side that become one token of the prefix
+    eye_size: int
+    eye_depth: int
+    hidden_size: int  # of the language model
+    depth: int
+    num_heads: int
+    mlp_ratio: float
+    vocabulary: int  # words and pieces
+
+    def __post_init__(self) -> None:
+        for size in (self.eye_size, self.hidden_size):
+            if size % self.num_heads or (size // self.num_heads) % 2:
+                raise ValueError(f"a width of {size} must split into {self.num_heads} heads of even size")
+
+
+def _preset(eye_size: int, eye_depth: int, hidden_size: int, depth: int, num_heads: int) -> CaptionerConfig:
+    return CaptionerConfig(
+        in_channels=16, patch=(1, 2, 2), merge=2, eye_size=eye_size, eye_depth=eye_depth, hidden_size=hidden_size,
+        depth=depth, num_heads=num_heads, mlp_ratio=8 / 3, vocabulary=0,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, CaptionerConfig] = {
+    "test": _preset(eye_size=32, eye_depth=1, hidden_size=32, depth=1, num_heads=2),
+    "toy": _preset(eye_size=128, eye_depth=4, hidden_size=128, depth=2, num_heads=4),
+    "small": _preset(eye_size=384, eye_depth=6, hidden_size=384, depth=6, num_heads=6),
+    "base": _preset(eye_size=512, eye_depth=8, hidden_size=768, depth=12, num_heads=8),
+}
+
+
+class PlainBlock(nn.Module):
+    """Attention and a gated MLP, each before a norm and on a residual stream."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        inner = -(-int(hidden_size * mlp_ratio) // 64) * 64
+        self.norm1, self.norm2 = nn.RMSNorm(hidden_size, eps=1e-6), nn.RMSNorm(hidden_size, eps=1e-6)
+        self.attn = SelfAttention(hidden_size, num_heads, nn)
+        self.mlp = GatedMLP(hidden_size, inner, nn)
+
+    def forward(self, x: Tensor, rope: Tensor, kernel: Kernel) -> Tensor:
+        x = x + self.attn(normed(self.norm1, x), rope, kernel, ())
+        out: Tensor = x + self.mlp(normed(self.norm2, x))
+        return out
+
+
+class Eye(nn.Module):
+    """Latents (B, C, T, H, W) to features (B, N, D) of their patches."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.patch = config.patch
+        self.head_dim = config.eye_size // config.num_heads
+        volume = config.patch[0] * config.patch[1] * config.patch[2]
+        self.patch_embedder = nn.Linear(volume * config.in_channels, config.eye_size)
+        self.place_embedder = nn.Linear(3 * PLACE, config.eye_size)
+        self.blocks = nn.ModuleList(
+            PlainBlock(config.eye_size, config.num_heads, config.mlp_ratio) for _ in range(config.eye_depth)
+        )
+        self.norm = nn.RMSNorm(config.eye_size, eps=1e-6)
+
+    def forward(self, latents: Tensor, kernel: Kernel = sdpa) -> Tensor:
+        grid = Grid.of(latents, self.patch)
+        x = self.patch_embedder(to_patches(latents, self.patch))  # (B, N, D)
+        x = x + self.place_embedder(place_features(grid, x.device).to(x.dtype))
+        rope = rope_table([grid], self.head_dim, device=x.device)
+        for block in self.blocks:
+            x = block(x, rope, kernel)
+        return normed(self.norm, x)
+
+
+def place_features(grid: Grid, device: torch.device | str) -> Tensor:
+    """Where each patch lies, (N, 3 PLACE): frames counted from the first, rows and columns as parts of the picture.
+
+    Rotary positions only tell patches how far they are from one another; "on the left" needs a place in the picture.
+    """
+    size = torch.tensor([1.0, grid.height / 100, grid.width / 100], device=device)
+    places = (grid.coordinates(device) + torch.tensor([0.0, 0.5, 0.5], device=device)) / size  # (N, 3)
+    return sinusoidal(places, PLACE, 1000.0).flatten(1)
+
+
+class Projector(nn.Module):
+    """Features of patches (B, N, D) to the prefix of the language model, one token for merge x merge patches."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.merge = config.merge
+        self.inner = nn.Linear(config.eye_size * config.merge**2, config.hidden_size)
+        self.outer = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, features: Tensor, grid: Grid) -> Tensor:
+        merge, (frames, height, width) = self.merge, grid
+        x = rearrange(features, "b (t h w) d -> b t h w d", t=frames, h=height, w=width)
+        x = F.pad(x, (0, 0, 0, -width % merge, 0, -height % merge))  # an odd last row or column stands alone
+        x = rearrange(x, "b t (h p) (w q) d -> b (t h w) (p q d)", p=merge, q=merge)
+        out: Tensor = self.outer(F.gelu(self.inner(x)))
+        return out
+
+
+class Decoder(nn.Module):
+    """A causal language model over vectors: the prefix first, then words."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.head_dim = config.hidden_size // config.num_heads
+        self.words = nn.Embedding(config.vocabulary, config.hidden_size)
+        self.blocks = nn.ModuleList(
+            PlainBlock(config.hidden_size, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
+        )
+        self.norm = nn.RMSNorm(config.hidden_size, eps=1e-6)
+        self.head = nn.Linear(config.hidden_size, config.vocabulary, bias=False)
+
+    def forward(self, x: Tensor, first: int, kernels: Sequence[Kernel]) -> Tensor:
+        """Hidden states (B, N, D) of vectors x that stand at places first, first + 1, ...; one kernel per block."""
+        rope = word_rope(first, x.shape[1], self.head_dim, x.device)
+        for block, kernel in zip(self.blocks, kernels, strict=True):
+            x = block(x, rope, kernel)
+        return normed(self.norm, x)
+
+
+def word_rope(first: int, count: int, head_dim: int, device: torch.device | str) -> Tensor:
+    """Cosines and sines (2, count, head_dim / 2) of places in a sequence."""
+    pairs = head_dim // 2
+    speeds = THETA ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+    angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * speeds
+    return torch.stack([angles.cos(), angles.sin()]).float().to(device)
+
+
+def causal_sdpa(q: Tensor, k: Tensor, v: Tensor, _mask: Tensor | None = None) -> Tensor:
+    """Each place attends to itself and those before; q may be the last places of k's."""
+    count, total = q.shape[2], k.shape[2]
+    if count == total:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=count > 1)
+    allowed = torch.ones(count, total, dtype=torch.bool, device=q.device).tril(total - count)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+
+
+def causal_matmul(q: Tensor, k: Tensor, v: Tensor, _mask: Tensor | None = None) -> Tensor:
+    """causal_sdpa in plain matrix products, faster with gradients on CPUs."""
+    count, total = q.shape[2], k.shape[2]
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, K, N, L)
+    barred = torch.ones(count, total, dtype=torch.bool, device=q.device).triu(total - count + 1)
+    return scores.masked_fill(barred, torch.finfo(scores.dtype).min).softmax(dim=-1) @ v
+
+
+class CaptionNetwork(nn.Module):
+    """Eye, projector and decoder."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.eye, self.projector, self.decoder = Eye(config), Projector(config), Decoder(config)
+
+    def initialise(self) -> CaptionNetwork:
+        """Fresh weights for training: Xavier matrices; each block starts as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, PlainBlock):
+                nn.init.zeros_(module.attn.proj.weight)
+                nn.init.zeros_(module.mlp.down.weight)
+        nn.init.normal_(self.decoder.words.weight, std=0.5)
+        nn.init.normal_(self.decoder.head.weight, std=0.02)
+        return self
+
+    def prefix(self, latents: Tensor, kernel: Kernel = sdpa) -> Tensor:
+        """Latents (B, C, T, H, W) -> the vectors (B, P, D) that stand before the words."""
+        out: Tensor = self.projector(self.eye(latents, kernel), Grid.of(latents, self.config.patch))
+        return out
+
+    def forward(self, prefix: Tensor, ids: Tensor, *, causal: Kernel = causal_sdpa) -> Tensor:
+        """Logits (R, L, V) of the word after each of ids (R, L), each row behind its prefix (R, P, D)."""
+        x = torch.cat([prefix, self.decoder.words(ids)], dim=1)
+        hidden = self.decoder(x, 0, [causal] * self.config.depth)
+        out: Tensor = self.decoder.head(hidden[:, prefix.shape[1] :])
+        return out
+
+
+def number_of_weights(network: nn.Module) -> int:
+    """Parameters in all."""
+    return sum(weight.numel() for weight in network.parameters())

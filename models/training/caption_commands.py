@@ -1,0 +1,83 @@
+"""The commands `captioner` (train one) and `caption` (describe the clips of a folder)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from ..captioner.captioner import load_captioner
+from ..captioner.describer import Captioner
+from ..checkpoints import load_checkpoint
+from ..generate import EMBEDDED
+from ..text.configuration import FILE, read_configuration
+from ..text.describing import LENGTHS, Describer, LanguageDescriber
+from . import captioner
+from .clips import ClipSet
+from .data import LatentCache, fingerprint
+from .options import Said, add_folder_options, add_settings, chosen, sizes
+from .recaption import MISSING, WHICH, describe_folder
+
+CAPTIONER = EMBEDDED.with_name("spacetime-toy-captioner.safetensors")
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Both commands' options."""
+    one = commands.add_parser("captioner", help="train a captioner on cached latents and their captions")
+    one.add_argument("--vae", type=Path, required=True, help="the VAE that made the latents")
+    one.add_argument("--data", type=Path, required=True, help="cache folder")
+    one.add_argument("--held-out", type=Path, required=True, help="cache folder of held-out clips")
+    one.add_argument("--out", type=Path, required=True, help="run folder; an existing run continues")
+    one.add_argument("--init", type=Path, help="captioner to continue from; it brings its size and its words")
+    one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_settings(one, captioner.CaptionerTraining())
+
+    two = commands.add_parser("caption", help="describe the clips of a folder of video files: captions to train on")
+    two.add_argument("--clips", type=Path, required=True, help="folder of video files")
+    two.add_argument("--size", type=sizes, required=True, help="of the clips, as in cache")
+    two.add_argument("--out", type=Path, required=True, help="folder for the set of captions; what is there is kept")
+    add_folder_options(two, captions=False)
+    two.add_argument("--which", choices=WHICH, default=MISSING)
+    two.add_argument("--captioner", type=Path, default=CAPTIONER, help="left out: the embedded one")
+    two.add_argument("--vae", type=Path, default=EMBEDDED, help="the VAE that the captioner was trained with")
+    two.add_argument("--endpoint", help="describe with this endpoint of your configuration instead")
+    two.add_argument("--configuration", type=Path, default=Path(FILE), help="file with your endpoints")
+    two.add_argument("--length", choices=tuple(LENGTHS), default="detailed")
+    two.add_argument("--limit", type=int, default=0, help="describe at most so many files; 0: all")
+    two.add_argument("--seed", type=int, default=0)
+
+
+def train_captioner(args: argparse.Namespace) -> None:
+    """The `captioner` command."""
+    captioner.train(
+        chosen(captioner.CaptionerTraining(), args), LatentCache(args.data), LatentCache(args.held_out),
+        load_checkpoint(args.vae).vae(torch.bfloat16), args.out,
+        load_captioner(args.init) if args.init else None, args.device,
+    )  # fmt: skip
+
+
+def caption(args: argparse.Namespace) -> None:
+    """The `caption` command."""
+    clips = ClipSet(sizes=args.size, folder=str(args.clips), fps=args.fps, index=str(args.index or ""))
+    listing = clips.listing(Said("look at file"))
+    done = describe_folder(
+        args.clips, listing.clips, args.out, describer_of(args), which=args.which, limit=args.limit,
+        seed=args.seed, progress=Said("describe file"),
+    )  # fmt: skip
+    for name, why in listing.skipped:
+        print(f"skipped {name}: {why}", file=sys.stderr)
+    print(done.text())
+
+
+def describer_of(args: argparse.Namespace) -> Describer:
+    """Who describes: an endpoint, or a captioner with its VAE."""
+    if args.endpoint:
+        return LanguageDescriber(read_configuration(args.configuration).endpoint(args.endpoint), length=args.length)
+    vae = load_checkpoint(args.vae).vae()
+    made = load_captioner(args.captioner)
+    return Captioner.of(args.captioner.stem, made, vae, fingerprint(vae), detailed=args.length == "detailed")
+
+
+COMMANDS = {"captioner": train_captioner, "caption": caption}

@@ -1,0 +1,237 @@
+"""Train the captioner on cached latents and their captions: cross-entropy of the words after the clip's prefix."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..captioner.captioner import CaptionerFile, save_captioner
+from ..captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_sdpa
+from ..captioner.vocabulary import Vocabulary, is_detailed
+from ..captioner.writing import write_captions
+from ..metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
+from ..text.description import still_part
+from ..transformer.attention import matmul_attention, sdpa
+from ..vae.autoencoder import VideoVAE
+from .captioner_report import save_examples
+from .data import FPS, LatentCache, fingerprint
+from .optim import EMA, Optimiser, learning_rate_scale
+from .runs import Run, generator
+from .stopping import StoppedError, asked_to_stop
+
+IGNORED = -100  # targets that are padding
+JUDGED = 32  # held-out clips of each size whose captions are written and judged
+MOST = 64  # clips in a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionerTraining:
+    """Settings of a run; all of them are written to its config.json."""
+
+    preset: str = "toy"
+    steps: int = 3000
+    tokens: int = 4096  # patches per step: the number of clips follows from their size
+    images: float = 0.1  # share of steps on first frames alone, described without what happens
+    learning_rate: float = 1e-3
+    seed: int = 0
+    warmup: int = 100
+    decay: float = 0.3  # share of the steps at the end over which the learning rate falls to zero
+    save_every: int = 250
+    dtype: str = "bfloat16"
+
+
+class Rows(NamedTuple):
+    """Captions of like length: row r describes clip owners[r]."""
+
+    ids: Tensor  # (R, L)
+    targets: Tensor  # (R, L), the word after each
+    owners: Tensor  # (R,)
+
+
+class Batch(NamedTuple):
+    """Clips of one size and their captions, short and detailed ones apart."""
+
+    latents: Tensor  # (B, C, T, H, W)
+    texts: list[Rows]
+
+
+class Clip(NamedTuple):
+    """A clip's latents and captions as ids; stills: what of them a first frame can show; text: its fullest caption."""
+
+    latents: Tensor
+    captions: list[list[int]]
+    stills: list[list[int]]
+    text: str
+
+
+class CaptionedClips:
+    """The clips of a cache that have captions, by size. ValueError where none has."""
+
+    def __init__(self, cache: LatentCache, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.clips: dict[str, list[Clip]] = {}
+        for size, bucket in cache.buckets.items():
+            for (latents, _), captions in zip(bucket, cache.captions[size], strict=True):
+                told = [text for text in captions if text.strip()]
+                stills = [part for text in told if (part := still_part(text))]
+                if told:
+                    ids, still_ids = ([vocabulary.encode(text) for text in texts] for texts in (told, stills))
+                    self.clips.setdefault(size, []).append(Clip(latents, ids, still_ids, max(told, key=len)))
+        if not self.clips:
+            raise ValueError(
+                "none of these clips has a caption: write a .txt beside each file, or let a language model describe "
+                "some of them first (Caption Clips)"
+            )
+
+    def draw(self, settings: CaptionerTraining, rng: torch.Generator) -> Batch:
+        """The batch of one step: a size by the number of its clips, then as many as `tokens` allows."""
+        weights = torch.tensor([float(len(clips)) for clips in self.clips.values()])
+        clips = list(self.clips.values())[int(torch.multinomial(weights, 1, generator=rng))]
+        frames, height, width = clips[0].latents.shape[1:]
+        still = frames > 1 and float(torch.rand(1, generator=rng)) < settings.images
+        pool = [Clip(c.latents[:, :1], c.stills, [], c.text) for c in clips if c.stills] if still else []
+        per_clip = (1 if pool else frames) * -(-height // 2) * -(-width // 2)
+        pool = pool or clips
+        count = max(1, min(settings.tokens // per_clip, MOST))
+        return self.batch([pool[i] for i in torch.randint(len(pool), (count,), generator=rng).tolist()], rng)
+
+    def batch(self, chosen: Sequence[Clip], rng: torch.Generator) -> Batch:
+        """A random short caption and a random detailed one of each clip, where it has both."""
+        texts = []
+        for start in self.vocabulary.starts.values():
+            fitting = [(n, [ids for ids in clip.captions if ids[0] == start]) for n, clip in enumerate(chosen)]
+            drawn = [(n, ids[int(torch.randint(len(ids), (1,), generator=rng))]) for n, ids in fitting if ids]
+            if drawn:
+                texts.append(padded_rows(drawn))
+        return Batch(torch.stack([clip.latents for clip in chosen]), texts)
+
+
+def padded_rows(drawn: Sequence[tuple[int, list[int]]]) -> Rows:
+    """Captions, each with its clip's number, padded to the longest."""
+    padded = torch.full((len(drawn), max(len(ids) for _, ids in drawn)), IGNORED)
+    for row, (_, ids) in zip(padded, drawn, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    return Rows(padded[:, :-1].clamp(min=0), padded[:, 1:], torch.tensor([number for number, _ in drawn]))
+
+
+def batch_loss(network: CaptionNetwork, batch: Batch) -> Tensor:
+    """Mean cross-entropy of a batch's words, in nats; short and detailed captions weigh alike."""
+    weight = next(network.parameters())
+    plain = weight.device.type == "cpu"
+    prefix = network.prefix(batch.latents.to(weight), matmul_attention if plain else sdpa)
+    losses = []
+    for rows in batch.texts:
+        ids, targets, owners = (part.to(weight.device) for part in rows)
+        logits = network(prefix[owners], ids, causal=causal_matmul if plain else causal_sdpa)
+        losses.append(F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED))
+    return torch.stack(losses).mean()
+
+
+def check_cache(cache: LatentCache, mark: str) -> None:
+    """ValueError when a shard was encoded by another VAE than the one with this mark."""
+    for name in cache.names:
+        found = re.match(r"(?:toy|clips)-[^-]+-([0-9a-f]{8})-", name)
+        if found and found[1] != mark:
+            raise ValueError(
+                f"the cached clips {name} are latents of another VAE than {mark}: build the cache with --vae"
+            )
+
+
+def train(
+    settings: CaptionerTraining, cache: LatentCache, held_out: LatentCache, vae: VideoVAE, out: Path,
+    init: CaptionerFile | None = None, device: str = "cpu",
+) -> CaptionerFile:  # fmt: skip
+    """Train a captioner; returns it with averaged weights. A run folder with a checkpoint is continued.
+
+    Written at each save: out/captioner.safetensors (averaged weights, ready to use), out/checkpoint.safetensors (to
+    resume) and out/samples/*.png (held-out clips with their captions). StoppedError when asked to end: the checkpoint
+    is then that of the last step.
+    """
+    mark = fingerprint(vae)
+    for one in (cache, held_out):
+        check_cache(one, mark)
+    torch.manual_seed(settings.seed)
+    run = Run(out, asdict(settings) | {"shards": cache.names, "vae": mark})
+    told = [text for rows in cache.captions.values() for captions in rows for text in captions]
+    vocabulary = Vocabulary(init.tokens) if init else Vocabulary.of(told)
+    clips, judged = CaptionedClips(cache, vocabulary), judged_clips(held_out, cache, vocabulary)
+    config = init.config if init else replace(PRESETS[settings.preset], vocabulary=len(vocabulary))
+    network = CaptionNetwork(replace(config, in_channels=vae.config.latent_channels)).initialise()
+    if init:
+        network.load_state_dict(dict(init.state))
+    network.to(device, getattr(torch, settings.dtype))
+    optimiser = Optimiser(network, learning_rate=settings.learning_rate)
+    average = EMA(optimiser.masters)
+    first = run.resume(optimiser, average)
+    fixed = [judged.draw(replace(settings, images=0.0), generator(1, i)) for i in range(4)]
+    meta = {"sizes": list(cache.buckets), "fps": FPS}
+    for step in range(first, settings.steps):
+        loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)))
+        loss.backward()
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate")
+        norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay))
+        average.update(optimiser.masters, step + 1)
+        if step % 20 == 0:
+            run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
+        stop, due = asked_to_stop(), (step + 1) % settings.save_every == 0 or step + 1 == settings.steps
+        if stop or due:
+            run.save(step + 1, optimiser, average)
+        if due:
+            made = averaged(network, average, vocabulary, mark, meta | {"steps": step + 1})
+            report(run, made, judged, fixed, vae, settings, step + 1)
+        if stop and step + 1 < settings.steps:
+            raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
+    return averaged(network, average, vocabulary, mark, meta | {"steps": settings.steps})
+
+
+def judged_clips(held_out: LatentCache, cache: LatentCache, vocabulary: Vocabulary) -> CaptionedClips:
+    """The held-out clips with captions; where a folder is captioned in part there may be none, which is said."""
+    try:
+        return CaptionedClips(held_out, vocabulary)
+    except ValueError:
+        logging.getLogger(__name__).warning("no held-out clip has a caption: judged on those of the training")
+        return CaptionedClips(cache, vocabulary)
+
+
+def averaged(
+    network: CaptionNetwork, average: EMA, vocabulary: Vocabulary, mark: str, meta: Mapping[str, object]
+) -> CaptionerFile:
+    """The captioner with the averaged weights, in bf16."""
+    state = {name: weight.detach().cpu().bfloat16() for name, weight in average.items()}
+    return CaptionerFile(network.config, tuple(vocabulary.tokens), state, mark, dict(meta))
+
+
+@torch.no_grad()
+def report(
+    run: Run, made: CaptionerFile, judged: CaptionedClips, fixed: Sequence[Batch], vae: VideoVAE,
+    settings: CaptionerTraining, step: int,
+) -> None:  # fmt: skip
+    """The captioner's file; loss, shared words and right facts on held-out clips; some of them with their captions."""
+    save_captioner(run.folder / "captioner.safetensors", made)
+    network = made.network(getattr(torch, settings.dtype))
+    vocabulary = Vocabulary(made.tokens)
+    loss = sum(float(batch_loss(network, batch)) for batch in fixed) / len(fixed)
+    pairs = []
+    for clips in judged.clips.values():
+        shown = clips[:JUDGED]
+        latents = torch.stack([clip.latents for clip in shown])
+        texts = write_captions(network, vocabulary, latents, detailed=is_detailed(shown[0].text))
+        pairs += [(text, clip.text) for text, clip in zip(texts, shown, strict=True)]
+    values = {"words": sum(word_overlap(*pair) for pair in pairs) / len(pairs)}
+    truths = [(text, facts_of_text(reference)) for text, reference in pairs]
+    verdicts = [compare(facts_of_text(text), truth) for text, truth in truths if truth.objects]
+    if verdicts:  # only toy-world captions are read so closely
+        values["fields"] = field_accuracy(verdicts)
+    run.record(step=step, validation_loss=round(loss, 4), **{name: round(value, 4) for name, value in values.items()})
+    size, clips = next(iter(judged.clips.items()))
+    examples = [(clip.latents, text) for clip, (text, _) in zip(clips, pairs, strict=False)]
+    save_examples(run.folder / "samples" / f"{step:06d}.png", examples, vae, cyclic=size.endswith("c"))

@@ -1,0 +1,109 @@
+"""Describe the clips of a folder: captions to train on, for footage that has none or poor ones.
+
+They go into a set of captions (sidecars.py), one file after another, so that a run that was stopped continues. Each
+clip is described as training will see it: the same stretch of time, cut to the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..text.describing import Describer
+from .data import Progress, quiet
+from .folder import FolderClip
+from .footage import read_clip
+from .sidecars import read_record, sidecar_of, write_sidecar
+
+MISSING, ALL = "clips without a caption", "all clips"
+WHICH = (MISSING, ALL)
+STOP_AFTER = 5  # failures in a row, without a single success: the describer is out of order, not the files
+
+
+@dataclass
+class Recaptioning:
+    """What came of a run, by file. examples: a few captions."""
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For people."""
+        left = f", {len(self.left)} left for later" if self.left else ""
+        lines = [f"{len(self.written)} files described, {len(self.kept)} kept as they were{left}"]
+        lines += [f"not described: {problem}" for problem in self.problems]
+        return "\n".join([*lines, *(f"for example: {example}" for example in self.examples)])
+
+
+def describe_folder(
+    folder: Path, clips: Sequence[FolderClip], captions: Path, describer: Describer, *, which: str = MISSING,
+    limit: int = 0, seed: int = 0, progress: Progress = quiet,
+) -> Recaptioning:  # fmt: skip
+    """Describe clips into the set of captions `captions`; files that are done, or have captions, are kept.
+
+    which: WHICH. limit: describe at most so many files, 0 all. ValueError when `which` is unknown or the describer
+    fails at the first files; those that cannot be read or described are listed.
+    """
+    if which not in WHICH:
+        raise ValueError(f"there is no choice {which!r}: use one of {', '.join(WHICH)}")
+    by_file: dict[str, list[FolderClip]] = {}
+    for clip in sorted(clips, key=lambda clip: (clip.file, clip.start)):
+        by_file.setdefault(clip.file, []).append(clip)
+    result = Recaptioning()
+    for number, (name, group) in enumerate(by_file.items()):
+        progress(number, len(by_file))
+        record = _record(group[0], describer)
+        if _is_done(captions, name, group, record) or (which == MISSING and _have_captions(folder, group, captions)):
+            result.kept.append(name)
+            continue
+        if limit and len(result.written) >= limit:
+            result.left.append(name)
+            continue
+        try:
+            described = [describe_clip(folder, clip, describer, seed) for clip in group]
+        except (ValueError, RuntimeError) as error:
+            result.problems.append(f"{name}: {error}")
+            if len(result.problems) >= STOP_AFTER and not result.written:
+                raise ValueError(f"none of the first {STOP_AFTER} files could be described; {error}") from error
+            continue
+        write_sidecar(captions, name, described, record)
+        result.written.append(name)
+        if len(result.examples) < 3:
+            result.examples.append(str(described[0]["caption"]))
+    return result
+
+
+def describe_clip(folder: Path, clip: FolderClip, describer: Describer, seed: int) -> dict[str, object]:
+    """A clip's entry in its sidecar."""
+    size = clip.size
+    scale = max(1, round(describer.side / max(size.width, size.height)))
+    width, height = scale * size.width, scale * size.height
+    frames = read_clip(folder / clip.file, clip.start, size.num_frames, clip.fps, width, height)
+    chosen = describer.pick(len(frames), clip.fps, width, height)
+    description = describer(frames[chosen], [number / clip.fps for number in chosen], seed=seed)
+    parts = asdict(description)
+    end = round(clip.start + size.num_frames / clip.fps, 4)
+    return {"start": clip.start, "end": end, "caption": parts.pop("paragraph"), "fields": parts}
+
+
+def _record(clip: FolderClip, describer: Describer) -> dict[str, str]:
+    """What a sidecar says of itself; another file, or another describer, is described anew."""
+    return {"file": clip.file, "stamp": clip.stamp, "described_by": describer.name}
+
+
+def _is_done(captions: Path, name: str, group: Sequence[FolderClip], record: dict[str, str]) -> bool:
+    known = read_record(captions, name)
+    if any(known.get(key) != value for key, value in record.items()):
+        return False
+    starts = [entry.get("start") for entry in known.get("clips", []) if isinstance(entry, dict)]
+    return starts == [clip.start for clip in group]
+
+
+def _have_captions(folder: Path, group: Sequence[FolderClip], captions: Path) -> bool:
+    """Whether each clip of a file has a caption of its own, in the set or beside the file; a class name is none."""
+    sidecar = sidecar_of(folder / group[0].file, folder, captions)
+    return all(sidecar.at(clip.start, clip.size.num_frames / clip.fps) for clip in group)
