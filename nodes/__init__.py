@@ -21,6 +21,7 @@ MODULES = (
     "packing",
     "measure",
     "words",
+    "captioning",
     "clips",
     "train",
 )

@@ -51,6 +51,10 @@ class ClipsFromFolder(io.ComfyNode):
                     "max_clips", default=400, min=1, max=100_000,
                     tooltip="At most so many clips are held in memory while the VAE is trained. The DiT uses all.",
                 ),
+                io.String.Input(
+                    "captions", default="", optional=True,
+                    tooltip="Name of a set of captions that Caption Clips has written; it goes before the .txt files.",
+                ),
             ],
             outputs=[
                 sockets.Clips.Output(display_name="clips", tooltip="For Train VAE and Train DiT."),
@@ -60,30 +64,35 @@ class ClipsFromFolder(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, folder: str, size: str, fps: float, max_clips: int) -> io.NodeOutput:
+    def execute(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> io.NodeOutput:
         """Look at the files and show some of their clips."""
         from ..models.training.clips import ClipSet
         from ..models.training.data import ClipSize
         from ..models.training.folder import frames_of, list_clips
-        from .host import training
+        from .host import captioning, training
 
         place, sizes = training.clips_folder(folder), ClipSize.parse_list(size)
         index = training.index_file(place)
-        listing = list_clips(place, sizes, fps=fps, index=index, progress=_bar())
+        written = captioning.captions_folder(captions) if captions else None
+        listing = list_clips(place, sizes, fps=fps, index=index, captions=written, progress=_bar())
         pictures = [frames_of(place, clip)[clip.size.num_frames // 2] for clip in listing.clips[:SHOWN]]
         text = listing.text()
-        clips = ClipSet(sizes=sizes, folder=str(place), count=max_clips, fps=fps, index=str(index), note=text)
+        clips = ClipSet(
+            sizes=sizes, folder=str(place), count=max_clips, fps=fps, index=str(index), note=text,
+            captions=str(written or ""),
+        )  # fmt: skip
         return io.NodeOutput(clips, text, ui=_sheet(pictures, text))
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int) -> str:
+    def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> str:
         """Look again when a file or a caption has changed."""
         from ..models.training.folder import media_files, stamp_of
-        from .host import training
+        from .host import captioning, training
 
         place = training.clips_folder(folder)
-        files = [path for path in (*media_files(place), *sorted(place.rglob("*.txt"))) if path.is_file()]
-        described = [f"{path} {stamp_of(path)}" for path in files]
+        sidecars = sorted(path for kind in ("*.txt", "*.json") for path in place.rglob(kind))
+        files = [path for path in (*media_files(place), *sidecars) if path.is_file()]
+        described = [captioning.captions_mark(captions), *(f"{path} {stamp_of(path)}" for path in files)]
         return hashlib.sha256("\n".join([size, str(fps), str(max_clips), *described]).encode()).hexdigest()
 
 

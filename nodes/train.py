@@ -1,4 +1,4 @@
-"""Train the VAE and the DiT on clips of one's own."""
+"""Train the VAE, the DiT and the captioner on clips of one's own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .schema import schema
 CATEGORY = "Spacetime/train"
 VAE_PRESETS = ["toy", "base", "test"]
 DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test"]
+CAPTIONER_PRESETS = ["toy", "small", "base", "test"]
 NUMBERS = ["bfloat16", "float32"]
 
 
@@ -150,6 +151,75 @@ class TrainDiT(io.ComfyNode):
         )
 
 
+class TrainCaptioner(io.ComfyNode):
+    """SPACETIME_CLIPS and VAE -> SPACETIME_LANGUAGE_MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeTrainCaptioner",
+            display_name="Train Captioner",
+            category=CATEGORY,
+            description=(
+                "Encodes the clips once, then trains a captioner on their latents and captions in a process of its "
+                "own: it learns to say what clips like these show. Its loss, and held-out clips with what it says of "
+                "them, appear as it goes. Cancel stops it after a step; queue it again to continue."
+            ),
+            search_aliases=["train captioner", "recaption", "llava", "video to text", "fine-tune captioner"],
+            inputs=[
+                sockets.Clips.Input("clips", tooltip="Clips with captions, such as Toy World or Caption Clips give."),
+                io.Vae.Input("vae", tooltip="The VAE whose latents it reads, the one that your DiT is trained with."),
+                _name("my_captioner"),
+                _preset(CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."),
+                io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
+                io.Int.Input(
+                    "tokens", default=4096, min=16, max=10_000_000,
+                    tooltip="Patches per step: the number of clips follows. Lower it when memory is full.",
+                ),
+                _rate(), *_common(),
+                io.Combo.Input(
+                    "start_from", options=["nothing", *_captioners()], default="nothing",
+                    tooltip="Continue from a captioner of this VAE; it brings its own size and words.",
+                ),
+            ],
+            outputs=[
+                sockets.LanguageModel.Output(
+                    display_name="language_model", tooltip="The captioner, for Describe Video and Caption Clips."
+                ),
+                io.String.Output(display_name="path", tooltip="Its file, which Load Captioner lists."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, clips: Any, vae: Any, name: str, preset: str, steps: int, tokens: int, learning_rate: float,
+        save_every: int, run_seed: int, numbers: str, start_from: str,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Encode the clips, run the training command, and load what it made."""
+        from .host import captioning, training
+
+        folder = training.run_folder(name)
+        vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
+        init = [] if start_from == "nothing" else ["--init", str(captioning.captioner_path(start_from))]
+        sized = {"--preset": preset, "--steps": str(steps), "--tokens": str(tokens), "--warmup": str(_warmup(steps))}
+        arguments = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
+        arguments += _caches(cls, clips, vae, vae_file, folder) + [part for pair in sized.items() for part in pair]
+        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers) + init
+        training.make_room()
+        training.train(cls, arguments, folder, training.Follower(folder, steps))
+        path = captioning.publish(folder / "captioner.safetensors", name)
+        return io.NodeOutput(captioning.load_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))
+
+
+def _captioners() -> list[str]:
+    from .host.captioning import captioner_names
+
+    return captioner_names()
+
+
 def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> list[str]:
     """Encode the clips to train on and those held out, unless that was done before; the options that name them."""
     from .host import training
@@ -215,4 +285,4 @@ def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
     return training.picture_ui(progress_picture(folder, steps), folder / "progress.png", text)
 
 
-NODES: list[type[io.ComfyNode]] = [TrainVAE, TrainDiT]
+NODES: list[type[io.ComfyNode]] = [TrainVAE, TrainDiT, TrainCaptioner]

@@ -3,7 +3,7 @@
 Here: progress, messages, interrupt and folders. Modules: `checkpoint` (a file to core objects), `model` and `network`
 (our DiT as a core MODEL), `vae` (our VAE as a core VAE, streaming), `clip` (the text encoder as a core CLIP), `video`
 (frames of IMAGE and VIDEO, video files), `sampling` (our solvers and guidance), `stepping` (exact single steps),
-`training` (runs as processes of their own).
+`training` (runs as processes of their own), `captioning` (captioners, sets of captions).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def temp_file(suffix: str) -> Path:
 
 def checkpoint_names() -> list[str]:
     """The embedded checkpoints by name, then every .safetensors of ours in the host's model folders."""
-    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))] or [EMBEDDED]
+    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors")) if _looks_like_ours(str(path))] or [EMBEDDED]
     for folder in MODEL_FOLDERS:
         for name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
@@ -107,11 +107,19 @@ def _looks_like_ours(path: str) -> bool:
         stat = Path(path).stat()
         stamp = (stat.st_mtime_ns, stat.st_size)
         if path not in _seen or _seen[path][0] != stamp:
-            with Path(path).open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                # the header of a large foreign checkpoint is about 100 kB; a damaged length must not read gigabytes
-                header = file.read(min(size, 4_000_000))
-            _seen[path] = (stamp, b'"spacetime"' in header or len(header) < min(size, 4_000_000))
+            header, whole = header_of(Path(path))
+            _seen[path] = (stamp, b'"spacetime"' in header or not whole)
     except OSError:
         return False
     return _seen[path][1]
+
+
+def header_of(path: Path) -> tuple[bytes, bool]:
+    """The header of a safetensors file, at most its first 4 MB, and whether all of that is there.
+
+    The header of a large foreign checkpoint is about 100 kB; a damaged length must not read gigabytes.
+    """
+    with path.open("rb") as file:
+        size = min(int.from_bytes(file.read(8), "little"), 4_000_000)
+        header = file.read(size)
+    return header, len(header) == size

@@ -161,10 +161,17 @@ def guesses(host: Host, result: Result) -> Image.Image:
     return grid([pick(stage, 4)[i] for i in (0, 3) for stage in moments], len(moments), WIDTH)
 
 
+def run_of_a_captioner(host: Host, result: Result) -> Image.Image:
+    """The curve of a captioner's training, and clips with what it says of them."""
+    (file,) = [one for one in result.files() if "captioner" in one["subfolder"]]
+    return grid([Image.open(io.BytesIO(host.client.fetch(file)))], 1, 520)
+
+
 THUMBNAILS: dict[str, Callable[[Host, Result], Image.Image]] = {
     "text_to_image": still,
     "vae_roundtrip": before_and_after,
     "step_by_step": guesses,
+    "recaption_folder": run_of_a_captioner,
 }
 KINDS: dict[str, Callable[[Host, Sequence[str]], None]] = {
     "thumbnails": thumbnails,

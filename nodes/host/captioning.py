@@ -1,0 +1,126 @@
+"""Captioners in the host's folders, the frames of a video that one looks at, and where sets of captions are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...models.captioner.captioner import HEADER, load_captioner
+from ...models.captioner.describer import Captioner
+from ...models.checkpoints import load_checkpoint
+from ...models.text.describing import Describer, LanguageDescriber
+from ...models.training.data import fingerprint
+from .. import host
+from .training import OURS, network_of
+
+EMBEDDED = "spacetime-toy-captioner"
+CAPTIONS = "captions"  # our folder with sets of captions
+
+
+def captioner_names() -> list[str]:
+    """The embedded captioner, then those in the folders that the host lists checkpoints from."""
+    found = [EMBEDDED]
+    for folder in host.MODEL_FOLDERS:
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if name.endswith(".safetensors") and path and name not in found and _is_captioner(Path(path)):
+                found.append(name)
+    return found
+
+
+def _is_captioner(path: Path) -> bool:
+    try:
+        return f'"{HEADER}"'.encode() in host.header_of(path)[0]
+    except OSError:
+        return False
+
+
+def captioner_path(name: str) -> Path:
+    """Where a captioner lies. ValueError when there is none of that name in the folders that the host lists."""
+    if name == EMBEDDED:
+        path = host.WEIGHTS / f"{EMBEDDED}.safetensors"
+        if path.is_file():
+            return path
+        raise ValueError(
+            f"the embedded captioner {path.name} is missing: install the pack again, choose one that you have trained, "
+            "or connect a language model that sees pictures"
+        )
+    for folder in host.MODEL_FOLDERS:
+        found = folder_paths.get_full_path(folder, name)
+        if found:
+            return Path(found)
+    raise ValueError(f"there is no captioner {name!r} here: train one with Train Captioner, or choose {EMBEDDED}")
+
+
+def load(name: str, vae: Any = None) -> Captioner:
+    """A captioner with its VAE: the one given, else the embedded checkpoint's. ValueError when they do not fit."""
+    with torch.inference_mode(False):
+        network = load_checkpoint(host.checkpoint_path(host.EMBEDDED)).vae() if vae is None else network_of(vae)
+        return Captioner.of(name, load_captioner(captioner_path(name)), network, fingerprint(network))
+
+
+def load_file(path: Path, vae: Any) -> Captioner:
+    """A captioner that has just been trained with this VAE."""
+    with torch.inference_mode(False):
+        network = network_of(vae)
+        return Captioner.of(path.stem, load_captioner(path), network, fingerprint(network))
+
+
+def describer(model: Any, length: str, *, temperature: float = 0.0, num_frames: int = 8) -> Describer:
+    """What describes videos: a captioner, a language model that sees pictures, or the embedded captioner."""
+    model = load(EMBEDDED) if model is None else model
+    if isinstance(model, Captioner):
+        detailed = length == "detailed"
+        return replace(model, detailed=detailed, temperature=temperature, on_wait=host.check_interrupted)
+    return LanguageDescriber(model, num_frames=num_frames, length=length)
+
+
+def frames_at(source: Any, chosen: Sequence[int]) -> NDArray[np.uint8]:
+    """These frames of a FrameSource, (F, H, W, 3) uint8; fewer where the file ends before its header says."""
+    wanted, found, number = set(chosen), {}, 0
+    for piece in source.pieces():
+        host.check_interrupted()
+        for index, frame in enumerate(piece, number):
+            if index in wanted:
+                found[index] = (frame[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        number += len(piece)
+        if number > max(wanted):
+            break
+    there = [found[index] for index in chosen if index in found]
+    if not there:
+        raise ValueError("this video has no frames: there is nothing to describe")
+    return np.stack(there)
+
+
+def captions_folder(name: str) -> Path:
+    """The folder of a set of captions in the host's output folder. ValueError for a name that could lead elsewhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ValueError(f'"{name}" is no name for a set of captions: use up to 64 letters, digits, _ and -')
+    return Path(folder_paths.get_output_directory()).resolve() / OURS / CAPTIONS / name
+
+
+def captions_mark(name: str) -> str:
+    """Changes when a set of captions does; empty without a name."""
+    if not name:
+        return ""
+    files = sorted(captions_folder(name).rglob("*"))
+    described = [f"{path} {path.stat().st_mtime_ns}" for path in files if path.suffix in (".txt", ".json")]
+    return hashlib.sha256("\n".join([name, *described]).encode()).hexdigest()
+
+
+def publish(captioner: Path, name: str) -> Path:
+    """Put a trained captioner where the loader lists it, as spacetime/<name>.safetensors; returns its path."""
+    place = Path(folder_paths.get_output_directory()).resolve() / "checkpoints" / OURS
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / f".{name}.partial"
+    partial.write_bytes(captioner.read_bytes())
+    return partial.replace(place / f"{name}.safetensors")
