@@ -72,6 +72,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
     comfyui.fetch_tree()
     base = tmp_path_factory.mktemp("base")
     comfyui.make_base(base)
+    (base / "custom_nodes" / "narrow_models").symlink_to(ROOT / "tests" / "host" / "narrow_models")
     installation = comfyui.Installation(
         comfyui.TREE,
         Path(sys.executable),

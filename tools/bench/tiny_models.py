@@ -22,7 +22,7 @@ def model(name: str) -> Any:
     return {"wan": tiny_wan, "ltx": tiny_ltx, "spacetime": tiny_spacetime}[name]()
 
 
-def _random_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
+def random_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
     """Small random weights, so that a stack of blocks neither dies nor explodes."""
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -53,7 +53,7 @@ def tiny_wan(seed: int = 0) -> Any:
     module = comfy.ldm.wan.model.WanModel(
         dim=128, ffn_dim=16, num_heads=1, num_layers=1, operations=comfy.ops.disable_weight_init
     )
-    return _loaded(_random_state(module, seed))
+    return _loaded(random_state(module, seed))
 
 
 def tiny_ltx(seed: int = 0) -> Any:
@@ -69,7 +69,7 @@ def tiny_ltx(seed: int = 0) -> Any:
         "cross_attention_dim": 64,
     }
     module = comfy.ldm.lightricks.model.LTXVModel(**config, operations=comfy.ops.disable_weight_init)
-    return _loaded(_random_state(module, seed), {"config": json.dumps({"transformer": config})})
+    return _loaded(random_state(module, seed), {"config": json.dumps({"transformer": config})})
 
 
 def conditioning(name: str, seed: int) -> list[Any]:
@@ -106,4 +106,4 @@ def spacetime(preset: str, seed: int = 0, dtype: str = "fp32") -> Any:
     from ...nodes.host.model import build_model
 
     config = PRESETS[preset]
-    return build_model(config, _random_state(DiT(config), seed), {}, dtype)
+    return build_model(config, random_state(DiT(config), seed), {}, dtype)

@@ -16,9 +16,11 @@ from ..environment import ROOT
 from ..host import Host
 from ..terminal import Trouble, say
 from ..video import STARTER, Wish, fill_in, upload_files
+from .diagram import diagram
 from .editor import Editor, open_browser, visit
 from .sheets import captioned, grid, pick, save_jpeg, video_frames
 
+BROUGHT = {"UNETLoader", "CheckpointLoaderSimple"}  # they load models that do not come with the pack
 IMAGES = ROOT / "web" / "docs" / "images"
 WIDTH = 480
 # prompts of the README's sample videos, each with seed 0: none was chosen for its looks
@@ -49,9 +51,17 @@ def main() -> int:
 
 
 def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
-    """One picture per workflow, of what a run of it makes; training takes hours and is left out unless named."""
+    """One picture per workflow, of what a run of it makes; training takes hours and is left out unless named.
+
+    Workflows for models that people have to bring are drawn instead.
+    """
     for path in sorted((ROOT / "workflows").glob("*.json")):
-        prompt = host.client.prompt_of(load_workflow(path))
+        workflow = load_workflow(path)
+        if any(node["type"] in BROUGHT for node in workflow["nodes"]):
+            if not names or path.stem in names:
+                save_jpeg(diagram(workflow, WIDTH), path.with_suffix(".jpg"))
+            continue
+        prompt = host.client.prompt_of(workflow)
         trains = any(node["class_type"].startswith("SpacetimeTrain") for node in prompt.values())
         if path.stem not in names if names else trains:
             continue
