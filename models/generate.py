@@ -60,11 +60,13 @@ def generate(
     negative: str = "",
     cyclic: bool = False,
     known: Canvas | None = None,
+    known_frames: int = 0,
 ) -> list[NDArray[np.uint8]]:
     """One clip (F, H, W, 3) uint8 per prompt, all denoised together.
 
     num_frames is 1 + 4k (1: an image), or 4k for a loop (`cyclic`). Clip i starts from the noise of seed + i, whatever
     batch it is in. `known` (from tasks/) says which latents are given, for one clip or for each; it sets the size.
+    known_frames: frames of the clips that the model was trained on, to extrapolate time beyond them (rope_table).
     ValueError for sizes that the models cannot take.
     """
     if isinstance(prompts, str) or not prompts:
@@ -74,8 +76,9 @@ def generate(
     shape = latent_shape(num_frames, height, width, cyclic=cyclic) if known is None else tuple(known.latents.shape[2:])
     cyclic = cyclic if known is None else known.cyclic
     levels = sigmas(schedule, steps, shift=shift)
-    positive = predictor(models, prompts, shape, cyclic=cyclic, known=known)
-    unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known)
+    trained = -(-known_frames // TIME)
+    positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, known_frames=trained)
+    unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, known_frames=trained)
     guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
     bounds = guidance.bounds(lambda percent: float(shift_sigmas(torch.tensor(1 - percent), shift)))
 
@@ -94,14 +97,15 @@ def generate(
 
 
 def predictor(
-    models: Models, prompts: Sequence[str], shape: Sequence[int], *, cyclic: bool = False, known: Canvas | None = None
-) -> Denoiser:
+    models: Models, prompts: Sequence[str], shape: Sequence[int], *, cyclic: bool = False, known: Canvas | None = None,
+    known_frames: int = 0,
+) -> Denoiser:  # fmt: skip
     """The DiT as a denoiser of latents (B, C, *shape) for these prompts. Text and positions are prepared once."""
     dit, weight = models.dit, next(models.dit.parameters())
     config, device = dit.config, weight.device
     context, mask = models.text(prompts, device)
     grid = Grid.of(torch.empty(1, 1, *shape), config.patch)
-    prepared = dit.prepare([grid], context.to(weight), mask, cyclic=cyclic, device=device)
+    prepared = dit.prepare([grid], context.to(weight), mask, cyclic=cyclic, known_frames=known_frames, device=device)
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
         output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, cyclic=cyclic), x.shape[1])

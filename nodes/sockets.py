@@ -6,6 +6,7 @@ Tokens = io.Custom("SPACETIME_TOKENS")  # models.patches.Tokens, with the state 
 Report = io.Custom("SPACETIME_REPORT")  # measurements with units
 LanguageModel = io.Custom("SPACETIME_LANGUAGE_MODEL")  # turns text (and frames) into text
 Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
+Probe = io.Custom("SPACETIME_PROBE")  # metrics.probes.Case: a true clip whose world is known, and how much is given
 
 LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it
 GRIDS = "spacetime_grids"  # entry of a LATENT in which several clips are packed: their grids, in order

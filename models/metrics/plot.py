@@ -12,19 +12,24 @@ from torch import Tensor
 
 from .report import Measure, Report
 
-WIDTH, ROW, MARGIN = 640, 130, 12
+WIDTH, ROW, MARGIN, BAR = 640, 130, 12, 26
 BACKGROUND, GRID, TEXT, CURVE = (24, 26, 32), (60, 64, 74), (215, 218, 224), (104, 190, 255)
+BELOW = (255, 132, 96)  # bars of values below 0
 
 
 def plot(report: Report) -> Tensor:
-    """One curve per measure that has a value per frame, one under the other: (1, height, 640, 3) in 0..1."""
+    """The report as a picture (1, height, 640, 3) in 0..1.
+
+    One curve per measure that has a value per frame, one under the other; without such measures a bar for each.
+    """
     rows = [measure for measure in report.measures if len(measure.per_frame) > 1]
-    image = Image.new("RGB", (WIDTH, MARGIN + max(1, len(rows)) * ROW), BACKGROUND)
+    height = len(rows) * ROW if rows else MARGIN + len(report.measures) * BAR
+    image = Image.new("RGB", (WIDTH, MARGIN + height), BACKGROUND)
     draw = ImageDraw.Draw(image)
     for index, measure in enumerate(rows):
         _curve(draw, measure, MARGIN + index * ROW)
     if not rows:
-        draw.text((MARGIN, MARGIN), f"{report.title}: no curves", fill=TEXT)
+        _bars(draw, report.measures)
     return torch.from_numpy(np.array(image)).float()[None] / 255
 
 
@@ -36,6 +41,20 @@ def _curve(draw: ImageDraw.ImageDraw, measure: Measure, top: int) -> None:
     box = (MARGIN, top + 18, WIDTH - MARGIN, top + ROW - MARGIN)
     draw.rectangle(box, outline=GRID)
     draw.line(_points(measure.per_frame, box, lowest, highest), fill=CURVE, width=2)
+
+
+def _bars(draw: ImageDraw.ImageDraw, measures: Sequence[Measure]) -> None:
+    """Names at the left, bars from the middle on; those of one unit share a scale."""
+    left, right = WIDTH // 2, WIDTH - MARGIN
+    for index, measure in enumerate(measures):
+        top = MARGIN + index * BAR
+        draw.text((MARGIN, top), measure.text(), fill=TEXT)
+        draw.rectangle((left, top, right, top + BAR - 8), outline=GRID)
+        values = [abs(one.value) for one in measures if one.unit == measure.unit and math.isfinite(one.value)]
+        if math.isfinite(measure.value) and max(values) > 0:
+            length = (right - left) * abs(measure.value) / max(values)
+            colour = CURVE if measure.value >= 0 else BELOW
+            draw.rectangle((left, top, left + length, top + BAR - 8), fill=colour)
 
 
 def _points(

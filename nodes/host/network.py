@@ -18,6 +18,7 @@ from ...models.transformer.dit import DiT, DiTConfig, Prepared
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
 CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
+EXTRAPOLATE = "spacetime_extrapolate"  # key in transformer_options: (frames of patches known, pair), see rope_table
 GRIDS = "spacetime_grids"  # key in transformer_options: the grids of clips that are packed into one row of patches
 
 
@@ -75,7 +76,8 @@ class HostedDiT(DiT):
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
         cyclic, grids = bool(options.get(CYCLIC)), clip_grids(x, self.config.patch, options)
-        prepared = self._prepared(grids, context, mask, x, cache, cyclic=cyclic, text_lengths=text_lengths)
+        time = {"cyclic": cyclic, **dict(zip(("known_frames", "pair"), options.get(EXTRAPOLATE, ()), strict=False))}
+        prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths)
         values = self.forward_tokens(
             to_patches(x, self.config.patch), grids, sigma, prepared, cyclic=cyclic,
             attention=kernel(x.device, options), transformer_options=options,
@@ -96,17 +98,17 @@ class HostedDiT(DiT):
         return velocity[..., : size[0], : size[1], : size[2]]
 
     def _prepared(
-        self, grids: Sequence[Grid], context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None, *,
-        cyclic: bool = False, text_lengths: Sequence[int] = (),
+        self, grids: Sequence[Grid], context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None,
+        time: dict[str, Any], text_lengths: Sequence[int],
     ) -> Prepared:  # fmt: skip
-        key = (id(self), tuple(grids), x.device, x.dtype, cyclic, tuple(text_lengths))
+        key = (id(self), tuple(grids), x.device, x.dtype, tuple(time.items()), tuple(text_lengths))
         found = cache.find(key, context, mask) if cache is not None else None
         if found is not None:
             return found
         own_context, own_mask, lengths = texts_of_clips(context, mask, len(grids), text_lengths)
         # a mask that hides nothing would only keep fast attention kernels away
         visible = None if own_mask is None or bool(own_mask.all()) else own_mask
-        prepared = self.prepare(grids, own_context, visible, context_lengths=lengths, cyclic=cyclic, device=x.device)
+        prepared = self.prepare(grids, own_context, visible, context_lengths=lengths, device=x.device, **time)
         if cache is not None:
             cache.keep(key, context, mask, prepared)
         return prepared

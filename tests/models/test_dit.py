@@ -158,3 +158,35 @@ def test_parts_equal_diffusers():
     cos, sin = (torch.cat([part, part], dim=-1) for part in table)
     rotated = embeddings.apply_rotary_emb(q, (cos, sin), use_real_unbind_dim=-2)
     assert torch.allclose(apply_rope(q, table), rotated, atol=1e-5)
+
+
+def test_a_longer_video_slows_one_frequency_of_time():
+    """RIFLEx: only the one that would come round; what the model knows stays bit for bit."""
+    import math
+
+    from comfyui_spacetime.models.transformer.rope import extrapolated, frequencies, repeating_pair
+
+    freqs = frequencies(12)
+    pair = repeating_pair(freqs, 9)
+    periods = 2 * math.pi / freqs
+    assert periods[pair] >= 9 > periods[pair - 1]
+    slowed = extrapolated(freqs, 9, 17)
+    assert (slowed != freqs).nonzero().flatten().tolist() == [pair]
+    assert float(slowed[pair]) == pytest.approx(0.9 * 2 * math.pi / 17)
+    assert extrapolated(freqs, 9, 9) is freqs
+    assert float(extrapolated(freqs, 9, 17, pair=0)[0]) < float(freqs[0])
+    with pytest.raises(ValueError, match="there is no frequency 13 of time, only 12"):
+        extrapolated(freqs, 9, 17, pair=12)
+    short, long = [Grid(9, 2, 2)], [Grid(17, 2, 2)]
+    assert torch.equal(rope_table(short, 64, known_frames=9), rope_table(short, 64))
+    assert not torch.equal(rope_table(long, 64, known_frames=9), rope_table(long, 64))
+    assert torch.equal(rope_table(long, 64, known_frames=9, cyclic=True), rope_table(long, 64, cyclic=True))
+
+
+def test_the_repeating_frequency_is_the_one_that_the_authors_chose():
+    """HunyuanVideo (33 latents): 4th of 8, base 256. CogVideoX (13 latents): 2nd of 8, base 10000."""
+    from comfyui_spacetime.models.transformer.rope import repeating_pair
+
+    steps = torch.arange(8, dtype=torch.float64) / 8
+    assert repeating_pair(256.0**-steps, 33) + 1 == 4
+    assert repeating_pair(10000.0**-steps, 13) + 1 == 2

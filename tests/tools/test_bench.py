@@ -1,5 +1,6 @@
 """Benchmarks give rows of the agreed form. What they measure is not judged here: a busy machine would decide."""
 
+import argparse
 import ast
 import json
 import sys
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from comfyui_spacetime.tools.bench import __main__ as bench
-from comfyui_spacetime.tools.bench import forwards, memory
+from comfyui_spacetime.tools.bench import forwards, memory, packing
 from comfyui_spacetime.tools.bench.timing import paired
 
 
@@ -56,11 +57,22 @@ def test_paired_takes_turns_and_warms_up():
     assert len(times) == 2
 
 
-@pytest.mark.parametrize("task", ["encode", "decode"])
+@pytest.mark.parametrize("task", ["encode", "decode", "extend"])
 def test_memory_rows(task):
     row = memory.measured(task, 1, preset="test")
     assert list(row) == ["name", "seconds", "peak_mb", "cpu_s"]
     assert (row["name"], row["seconds"]) == (task, 1)
+
+
+def test_packed_clips_equal_separate_ones_in_the_benchmark_too(monkeypatch):
+    monkeypatch.setattr(packing, "MIXES", {"two": ((3, 8, 8), (2, 4, 12)), "three": ((1, 4, 4), (5, 4, 4), (2, 8, 4))})
+    parser = argparse.ArgumentParser()
+    packing.add_options(parser)
+    rows = list(packing.rows(parser.parse_args(["--preset", "test", "--steps", "2", "--rounds", "1"])))
+    assert [(row["name"], row["clips"], row["patches"]) for row in rows] == [("two", 2, 72), ("three", 3, 40)]
+    for row in rows:
+        assert row["difference"] <= 1e-4
+        assert row["padded / packed"] > 0
 
 
 def test_json_holds_name_machine_and_rows(tmp_path, monkeypatch, capsys):

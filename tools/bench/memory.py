@@ -1,7 +1,9 @@
-"""Memory of encoding and decoding 1, 10 and 60 s of video in pieces: the growth of a fresh process's resident memory.
+"""Memory of encoding, decoding and extending to 1, 10 and 60 s of video: the growth of a fresh process's memory.
 
 The video is 96 x 96 pixels at 12 frames a second, made and thrown away frame by frame, so only the VAE's own memory
-counts. `peak_mb` is the peak while it works minus what the process held before, with the weights already in place.
+counts; to extend is to generate window by window and to decode straight into an mp4, through the nodes, so that takes
+in the transformer and the video encoder. `peak_mb` is the peak of resident memory while it works minus what the process
+held before, with the weights already in place.
 The C library is told to return freed memory at once, so that the number is what is in use and not what is hoarded.
 """
 
@@ -23,7 +25,7 @@ CHUNK = 4  # frames, and one latent of them, at a time
 
 def rows() -> Iterable[dict[str, Any]]:
     """Rows name, seconds (of video), peak_mb, cpu_s."""
-    for task in ("encode", "decode"):
+    for task in ("encode", "decode", "extend"):
         for seconds in (1, 10, 60):
             yield measured(task, seconds)
 
@@ -46,6 +48,12 @@ def measure(task: str, seconds: int, preset: str) -> dict[str, Any]:
 
     from ...models.vae.autoencoder import PRESETS, VideoVAE
 
+    if task == "extend":
+        from . import extension
+
+        begin = time.process_time()
+        row = extension.measure(seconds, preset)
+        return {**row, "cpu_s": time.process_time() - begin}
     torch.set_num_threads(1)
     model = VideoVAE(PRESETS[preset]).eval().requires_grad_(False)
     work = model.encode_stream if task == "encode" else model.decode_stream

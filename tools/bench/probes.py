@@ -16,7 +16,8 @@ import torch
 
 from ...models.generate import Models, generate
 from ...models.metrics.probe_cases import PROBES, cases
-from ...models.metrics.probes import MEASURES, Case, frozen, shuffled
+from ...models.metrics.probes import MEASURES, Case
+from ...models.metrics.simulation import scores
 from ...models.pixels import from_uint8
 from ...models.tasks.along_time import extend
 from ...models.vae.autoencoder import TIME
@@ -48,19 +49,11 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
             yield {
                 "name": f"{name}: {measure}",
                 "unit": MEASURES[measure].unit,
-                "model": mean(measure, chosen, made),
-                "truth": mean(measure, chosen, [case.truth.frames for case in chosen]),
-                "frozen": mean(measure, chosen, [frozen(case.truth.frames, case.known) for case in chosen]),
-                "shuffled": mean(measure, chosen, [shuffled(case.truth.frames, case.known) for case in chosen]),
+                **{who: float(np.mean(values)) for who, values in scores(measure, chosen, made).items()},
                 "n": len(chosen),
             }
         if options.sheet:
             sheet(clips, captions, columns=10).save(options.sheet)
-
-
-def mean(measure: str, chosen: Sequence[Case], clips: Sequence[Frames]) -> float:
-    """The mean of a measure over cases."""
-    return float(np.mean([MEASURES[measure].of(clip, case) for clip, case in zip(clips, chosen, strict=True)]))
 
 
 def continued(models: Models, chosen: Sequence[Case], options: argparse.Namespace) -> list[Frames]:
