@@ -1,9 +1,10 @@
 """Editing tasks with the embedded model on held-out clips of the toy world: seams, what was kept, drift over 60 s.
 
 `seam` is the change across a join, or from a loop's last frame to its first, over the median change: the median over
-the clips, and the worst. `true seam` is the same at the same places of the true clips, where there are any. `kept` is
-the largest difference of known latents, in deviations; `known psnr` the known frames, decoded, against the true ones;
-`drift` in % of full scale (colour) or of the first second (contrast, sharpness).
+the clips, and the worst. `elsewhere` is the same at the other places where one generated latent follows another, so a
+join that is no worse than those has the same number. `true seam` is that of the true clips, where there are any.
+`kept` is the largest difference of known latents, in deviations; `known psnr` the known frames, decoded, against the
+true ones; `drift` in % of full scale (colour) or of the first second (contrast, sharpness).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from ...models.flow import add_noise
 from ...models.generate import clip_noise, predictor
 from ...models.guidance import Guidance
 from ...models.metrics.reference import psnr
-from ...models.metrics.seam import measure_joins, measure_loop
+from ...models.metrics.seam import changes, measure_joins, measure_loop, seam_ratio
 from ...models.metrics.video import measure_video
 from ...models.pixels import from_uint8
 from ...models.schedules import sigmas
@@ -32,6 +33,7 @@ from ...models.tasks.far import Windows, extend_far
 from ...models.tasks.levels import open_places, seen_change
 from ...models.toyworld import sample_scene, short_caption
 from ...models.toyworld.renderer import render
+from ...models.vae.autoencoder import TIME
 from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
 FPS = 12.0
@@ -126,7 +128,8 @@ class Bench:
             return round(choose(values), 4) if values else None
 
         return {
-            "seam": middle("seam"), "worst": middle("seam", max), "true seam": middle("true seam"),
+            "seam": middle("seam"), "worst": middle("seam", max), "elsewhere": middle("elsewhere"),
+            "true seam": middle("true seam"),
             "kept": middle("kept", max), "known psnr": middle("known psnr"), "drift": None, "n": len(made),
         }  # fmt: skip
 
@@ -140,8 +143,8 @@ class Bench:
             self.clips.append((frames * 255).round().byte().numpy())
             self.captions.append(f"{name}\n{self.prompts[index]}")
         report = measure_loop(frames) if canvas.cyclic else measure_joins(frames, joins)
-        row = {"seam": report.value("seam")}
         known = canvas.change.amax(dim=(0, 1, 3, 4)) == 0
+        row = {"seam": report.value("seam"), "elsewhere": between_latents(frames, known, cyclic=canvas.cyclic)}
         if bool(known.any()):
             row["kept"] = float((latents - canvas.latents)[:, :, known].abs().max())
         if true_joins:
@@ -169,6 +172,14 @@ class Bench:
         report = measure_video(kept, FPS, with_motion=False)
         names = ("colour drift", "contrast drift", "sharpness drift")
         return {name: round(report.value(name), 3) for name in names}
+
+
+def between_latents(frames: Tensor, known: Tensor, *, cyclic: bool) -> float:
+    """Mean change from one generated latent's frames to the next one's over the median change of the clip."""
+    every = list(changes(frames))
+    first = [TIME * i if cyclic else TIME * i - TIME + 1 for i in range(len(known))]  # of each latent's frames
+    inside = [f for i, f in enumerate(first) if i and not known[i] and not known[i - 1]]
+    return seam_ratio(statistics.mean(every[f - 1] for f in inside), every)
 
 
 Task = Callable[[Bench, int], dict[str, float]]
