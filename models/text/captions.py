@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Protocol
 
 from .faults import clean_answer, split_instructions, without_control
+from .interface import LanguageModel
 from .offline import FIELDS, additions, join
 from .reading import count_words, language_of
+from .small_models import small_additions
 from .verification import Verdict, facts, verify
 
 MODES = ("offline", "model")
 LANGUAGES = {"same": "the language of the prompt", "en": "English"}
 NAMES = {"en": "English", "de": "German", "es": "Spanish", "fr": "French", "zh": "Chinese"}
 ATTEMPTS = 3
+LEAST = 4  # words that a caption must have more than the prompt
 BEHIND = "model, after your own words"
 
 
@@ -41,13 +43,6 @@ STYLES = {
     "ltx": Style("100 to 150", 120, 300),
 }
 assert STYLES.keys() == FIELDS.keys()
-
-
-class LanguageModel(Protocol):
-    """Anything that answers: an instruction, then what the user says, perhaps with pictures (PNG or JPEG files)."""
-
-    def __call__(self, instruction: str, message: str, *, seed: int = 0, images: Sequence[bytes] = ()) -> str:
-        """The answer as text. ValueError, RuntimeError or OSError with one sentence when there is none."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,10 @@ def expand(
     if not count_words(orders[0]) or not facts(clean):
         reason = "nothing in the prompt describes a picture, so the language model was not asked"
         return _offline(prompt, clean, style, seed, note, reason)
-    return _Request(prompt, clean, style, seed, language, tuple(images), note).run(language_model)
+    request = _Request(prompt, clean, style, seed, language, tuple(images), note)
+    # a small model that is shown a picture is a describer: it gets its chance to rewrite, and is checked like any other
+    small = getattr(language_model, "small", False) and not images
+    return request.run_small(language_model) if small else request.run(language_model)
 
 
 def _left_alone(prompt: str, clean: str, style: str, translate: bool) -> str:
@@ -154,6 +152,25 @@ class _Request:
                 usable = usable or text
         return self.fallback(f"the language model's {ATTEMPTS} answers could not be used ({problem})", usable)
 
+    def run_small(self, model: LanguageModel) -> Expansion:
+        """Leave the prompt as it is and have only what it leaves open named, one thing at a time."""
+        if language_of(self.clean) != "en":
+            return self.fallback("a small language model is only asked about English prompts", "")
+        try:
+            added = small_additions(model, self.clean, self.style, self.seed)
+        except (ValueError, RuntimeError, OSError) as error:
+            return self.fallback(f"the language model gave no answer ({without_control(str(error))[:300]})", "")
+        text = join(self.clean, [one.sentence for one in added if one.sentence])
+        if not any(one.by_model for one in added) or not verify(self.clean, text).ok:
+            problems = "; ".join(f"{one.field}: {one.problem}" for one in added if one.problem)
+            why = f"the language model's answers could not be used ({problems})"
+            return self.fallback(why if problems else "the prompt leaves nothing open for a small language model", "")
+        by = {True: "by the language model", False: "by grammar"}
+        fields = [(who, [one.field for one in added if one.by_model is who and one.sentence]) for who in by]
+        done = "; ".join(f"{', '.join(names)} {by[who]}" for who, names in fields if names)
+        missed = "; ".join(f"no usable answer for the {one.field} ({one.problem})" for one in added if one.problem)
+        return Expansion(self.prompt, text, _sentences(f"added after your words: {done}", self.note), missed, BEHIND)
+
     def instruction(self) -> str:
         """What the language model is told: the style's text, then the rules that hold for all."""
         keep = list(dict.fromkeys(fact.shown for fact in facts(self.clean) if fact.kind != "attribute"))
@@ -179,8 +196,8 @@ class _Request:
         if not faults and wanted in NAMES and language_of(text) != wanted:
             faults.append(f"it is not in {NAMES[wanted]}")
         video = split_instructions(self.clean)[0]
-        if not faults and language_of(text) == language_of(video) and count_words(text) < count_words(video):
-            faults.append("it is shorter than the prompt")
+        if not faults and language_of(text) == language_of(video) and count_words(text) < count_words(video) + LEAST:
+            faults.append("it adds hardly anything to the prompt")
         return Verdict(verdict.missing, verdict.contradicted, tuple(faults), verdict.unchecked)
 
     def is_on_topic(self, verdict: Verdict) -> bool:

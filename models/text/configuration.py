@@ -1,7 +1,7 @@
 """The user's own list of language models: a JSON file and environment variables. Keys stay here.
 
 The file: {"endpoints": {"name": {"url": ..., "model": ..., "key": ... or "key_env": "NAME OF A VARIABLE", "timeout":
-..., "attempts": ..., "max_tokens": ..., "temperature": ..., "options": {...}}}, "allowed_urls": ["http://..."]}
+..., "attempts": ..., "max_tokens": ..., "temperature": ..., "small": true, "options": {...}}}, "allowed_urls": [...]}
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ EXAMPLE = '{"endpoints": {"ollama": {"url": "http://127.0.0.1:11434/v1", "model"
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "url": str, "model": str, "key": str, "key_env": str, "timeout": (int, float), "attempts": int,
     "backoff": (int, float), "max_tokens": int, "temperature": (int, float), "options": dict,
+    "small": bool,
 }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def _check_settings(path: Path, name: str, settings: object) -> None:
         if key not in FIELDS:
             raise ValueError(f"in {path} endpoint {name!r} has an unknown field {key!r}; known: {', '.join(FIELDS)}")
         # bool is an int to Python, but no number to a person; the value may be a key, so it is not shown
-        if not isinstance(value, FIELDS[key]) or isinstance(value, bool):
+        if not isinstance(value, FIELDS[key]) or (isinstance(value, bool) and FIELDS[key] is not bool):
             raise ValueError(f"in {path} the field {key!r} of endpoint {name!r} has the wrong type")
 
 

@@ -1,4 +1,4 @@
-"""Language models that answer: any OpenAI-compatible endpoint, or a folder with weights on this machine.
+"""Language models behind an address: any server that speaks the OpenAI protocol.
 
 Which endpoints exist, and their keys, is the user's own matter: a JSON file and environment variables. A workflow only
 names one. An address that a workflow brings along is called only when the user has allowed it, and never gets a key.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
+
+from .interface import Example, LanguageModelError, Question, in_background, nothing, sleep
 
 MAX_ANSWER = 2_000_000  # bytes
 MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
@@ -25,20 +26,10 @@ TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp"}
 
 
-Result = TypeVar("Result")
-
-
-class LanguageModelError(RuntimeError):
-    """A language model gave no answer; one sentence, without secrets."""
-
-
-def nothing() -> None:
-    """The default of `on_wait`."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One OpenAI-compatible server. options: more fields of the request; null takes a field out."""
+    """One OpenAI-compatible server. options: more fields of the request; null takes a field out.
+    small: too weak to rewrite a prompt (see `interface.LanguageModel`)."""
 
     name: str
     url: str
@@ -50,6 +41,7 @@ class Endpoint:
     max_tokens: int = 700
     temperature: float = 0.3
     options: Mapping[str, Any] = field(default_factory=dict)
+    small: bool = False
     on_wait: Callable[[], None] = field(default=nothing, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,13 +53,25 @@ class Endpoint:
         if not 0 < self.timeout <= 3600:
             raise ValueError(f"the timeout of endpoint {self.name!r} is {self.timeout} s: choose 1 to 3600")
 
-    def __call__(self, instruction: str, message: str, *, seed: int = 0, images: Sequence[bytes] = ()) -> str:
+    def __call__(
+        self,
+        instruction: str,
+        message: str,
+        *,
+        seed: int = 0,
+        images: Sequence[bytes] = (),
+        examples: Sequence[Example] = (),
+        max_tokens: int = 0,
+    ) -> str:
         """Ask once, with retries. LanguageModelError when there is no answer."""
-        body = self.request(instruction, message, seed, images)
+        most = min(max_tokens or self.max_tokens, self.max_tokens)
+        body = self.request(
+            Question(instruction, message, seed, most, self.temperature, tuple(images), tuple(examples))
+        )
         problem = ""
         for attempt in range(self.attempts):
             try:
-                status, headers, content = _in_background(lambda: self._post(body), self.on_wait)
+                status, headers, content = in_background(lambda: self._post(body), self.on_wait)
             except (OSError, HTTPException) as error:
                 problem, pause = f"did not answer ({_reason(error, self.timeout)})", None
             else:
@@ -77,7 +81,7 @@ class Endpoint:
                 if status not in TRY_AGAIN:
                     break
             if attempt + 1 < self.attempts:
-                _sleep(_pause(pause, self.backoff * 2**attempt), self.on_wait)
+                sleep(_pause(pause, self.backoff * 2**attempt), self.on_wait)
         raise LanguageModelError(self.hide(f"{self.describe()} {problem}"))
 
     def describe(self) -> str:
@@ -88,17 +92,18 @@ class Endpoint:
         """The text without the key, should a server have repeated it."""
         return text.replace(self.key, "[key]") if self.key else text
 
-    def request(self, instruction: str, message: str, seed: int, images: Sequence[bytes]) -> bytes:
+    def request(self, question: Question) -> bytes:
         """The body of a chat completion."""
-        content: str | list[dict[str, Any]] = message
-        if images:
-            content = [{"type": "text", "text": message}, *(_picture(data) for data in images)]
+        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in question.turns()]
+        if question.images:
+            parts = [{"type": "text", "text": question.message}, *(_picture(data) for data in question.images)]
+            messages[-1]["content"] = parts
         fields: dict[str, Any] = {
             "model": self.model or "default",
-            "messages": [{"role": "system", "content": instruction}, {"role": "user", "content": content}],
-            "temperature": self.temperature,
-            "seed": seed % 2**31,
-            "max_tokens": self.max_tokens,
+            "messages": messages,
+            "temperature": question.temperature,
+            "seed": question.seed % 2**31,
+            "max_tokens": question.max_tokens,
             "stream": False,
             **self.options,
         }
@@ -172,34 +177,6 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     # a proxy can not reach this machine's own servers
     local = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
     return urllib.request.build_opener(_NoRedirect, *local)
-
-
-def _in_background(work: Callable[[], Result], on_wait: Callable[[], None]) -> Result:
-    """Run work in a thread and call on_wait meanwhile: when that raises (Cancel in the editor), the wait ends."""
-    result: list[Result] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            result.append(work())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-        on_wait()
-    if failure:
-        raise failure[0]
-    return result[0]
-
-
-def _sleep(seconds: float, on_wait: Callable[[], None]) -> None:
-    end = time.monotonic() + seconds
-    while (rest := end - time.monotonic()) > 0:
-        time.sleep(min(0.1, rest))
-        on_wait()
 
 
 def _pause(wished: str | None, usual: float) -> float:

@@ -148,6 +148,12 @@ def glossary() -> tuple[dict[str, str], ...]:
     return tuple(dict(zip(LANGUAGES, row.split(), strict=True)) for row in _rows("glossary.txt"))
 
 
+@lru_cache
+def english(name: str) -> frozenset[str]:
+    """English words of one kind: "beings" (people and animals) or "places"."""
+    return frozenset(word for row in _rows(f"{name}.txt") for word in row.split())
+
+
 def _rows(name: str) -> list[str]:
     lines = (Path(__file__).parent / "tables" / name).read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]

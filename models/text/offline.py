@@ -33,6 +33,11 @@ def _stated(field: str) -> re.Pattern[str]:
     return re.compile("|".join(_table("stated.json")[field]))
 
 
+def is_stated(field: str, prompt: str) -> bool:
+    """Whether a prompt has spoken of background, light, style, motion or detail already."""
+    return _stated(field).search(fold(prompt)) is not None
+
+
 @lru_cache
 def _table(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((Path(__file__).parent / "tables" / name).read_text(encoding="utf-8"))
@@ -56,7 +61,7 @@ def additions(prompt: str, style: str = "plain", seed: int = 0) -> list[tuple[st
     found = []
     for name in FIELDS[style]:
         field = name.split("_")[0]
-        stated = mentions_camera(video) if field == "camera" else _stated(field).search(fold(video)) is not None
+        stated = mentions_camera(video) if field == "camera" else is_stated(field, video)
         if not stated:
             found.append((field, chance.choice(_table("phrases.json")[language][name])))
     return found

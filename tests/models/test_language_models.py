@@ -381,7 +381,7 @@ def model_folder(tmp_path_factory):
 def test_a_local_model_answers_and_the_seed_decides(model_folder):
     import torch
 
-    model = LocalModel(folder=model_folder, max_tokens=12, temperature=1.0)
+    model = LocalModel(path=model_folder, max_tokens=12, temperature=1.0)
     state = torch.random.get_rng_state()
     first = ask(model, seed=1)
     assert first == ask(model, seed=1)
@@ -403,7 +403,7 @@ def test_cancel_ends_a_local_answer_between_two_tokens(model_folder):
             raise CancelError
 
     with pytest.raises(CancelError):
-        ask(LocalModel(folder=model_folder, max_tokens=50, on_wait=on_wait))
+        ask(LocalModel(path=model_folder, max_tokens=50, on_wait=on_wait))
     assert len(calls) == 3
 
 
@@ -418,4 +418,4 @@ def test_only_whole_safetensors_folders_are_found(model_folder, tmp_path):
     (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     assert find_model_folders([tmp_path]) == {}
     with pytest.raises(LanguageModelError, match="can not be loaded"):
-        ask(LocalModel(folder=pickled))
+        ask(LocalModel(path=pickled))

@@ -1,0 +1,158 @@
+"""Language models by transformers: folders of safetensors, also those that see pictures, and GGUF files where llama.cpp
+is missing. No download, no foreign code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import threading
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .interface import LanguageModelError, Question
+
+NAME = "transformers"
+GGUF_NEEDS = ("gguf", "accelerate")
+
+
+def sees_pictures(folder: Path) -> bool:
+    """Whether a folder's config is that of a vision-language model."""
+    return any(key in _config(folder) for key in ("vision_config", "visual"))
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder looks like a language model: config.json, a tokenizer and safetensors weights."""
+    if not any(folder.glob("*.safetensors")) or not any(folder.glob("tokenizer*")):
+        return False
+    names = [str(name) for name in _config(folder).get("architectures") or []]
+    if any(name.endswith("ForCausalLM") for name in names):
+        return True
+    # a text encoder-decoder has the same ending, but no vision part
+    return sees_pictures(folder) and any(name.endswith("ForConditionalGeneration") for name in names)
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in the safetensors files of a folder, from their headers alone; 0 when they cannot be read."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 100_000_000)))
+            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        total += sum(torch.Size(shape).numel() for shape in shapes)
+    return total
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def sensible_dtype(device: str) -> torch.dtype | str:
+    """As the file says on a graphics card; on a CPU bf16 where it computes in it, else float32."""
+    if torch.device(device).type != "cpu":
+        return "auto"
+    fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+class TransformersEngine:
+    """A loaded model. place: brings the weights to their device before each answer (a host may manage its memory)."""
+
+    def __init__(self, path: Path, device: str = "cpu", place: Callable[[torch.nn.Module], None] | None = None) -> None:
+        """Load. LanguageModelError with one sentence when it is no language model, or a package is missing."""
+        is_file = path.is_file()
+        _require("transformers", *(GGUF_NEEDS if is_file else ()))
+        transformers: Any = import_module("transformers")  # by name: the pack itself does not need it
+        self.sees = not is_file and sees_pictures(path)
+        self._place = place or (lambda module: module.to(device))
+        where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name} if is_file else {}
+        settings: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        settings |= where or {"pretrained_model_name_or_path": path}
+        reader = transformers.AutoProcessor if self.sees else transformers.AutoTokenizer
+        model = transformers.AutoModelForImageTextToText if self.sees else transformers.AutoModelForCausalLM
+        weights = {} if is_file else {"use_safetensors": True}
+        try:
+            self._reader = reader.from_pretrained(**settings)
+            self._model = model.from_pretrained(**settings, **weights, dtype=sensible_dtype(device)).eval()
+        except Exception as error:  # transformers raises anything here; the user needs one sentence
+            first = " ".join(str(error).split())[:200]
+            raise LanguageModelError(f"{path} can not be loaded as a language model: {first}") from error
+        self._lock = threading.Lock()
+
+    def answer(self, question: Question, on_text: Callable[[str], None]) -> str:
+        """The whole answer. on_text gets what there is so far between two tokens; if it raises, this ends."""
+        with self._lock:
+            self._place(self._model)
+            inputs = {name: tensor.to(self._model.device) for name, tensor in self._encode(question).items()}
+            start = inputs["input_ids"].shape[1]
+            tokenizer = getattr(self._reader, "tokenizer", self._reader)
+
+            def stop(ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
+                on_text(str(tokenizer.decode(ids[0, start:], skip_special_tokens=True)))
+                return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+
+            warm = question.temperature > 0
+            padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+            # transformers draws from the global generator: give it the seed, and put the old state back after
+            with torch.random.fork_rng(devices=[]), torch.inference_mode():
+                torch.manual_seed(question.seed % 2**63)
+                output = self._model.generate(
+                    **inputs,
+                    max_new_tokens=question.max_tokens,
+                    do_sample=warm,
+                    **({"temperature": question.temperature, "top_p": 0.9} if warm else {}),
+                    pad_token_id=padding,
+                    stopping_criteria=[stop],
+                )
+        return str(tokenizer.decode(output[0, start:], skip_special_tokens=True)).strip()
+
+    def _encode(self, question: Question) -> dict[str, torch.Tensor]:
+        """The chat as tensors, by the model's own template where it has one."""
+        found = self._read(question)
+        taken = inspect.signature(self._model.forward).parameters  # a tokenizer may give more than its model takes
+        return {name: found[name] for name in found if name in taken}
+
+    def _read(self, question: Question) -> Mapping[str, torch.Tensor]:
+        turns = question.turns()
+        if not getattr(self._reader, "chat_template", None):
+            text = "\n\n".join([*(text for _, text in turns), "Caption: "])
+            plain: Mapping[str, torch.Tensor] = self._reader(text=text, return_tensors="pt")
+            return plain
+        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
+        if self.sees:
+            messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
+            messages[-1]["content"][:0] = [{"type": "image"} for _ in question.images]
+        text = self._reader.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        pictures = [_picture(data) for data in question.images]
+        settings: dict[str, Any] = {"images": pictures} if pictures else {}
+        found: Mapping[str, torch.Tensor] = self._reader(
+            text=text, return_tensors="pt", add_special_tokens=False, **settings
+        )
+        return found
+
+
+def _picture(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.convert("RGB")
+
+
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise LanguageModelError(
+            f"this language model needs the packages {', '.join(missing)}: pip install " + " ".join(missing)
+        )

