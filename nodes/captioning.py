@@ -143,7 +143,7 @@ class DescribeVideo(io.ComfyNode):
         rate = source.fps or fps
         chosen = describer.pick(source.num_frames, rate, source.width, source.height)
         shown = captioning.frames_at(source, chosen)
-        found = describer(shown, [number / rate for number in chosen[: len(shown)]], seed=seed)
+        found = describer.look(shown, [number / rate for number in chosen[: len(shown)]], seed=seed)
         host.show_text(cls, f"{found.paragraph}\n\n(by {describer.name})")
         return io.NodeOutput(found.paragraph, found.as_json())
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..text.description import Description
 from ..text.faults import find_faults
+from ..text.interface import LanguageModelError
 from ..vae.autoencoder import TIME, VideoVAE
 from .captioner import CaptionerFile, best_size, check_vae, frame_numbers, parsed_sizes
 from .network import CaptionNetwork
@@ -61,7 +62,7 @@ class Captioner:
         """Frames at the rate that it was trained on; fewer a second of a video that is longer than its clips."""
         return frame_numbers(count, fps, self.fps, best_size(self.sizes, width, height)[2])
 
-    def __call__(self, frames: NDArray[np.uint8], _times: Sequence[float], /, *, seed: int = 0) -> Description:
+    def look(self, frames: NDArray[np.uint8], _times: Sequence[float], /, *, seed: int = 0) -> Description:
         """Describe frames (F, H, W, 3) uint8 that `pick` chose. RuntimeError when it writes nothing of use."""
         latents = self.latents(frames)
         problem = ""
@@ -75,6 +76,10 @@ class Captioner:
                 return Description.of_text(text)
             problem = "; ".join(faults)
         raise RuntimeError(f"the captioner {self.name} has nothing to say of this video ({problem}): train it longer")
+
+    def __call__(self, *_question: object, **_more: object) -> str:
+        """Whoever takes it for a language model that writes prompts gets one sentence."""
+        raise LanguageModelError(f"the captioner {self.name} only describes videos: connect Load Language Model here")
 
     @torch.no_grad()
     def latents(self, frames: NDArray[np.uint8]) -> Tensor:

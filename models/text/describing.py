@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .captions import ATTEMPTS, LanguageModel
+from .captions import ATTEMPTS
 from .description import Description, from_fields
 from .faults import clean_answer, find_faults, without_control
+from .interface import LanguageModel
 
 LONGEST_SIDE = 512  # pixels of a frame that a language model sees
 MAX_WORDS = 400
@@ -44,7 +45,7 @@ class Describer(Protocol):
     def pick(self, count: int, fps: float, width: int, height: int, /) -> list[int]:
         """The numbers of those of `count` frames at `fps` that it wants to see."""
 
-    def __call__(self, frames: Frames, times: Sequence[float], /, *, seed: int = 0) -> Description:
+    def look(self, frames: Frames, times: Sequence[float], /, *, seed: int = 0) -> Description:
         """Describe frames (F, H, W, 3) uint8 at `times` in seconds. ValueError or RuntimeError with one sentence."""
 
 
@@ -71,7 +72,7 @@ class LanguageDescriber:
         """First, last and frames evenly between them."""
         return evenly(count, self.num_frames)
 
-    def __call__(self, frames: Frames, times: Sequence[float], *, seed: int = 0) -> Description:
+    def look(self, frames: Frames, times: Sequence[float], /, *, seed: int = 0) -> Description:
         """Ask, check, ask again with the reason. RuntimeError when no answer can be used."""
         instruction = Template(_file("describe.txt")).safe_substitute(words=LENGTHS[self.length])
         pictures = [png(frame, self.side) for frame in frames]

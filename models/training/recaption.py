@@ -84,7 +84,7 @@ def describe_clip(folder: Path, clip: FolderClip, describer: Describer, seed: in
     width, height = scale * size.width, scale * size.height
     frames = read_clip(folder / clip.file, clip.start, size.num_frames, clip.fps, width, height)
     chosen = describer.pick(len(frames), clip.fps, width, height)
-    description = describer(frames[chosen], [number / clip.fps for number in chosen], seed=seed)
+    description = describer.look(frames[chosen], [number / clip.fps for number in chosen], seed=seed)
     parts = asdict(description)
     end = round(clip.start + size.num_frames / clip.fps, 4)
     return {"start": clip.start, "end": end, "caption": parts.pop("paragraph"), "fields": parts}

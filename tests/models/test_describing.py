@@ -121,7 +121,7 @@ class Answers:
 
 def test_frames_go_out_as_pictures_with_their_times():
     model = Answers(json.dumps(GOOD))
-    found = LanguageDescriber(model, side=30)(FRAMES, [0.0, 0.5, 1.25], seed=7)
+    found = LanguageDescriber(model, side=30).look(FRAMES, [0.0, 0.5, 1.25], seed=7)
     assert found.subjects == tuple(GOOD["subjects"])
     ((instruction, message, seed, images),) = model.asked
     assert "40 to 90 words" in instruction
@@ -133,12 +133,12 @@ def test_frames_go_out_as_pictures_with_their_times():
 
 def test_a_bad_answer_is_asked_for_again_with_the_reason_and_at_last_given_up():
     model = Answers("I'm sorry, I can't do that.", json.dumps(GOOD))
-    assert LanguageDescriber(model)(FRAMES, [0, 1, 2]).camera == "tracks the dog"
+    assert LanguageDescriber(model).look(FRAMES, [0, 1, 2]).camera == "tracks the dog"
     assert "refusal" in model.asked[1][1]
     with pytest.raises(RuntimeError, match="the 3 answers of Answers are no description: it is empty"):
-        LanguageDescriber(Answers("", "", ""))(FRAMES, [0, 1, 2])
+        LanguageDescriber(Answers("", "", "")).look(FRAMES, [0, 1, 2])
     with pytest.raises(LanguageModelError, match="no server"):
-        LanguageDescriber(Answers(LanguageModelError("no server")))(FRAMES, [0, 1, 2])
+        LanguageDescriber(Answers(LanguageModelError("no server"))).look(FRAMES, [0, 1, 2])
     with pytest.raises(ValueError, match="no length"):
         LanguageDescriber(model, length="long")
 

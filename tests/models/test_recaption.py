@@ -54,7 +54,7 @@ class Brightness:
     def pick(self, count, _fps, _width, _height):
         return [0, count - 1]
 
-    def __call__(self, frames, times, *, seed=0):  # noqa: ARG002
+    def look(self, frames, times, *, seed=0):  # noqa: ARG002
         self.seen.append((frames.shape, list(times)))
         if len(self.seen) in self.fails:
             raise RuntimeError("the answers are no description: it is empty")

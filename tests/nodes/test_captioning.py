@@ -96,6 +96,17 @@ def test_a_captioner_describes_images_and_videos_of_any_size(folders, captioner,
         assert json.loads(fields)["paragraph"] == caption
 
 
+def test_a_captioner_does_not_pass_for_a_writer_of_prompts(folders, captioner, vae):
+    from comfyui_spacetime.nodes.captioning import LoadCaptioner
+    from comfyui_spacetime.nodes.words import ExpandCaption
+
+    (model,) = LoadCaptioner.execute(captioner, vae).result
+    settings = {"mode": "language model", "style": "plain", "language": "as the prompt", "seed": 0}
+    caption, original, changes = ExpandCaption.execute("a red ball falls", language_model=model, **settings).result
+    assert caption.startswith(original)
+    assert "only describes videos" in changes
+
+
 def test_loaders_keep_captioners_and_models_apart(folders, captioner, vae, tiny_checkpoint):
     from comfyui_spacetime.nodes import host
     from comfyui_spacetime.nodes.captioning import LoadCaptioner

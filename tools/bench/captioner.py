@@ -76,7 +76,7 @@ def described(captioner: Captioner, size: ClipSize, count: int) -> Iterator[Judg
         frames = render(scene, num_frames=size.num_frames, height=size.height, width=size.width).frames
         chosen = captioner.pick(len(frames), captioner.fps, size.width, size.height)
         with torch.inference_mode():
-            text = captioner(frames[chosen], chosen).paragraph
+            text = captioner.look(frames[chosen], chosen).paragraph
         yield Judged(scene, frames, text, detailed_caption(scene, rng), unseen)
     print(f"{count} clips of {size} in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
