@@ -39,7 +39,7 @@ class VAETraining:
     perceptual_frames: int = 8  # random frames of a batch that it looks at
     adversarial: float = 0.0  # weight of the critic
     adversarial_from: float = 0.5  # share of the run after which the critic comes in
-    latent_noise: float = 0.05  # deviation of the noise on latents in decoder-only training
+    latent_noise: float = 0.05  # largest deviation of the noise on a clip's latents in decoder-only training
     freeze_encoder: bool = False
     seed: int = 0
     save_every: int = 250
@@ -138,7 +138,9 @@ def reconstruct(
         mean, logvar = vae.posterior(target.to(dtype), TimeCache())
     noise = torch.randn(mean.shape, generator=rng).to(mean)
     if settings.freeze_encoder:
-        latents, kl = mean + settings.latent_noise * noise * vae.latent_std.to(mean), mean.new_zeros(())
+        # up to the errors that a DiT makes, so that the decoder learns to join latents that do not quite fit
+        amount = settings.latent_noise * torch.rand((len(mean), 1, 1, 1, 1), generator=rng).to(mean)
+        latents, kl = mean + amount * noise * vae.latent_std.to(mean), mean.new_zeros(())
     else:
         logvar = logvar.float().clamp(-12, 4) - 6  # starts at a deviation of 0.05
         latents = mean + (0.5 * logvar).exp().to(dtype) * noise
