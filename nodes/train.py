@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from . import host, sockets
+from .host.sampling import serve_json
 from .schema import schema
 
 CATEGORY = "Spacetime/train"
@@ -44,6 +46,7 @@ class TrainVAE(io.ComfyNode):
                     "start_from", optional=True,
                     tooltip="Continue from this VAE of ours instead of from scratch; it brings its own size.",
                 ),
+                *_losses(),
             ],
             outputs=[
                 io.Vae.Output(display_name="vae", tooltip="The trained VAE, with averaged weights."),
@@ -56,14 +59,17 @@ class TrainVAE(io.ComfyNode):
     @classmethod
     def execute(
         cls, clips: Any, name: str, preset: str, steps: int, batch: int, crop: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: Any = None,
+        save_every: int, run_seed: int, numbers: str, start_from: Any = None, images: float = 0.3,
+        perceptual: float = 0.0, adversarial: float = 0.0, adversarial_from: float = 0.5,
     ) -> io.NodeOutput:  # fmt: skip
         """Run the training command and load what it made."""
         from .host import training
 
         folder = training.run_folder(name)
         arguments = ["vae", "--out", str(folder), *clips.vae_arguments(), "--preset", preset, "--steps", str(steps)]
-        arguments += ["--batch", str(batch), "--crop", str(crop)]
+        arguments += ["--batch", str(batch), "--crop", str(crop), "--images", str(images)]
+        arguments += ["--perceptual", str(perceptual)]
+        arguments += ["--adversarial", str(adversarial), "--adversarial-from", str(adversarial_from)]
         arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
         if start_from is not None:
             arguments += ["--init", str(training.save_vae(start_from, folder / "start.safetensors"))]
@@ -261,6 +267,31 @@ def _rate() -> Any:
     )  # fmt: skip
 
 
+def _losses() -> list[Any]:
+    """What the VAE is trained to do beside reconstructing: optional, so that workflows saved without it still run."""
+    return [
+        io.Float.Input(
+            "images", default=0.3, min=0.0, max=1.0, step=0.05, optional=True,
+            tooltip="Share of the steps on images: stills of the folder and single frames of the clips.",
+        ),
+        io.Float.Input(
+            "perceptual", default=0.0, min=0.0, max=10.0, step=0.05, round=0.001, optional=True,
+            tooltip=(
+                "Weight of the perceptual loss (VGG features), 0.5 is usual. It makes textures sharper and a step "
+                "slower, and needs: pip install --no-deps stlpips-pytorch."
+            ),
+        ),
+        io.Float.Input(
+            "adversarial", default=0.0, min=0.0, max=10.0, step=0.05, round=0.001, optional=True,
+            tooltip="Weight of a critic that tells clips from reconstructions; 0.2 is usual, for long runs.",
+        ),
+        io.Float.Input(
+            "adversarial_from", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
+            tooltip="Share of the run after which the critic comes in: before, there is only blur to criticise.",
+        ),
+    ]  # fmt: skip
+
+
 def _common() -> list[Any]:
     return [
         io.Int.Input(
@@ -282,7 +313,17 @@ def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
     from ..models.training.chart import progress_picture
     from .host import training
 
-    return training.picture_ui(progress_picture(folder, steps), folder / "progress.png", text)
+    return training.picture_ui(progress_picture(folder, steps), folder / training.PROGRESS, text)
+
+
+def _shown(query: Mapping[str, str]) -> dict[str, Any]:
+    """What a page that is loaded anew asks for: the picture of the run that a node names."""
+    from .host import training
+
+    return training.shown_of_run(query.get("name", ""))
+
+
+serve_json("/spacetime/run", _shown)
 
 
 NODES: list[type[io.ComfyNode]] = [TrainVAE, TrainDiT, TrainCaptioner]
