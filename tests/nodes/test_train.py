@@ -214,7 +214,7 @@ def test_a_run_folder_of_another_kind_is_refused_and_kept(folders):
     run = Path(path).parent
     kept = {name: (run / name).read_bytes() for name in ("checkpoint.safetensors", "vae.safetensors", "config.json")}
     settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
-    with pytest.raises(ValueError, match="holds a run with other settings .*: choose another name"):
+    with pytest.raises(ValueError, match=r"holds a run with other settings .*: choose another name"):
         TrainDiT.execute(clips, vae, "mine", **settings)
     assert {name: (run / name).read_bytes() for name in kept} == kept
     assert read_tensors(run / "checkpoint.safetensors")[1]["step"] == "2"
@@ -226,5 +226,5 @@ def test_a_perceptual_loss_that_cannot_be_is_one_sentence(folders):
     from comfyui_spacetime.nodes.train import TrainVAE
 
     clips = ToyWorld.execute("16x16x5", 20).result[0]
-    with pytest.raises(ValueError, match="at least 32 x 32 pixels|pip install --no-deps stlpips-pytorch"):
+    with pytest.raises(ValueError, match=r"at least 32 x 32 pixels|pip install --no-deps stlpips-pytorch"):
         TrainVAE.execute(clips, "vae", steps=2, perceptual=0.5, **VAE)
