@@ -55,7 +55,7 @@ def vae_row(preset: str, clips: list[Any], options: argparse.Namespace) -> dict[
 
 
 def dit_row(preset: str, data: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Sixteen clips of 32 x 32 x 9 (12 patches each) a step: the cost of a step goes with its patches."""
+    """216 clips of 32 x 32 x 9 (12 patches each) a step: the cost of a step goes with its patches."""
     import torch
 
     from ...models.checkpoints import load_checkpoint
@@ -65,13 +65,13 @@ def dit_row(preset: str, data: Path, options: argparse.Namespace) -> dict[str, A
     from ...models.transformer.dit import PRESETS, DiT
 
     cache, vae = LatentCache(data / "clips"), load_checkpoint(data / "vae.safetensors").vae()
-    settings = DiTTraining(preset=preset, tokens=192, images=0.0, snapshots=0, early=0.0, dtype=options.dtype)
+    settings = DiTTraining(preset=preset, tokens=2592, images=0.0, snapshots=0, early=0.0, dtype=options.dtype)
 
     def run(steps: int, out: Path) -> None:
         dit.train(replace(settings, steps=steps, save_every=steps), cache, cache, torch.zeros(2, 384), vae, out)
 
     count = sum(p.numel() for p in DiT(PRESETS[preset]).parameters())
-    return {"name": f"DiT {preset}, 192 patches"} | measured(run, count, 16, options.steps)
+    return {"name": f"DiT {preset}, 2592 patches"} | measured(run, count, 2592 // 12, options.steps)
 
 
 def measured(run: Callable[[int, Path], None], parameters: int, clips: int, steps: int) -> dict[str, Any]:
