@@ -177,7 +177,9 @@ class TrainCaptioner(io.ComfyNode):
                 sockets.Clips.Input("clips", tooltip="Clips with captions, such as Toy World or Caption Clips give."),
                 io.Vae.Input("vae", tooltip="The VAE whose latents it reads, the one that your DiT is trained with."),
                 shared.name("my_captioner"),
-                shared.preset(CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."),
+                shared.preset(
+                    CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."
+                ),
                 io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
                     "tokens", default=4096, min=16, max=10_000_000,
