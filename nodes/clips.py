@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,7 +14,7 @@ from . import host, sockets
 from .schema import schema
 
 CATEGORY = "Spacetime/train"
-SHOWN = 18  # pictures of a contact sheet
+SHOWN = 12  # clips of a contact sheet
 SIZE_TIP = (
     "Width x height x frames of the clips to train on: sides multiples of 16, frames 1 + 4k. Several, with commas, are "
     "buckets: 64x64x17,96x64x17,64x64x1."
@@ -61,6 +64,7 @@ class ClipsFromFolder(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="What was found and what was skipped."),
             ],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,  # so that one can look at the clips before anything is trained
         )  # fmt: skip
 
     @classmethod
@@ -68,20 +72,19 @@ class ClipsFromFolder(io.ComfyNode):
         """Look at the files and show some of their clips."""
         from ..models.training.clips import ClipSet
         from ..models.training.data import ClipSize
-        from ..models.training.folder import frames_of, list_clips
+        from ..models.training.folder import list_clips
         from .host import captioning, training
 
         place, sizes = training.clips_folder(folder), ClipSize.parse_list(size)
         index = training.index_file(place)
         written = captioning.captions_folder(captions) if captions else None
         listing = list_clips(place, sizes, fps=fps, index=index, captions=written, progress=_bar())
-        pictures = [frames_of(place, clip)[clip.size.num_frames // 2] for clip in listing.clips[:SHOWN]]
         text = listing.text()
         clips = ClipSet(
             sizes=sizes, folder=str(place), count=max_clips, fps=fps, index=str(index), note=text,
             captions=str(written or ""),
         )  # fmt: skip
-        return io.NodeOutput(clips, text, ui=_sheet(pictures, text))
+        return io.NodeOutput(clips, text, ui=_sheet(_buckets_of_folder(place, listing.clips), text, listing.problems()))
 
     @classmethod
     def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> str:
@@ -117,19 +120,42 @@ class ToyWorld(io.ComfyNode):
             ],
             outputs=[sockets.Clips.Output(display_name="clips", tooltip="For Train VAE and Train DiT.")],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,  # so that one can look at the clips before anything is trained
         )
 
     @classmethod
     def execute(cls, size: str, count: int) -> io.NodeOutput:
         """Render a few clips to show."""
         from ..models.training.clips import ClipSet
+        from ..models.training.contact import Bucket, Shown, share_out
         from ..models.training.data import ClipSize, toy_clip
 
         sizes = ClipSize.parse_list(size)
-        shown = [toy_clip(seed, sizes[seed % len(sizes)]) for seed in range(min(count, 6))]
-        text = f"{count} clips of {size}, for example: {shown[0][1][0]}"
+        buckets = [Bucket(str(one), count) for one in sizes]
+        for one, bucket, share in zip(sizes, buckets, share_out([count] * len(sizes), SHOWN), strict=True):
+            made = [toy_clip(seed, one) for seed in range(share)]
+            bucket.shown += [Shown(frames, captions[0]) for frames, captions in made]
+        text = f"{count} clips of {size}, for example: {buckets[0].shown[0].caption}"
         clips = ClipSet(sizes=sizes, count=count, note=text)
-        return io.NodeOutput(clips, ui=_sheet([frames[len(frames) // 2] for frames, _ in shown], text))
+        return io.NodeOutput(clips, ui=_sheet(buckets, text))
+
+
+def _buckets_of_folder(place: Path, clips: Sequence[Any]) -> list[Any]:
+    """A few clips of each size, read from their files; one that cannot be read any more is not shown."""
+    from ..models.training.contact import Bucket, Shown, share_out
+    from ..models.training.folder import frames_of
+
+    groups: dict[str, list[Any]] = {}
+    for clip in clips:
+        groups.setdefault(str(clip.size), []).append(clip)
+    buckets = [Bucket(name, len(group)) for name, group in groups.items()]
+    shares = share_out([bucket.count for bucket in buckets], SHOWN)
+    for bucket, share in zip(buckets, shares, strict=True):
+        for clip in groups[bucket.name][:share]:
+            host.check_interrupted()
+            with suppress(ValueError):
+                bucket.shown.append(Shown(frames_of(place, clip), clip.captions[0]))
+    return buckets
 
 
 def _bar() -> Any:
@@ -143,12 +169,12 @@ def _bar() -> Any:
     return progress
 
 
-def _sheet(pictures: list[Any], text: str) -> dict[str, Any]:
+def _sheet(buckets: Sequence[Any], text: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """A contact sheet for the node."""
-    from ..models.training.chart import contact_sheet
+    from ..models.training.contact import contact_sheet
     from .host import training
 
-    return training.picture_ui(contact_sheet(pictures), host.temp_file(".png"), text)
+    return training.picture_ui(contact_sheet(buckets, notes), host.temp_file(".png"), text)
 
 
 NODES: list[type[io.ComfyNode]] = [ClipsFromFolder, ToyWorld]

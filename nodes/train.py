@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from . import host, sockets
+from . import train_inputs as shared
+from .host.sampling import serve_json
 from .schema import schema
 
 CATEGORY = "Spacetime/train"
 VAE_PRESETS = ["toy", "base", "test"]
 DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test"]
 CAPTIONER_PRESETS = ["toy", "small", "base", "test"]
-NUMBERS = ["bfloat16", "float32"]
 
 
 class TrainVAE(io.ComfyNode):
@@ -34,16 +36,17 @@ class TrainVAE(io.ComfyNode):
             search_aliases=["train vae", "autoencoder", "video vae", "fine-tune vae"],
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
-                _name("my_vae"),
-                _preset(VAE_PRESETS, "toy is the embedded VAE's, base is larger; test is for trying things out."),
+                shared.name("my_vae"),
+                shared.preset(VAE_PRESETS, "toy is the embedded VAE's, base is larger; test is for trying things out."),
                 io.Int.Input("steps", default=1000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input("batch", default=4, min=1, max=1024, tooltip="Crops per step. Fewer need less memory."),
                 io.Int.Input("crop", default=64, min=16, max=1024, step=16, tooltip="Side of the crops in pixels."),
-                _rate(), *_common(),
+                shared.rate(), *shared.common(),
                 io.Vae.Input(
                     "start_from", optional=True,
                     tooltip="Continue from this VAE of ours instead of from scratch; it brings its own size.",
                 ),
+                *shared.losses(),
             ],
             outputs=[
                 io.Vae.Output(display_name="vae", tooltip="The trained VAE, with averaged weights."),
@@ -56,14 +59,17 @@ class TrainVAE(io.ComfyNode):
     @classmethod
     def execute(
         cls, clips: Any, name: str, preset: str, steps: int, batch: int, crop: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: Any = None,
+        save_every: int, run_seed: int, numbers: str, start_from: Any = None, images: float = 0.3,
+        perceptual: float = 0.0, adversarial: float = 0.0, adversarial_from: float = 0.5,
     ) -> io.NodeOutput:  # fmt: skip
         """Run the training command and load what it made."""
         from .host import training
 
         folder = training.run_folder(name)
         arguments = ["vae", "--out", str(folder), *clips.vae_arguments(), "--preset", preset, "--steps", str(steps)]
-        arguments += ["--batch", str(batch), "--crop", str(crop)]
+        arguments += ["--batch", str(batch), "--crop", str(crop), "--images", str(images)]
+        arguments += ["--perceptual", str(perceptual)]
+        arguments += ["--adversarial", str(adversarial), "--adversarial-from", str(adversarial_from)]
         arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
         if start_from is not None:
             arguments += ["--init", str(training.save_vae(start_from, folder / "start.safetensors"))]
@@ -92,8 +98,8 @@ class TrainDiT(io.ComfyNode):
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),
-                _name("my_model"),
-                _preset(DIT_PRESETS, "toy is the embedded model's, S to XL the paper's; test is for trying out."),
+                shared.name("my_model"),
+                shared.preset(DIT_PRESETS, "toy is the embedded model's, S to XL the paper's; test is for trying out."),
                 io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
                     "tokens", default=2592, min=16, max=10_000_000,
@@ -102,7 +108,7 @@ class TrainDiT(io.ComfyNode):
                         "Lower it when memory is full."
                     ),
                 ),
-                _rate(), *_common(),
+                shared.rate(), *shared.common(),
                 io.Combo.Input(
                     "start_from", options=["nothing", *host.checkpoint_names()], default="nothing",
                     tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
@@ -170,14 +176,16 @@ class TrainCaptioner(io.ComfyNode):
             inputs=[
                 sockets.Clips.Input("clips", tooltip="Clips with captions, such as Toy World or Caption Clips give."),
                 io.Vae.Input("vae", tooltip="The VAE whose latents it reads, the one that your DiT is trained with."),
-                _name("my_captioner"),
-                _preset(CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."),
+                shared.name("my_captioner"),
+                shared.preset(
+                    CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."
+                ),
                 io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
                     "tokens", default=4096, min=16, max=10_000_000,
                     tooltip="Patches per step: the number of clips follows. Lower it when memory is full.",
                 ),
-                _rate(), *_common(),
+                shared.rate(), *shared.common(),
                 io.Combo.Input(
                     "start_from", options=["nothing", *_captioners()], default="nothing",
                     tooltip="Continue from a captioner of this VAE; it brings its own size and words.",
@@ -244,45 +252,22 @@ def _shared_arguments(learning_rate: float, save_every: int, seed: int, numbers:
     ]  # fmt: skip
 
 
-def _name(default: str) -> Any:
-    return io.String.Input(
-        "name", default=default, tooltip="Name of the run: letters, digits, _ and -. An existing run is continued."
-    )
-
-
-def _preset(options: list[str], tip: str) -> Any:
-    return io.Combo.Input("preset", options=options, default=options[0], tooltip=f"Size of the network: {tip}")
-
-
-def _rate() -> Any:
-    return io.Float.Input(
-        "learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-4, round=1e-6,
-        tooltip="Lower it when the loss jumps or becomes nan; a third of it when continuing.",
-    )  # fmt: skip
-
-
-def _common() -> list[Any]:
-    return [
-        io.Int.Input(
-            "save_every", default=250, min=1, max=100_000,
-            tooltip="Steps between checkpoints and samples; a killed run loses at most the steps since the last.",
-        ),
-        io.Int.Input(  # not called seed: editors change that after each run, and another seed is another run
-            "run_seed", default=0, min=0, max=2**31 - 1, tooltip="Equal seeds make equal runs on the CPU.",
-        ),
-        io.Combo.Input(
-            "numbers", options=NUMBERS, default=NUMBERS[0],
-            tooltip="bfloat16 is fast on GPUs and on CPUs with matrix units; float32 elsewhere.",
-        ),
-    ]  # fmt: skip
-
-
 def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
     """The finished run's curve and latest strip for the node."""
     from ..models.training.chart import progress_picture
     from .host import training
 
-    return training.picture_ui(progress_picture(folder, steps), folder / "progress.png", text)
+    return training.picture_ui(progress_picture(folder, steps), folder / training.PROGRESS, text)
+
+
+def _shown(query: Mapping[str, str]) -> dict[str, Any]:
+    """What a page that is loaded anew asks for: the picture of the run that a node names."""
+    from .host import training
+
+    return training.shown_of_run(query.get("name", ""))
+
+
+serve_json("/spacetime/run", _shown)
 
 
 NODES: list[type[io.ComfyNode]] = [TrainVAE, TrainDiT, TrainCaptioner]

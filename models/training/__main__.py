@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,13 +129,17 @@ def cache(args: argparse.Namespace) -> None:
     if args.clips is None:
         first = args.first + (HELD_OUT if args.held_out else 0)
         for size in args.size:
-            cache_toy_world(
-                args.out, model, encoder, size, args.count, first=first, progress=Said(f"render clip of {size}")
-            )
+            said = Said(f"render clip of {size}")
+            show(cache_toy_world(args.out, model, encoder, size, args.count, first=first, progress=said))
         return
     clips = clip_set(args, args.clips, args.count).folder_clips(held_out=args.held_out, progress=Said("look at file"))
-    for problem in cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip")):
-        print(f"skipped: {problem}", file=sys.stderr, flush=True)
+    show(cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip")))
+
+
+def show(notices: Sequence[str]) -> None:
+    """Lines for people."""
+    for notice in notices:
+        print(notice, file=sys.stderr, flush=True)
 
 
 def clip_set(args: argparse.Namespace, folder: Path | None, count: int) -> ClipSet:

@@ -1,4 +1,4 @@
-"""How a run is going, as a picture: its loss curve over its latest samples. And contact sheets of clips."""
+"""How a run is going, as a picture: its loss curve over its latest samples."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT, MARGIN = 640, 200, 12
@@ -19,11 +17,19 @@ CURVES = {
     "validation_loss": (255, 176, 80),
     "batch_psnr": (110, 120, 135),
     "psnr": (120, 220, 130),
+    "ssim": (200, 160, 240),  # no curve: its scale is another
     "words": (120, 220, 130),
     "fields": (235, 120, 200),
 }
-NAMES = {"loss": "loss", "validation_loss": "validation loss", "batch_psnr": "PSNR of batches", "psnr": "PSNR, dB"}
-NAMES |= {"words": "shared words", "fields": "right facts"}
+NAMES = {
+    "loss": "loss",
+    "validation_loss": "validation loss",
+    "batch_psnr": "PSNR of batches",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "words": "shared words",
+    "fields": "right facts",
+}
 
 Row = dict[str, float]
 
@@ -115,19 +121,3 @@ def _above(curve: Image.Image, strip: Path) -> Image.Image:
     both.paste(curve, (0, 0))
     both.paste(below, (0, HEIGHT))
     return both
-
-
-def contact_sheet(pictures: Sequence[NDArray[np.uint8]], columns: int = 6, side: int = 128) -> Image.Image:
-    """Pictures (H, W, 3) of any size in rows, each scaled to fit a square."""
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (min(columns, len(pictures)) * side, rows * side), BACKGROUND)
-    for number, pixels in enumerate(pictures):
-        image = Image.fromarray(pixels)
-        scale = (side - 4) / max(image.size)
-        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-        place = (
-            number % columns * side + (side - image.width) // 2,
-            number // columns * side + (side - image.height) // 2,
-        )
-        sheet.paste(image, place)
-    return sheet

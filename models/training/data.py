@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..checkpoints import read_tensors, write_tensors
@@ -128,12 +129,16 @@ def text_features(encoder: TextEncoder, texts: Sequence[str], batch: int = 32) -
 def cache_toy_world(
     folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0,
     progress: Progress = quiet,
-) -> None:  # fmt: skip
-    """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept."""
+) -> list[str]:  # fmt: skip
+    """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept.
+
+    Returns notices of shards that were damaged and made anew.
+    """
     dtype = vae.encoder.linear.weight.dtype
-    mark = fingerprint(vae)
+    mark, notices = fingerprint(vae), []
     for start in range(first, first + count, SHARD):
         path = folder / f"toy-{size}-{mark}-{start:06d}.safetensors"
+        notices += remove_damaged(path)
         if path.exists():
             continue
         latents, texts, classes = [], [], []
@@ -144,6 +149,7 @@ def cache_toy_world(
             texts.append(lines)
             classes.append(toy_class(seed, size))
         write_shard(path, latents, texts, classes, size, encoder, FPS)
+    return notices
 
 
 def write_shard(
@@ -161,6 +167,22 @@ def write_shard(
     write_tensors(path, tensors, {"clips": json.dumps(header)})
 
 
+def remove_damaged(shard: Path) -> list[str]:
+    """Remove a shard that is not whole, so that it is made anew; says so."""
+    if not shard.exists():
+        return []
+    try:
+        with safe_open(shard, framework="pt") as file:
+            described = json.loads((file.metadata() or {})["clips"])
+            count = file.get_slice("latents").get_shape()[0]
+            if count == len(described["captions"]) == len(described["lengths"]) and "text" in file.keys():  # noqa: SIM118
+                return []
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        pass
+    shard.unlink()
+    return [f"{shard.name} was damaged and is made anew"]
+
+
 class LatentCache:
     """All shards of a folder in memory, grouped by shape. The order is that of the file names, so runs can resume."""
 
@@ -172,7 +194,10 @@ class LatentCache:
         self.captions: dict[str, list[list[str]]] = {}
         self.classes: dict[str, list[str]] = {}
         for name in self.names:
-            tensors, header = read_tensors(folder / name)
+            try:
+                tensors, header = read_tensors(folder / name)
+            except ValueError as error:
+                raise ValueError(f"the cached clips are damaged ({error}): build the cache again") from error
             described = json.loads(header["clips"])
             texts = iter(tensors["text"].split([n for row in described["lengths"] for n in row]))
             bucket = self.buckets.setdefault(described["size"], [])

@@ -20,7 +20,7 @@ import torch
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
-from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, write_shard
+from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, remove_damaged, write_shard
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
 from .sidecars import class_of, plain_words, sidecar_of
 
@@ -71,14 +71,18 @@ class Listing:
             sizes[str(clip.size)] = sizes.get(str(clip.size), 0) + 1
         files = len({clip.file for clip in self.clips})
         found = ", ".join(f"{count} of {size}" for size, count in sizes.items())
-        lines = [f"{len(self.clips)} clips from {files} files: {found}"]
-        if self.uncaptioned:
-            lines.append(
-                f"{self.uncaptioned} clips have no caption (no .txt beside the file, not in a sub-folder named after a "
-                "class): the model learns them without text"
-            )
-        lines += [f"skipped {name}: {why}" for name, why in self.skipped]
-        return "\n".join(lines)
+        return "\n".join([f"{len(self.clips)} clips from {files} files: {found}", *self.problems()])
+
+    def problems(self) -> list[str]:
+        """What people should know: clips without captions, and files that were skipped."""
+        skipped = [f"skipped {name}: {why}" for name, why in self.skipped]
+        if not self.uncaptioned:
+            return skipped
+        missing = (
+            f"{self.uncaptioned} clips have no caption (no .txt beside the file, not in a sub-folder named after a "
+            "class): the model learns them without text"
+        )
+        return [missing, *skipped]
 
 
 def list_clips(
@@ -238,9 +242,10 @@ def cache_folder(
     encoder: TextEncoder,
     progress: Progress = quiet,
 ) -> list[str]:
-    """Encode and store clips in shards that LatentCache reads; returns what could not be read.
+    """Encode and store clips in shards that LatentCache reads; returns notices of files and shards that were broken.
 
-    Shards are named by the VAE and the clips in them: those that exist are kept, those of an earlier state are removed.
+    Shards are named by the VAE and the clips in them: those that exist are kept, those of an earlier state are removed,
+    and a damaged one is made anew.
     """
     dtype = vae.encoder.linear.weight.dtype
     mark, problems, done = fingerprint(vae), [], 0
@@ -253,6 +258,7 @@ def cache_folder(
             shard = group[start : start + SHARD]
             path = out / f"clips-{size}-{mark}-{clips_mark(shard)}-{start:06d}.safetensors"
             wanted.append(path)
+            problems += remove_damaged(path)
             latents: list[torch.Tensor] = []
             texts: list[list[str]] = []
             classes: list[str] = []
@@ -261,7 +267,7 @@ def cache_folder(
                 try:
                     pixels = from_uint8(frames_of(folder, clip))
                 except ValueError as error:
-                    problems.append(f"{clip.file}: {error}")
+                    problems.append(f"skipped {clip.file}: {error}")
                     continue
                 latents.append(vae.encode(pixels[None].to(dtype))[0])
                 texts.append(list(clip.captions))

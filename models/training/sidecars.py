@@ -87,7 +87,7 @@ def _read(path: Path, folder: Path) -> str:
     """A sidecar's text; empty when there is none, or it leads out of the folder."""
     try:
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()) and path.stat().st_size <= MAX_BYTES:
-            return path.read_text(encoding="utf-8", errors="replace")
+            return path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         pass
     return ""

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = "spacetime"  # our folder in the host's output folder
 EXAMPLE = "example"  # stands for the clips that come with the pack, unless there is a folder of that name
 ALLOWED = "spacetime_clips"  # entry of the user's extra_model_paths.yaml with more folders of clips
+PROGRESS = "progress.png"  # in a run's folder: how it is going, as its node shows it
+SEND_AGAIN = 4.0  # seconds
 PATIENCE = 30.0  # seconds that a process gets to write its checkpoint after it was asked to stop
 
 
@@ -73,17 +75,32 @@ def cache_folder(arguments: Sequence[str], vae: Any) -> Path:
 
 def picture_ui(picture: Image.Image, path: Path, text: str) -> dict[str, Any]:
     """A picture written to a file in the host's output or temp folder, and a text, as a node's results to show."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
-    partial.replace(path)
+    write_picture(picture, path)
+    return {"images": [image_entry(path)], "text": (text,)}
+
+
+def image_entry(path: Path) -> dict[str, str]:
+    """A file of the host's output or temp folder as the editor asks for it. ValueError when it lies elsewhere."""
     for kind, root in (("output", folder_paths.get_output_directory()), ("temp", folder_paths.get_temp_directory())):
         base = Path(root).resolve()
         if path.resolve().is_relative_to(base):
             subfolder = path.resolve().parent.relative_to(base).as_posix()
-            image = {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": kind}
-            return {"images": [image], "text": (text,)}
+            return {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": kind}
     raise ValueError(f"{path} lies outside of ComfyUI's folders")
+
+
+def shown_of_run(name: str) -> dict[str, Any]:
+    """What the node of a run showed last; empty when there is no such run. ValueError for a name that is none."""
+    path = run_folder(name) / PROGRESS
+    return {"images": [image_entry(path)]} if path.is_file() else {}
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    picture.save(partial, format="PNG")
+    partial.replace(path)
 
 
 def network_of(vae: Any) -> Any:
@@ -124,21 +141,30 @@ def publish(dit: Path, vae: Path, name: str) -> tuple[Path, Checkpoint]:
 
 
 class Follower:
-    """Shows a run on its node while it goes on: progress bar, loss curve and latest strip."""
+    """Shows a run on its node while it goes on: progress bar, loss curve and latest strip.
+
+    The picture is also kept as progress.png in the run's folder, where a page that is loaded anew finds it, and sent
+    again now and then, since such a page has missed what was sent before.
+    """
 
     def __init__(self, folder: Path, steps: int) -> None:
         self.folder, self.steps = folder, steps
         self.bar = progress_bar(steps)
         self.seen: tuple[float, Path | None] = (-1, None)
+        self.picture: Image.Image | None = None
+        self.sent = 0.0
 
     def __call__(self) -> None:
         """Look, and draw when there is something new."""
         rows = read_log(self.folder / "log.jsonl")
         seen = (max((row["step"] for row in rows), default=-1), latest_sample(self.folder))
         if rows and seen != self.seen:
-            self.seen = seen
-            picture = progress_picture(self.folder, self.steps)
-            self.bar.update_absolute(int(seen[0]), self.steps, ("JPEG", picture, 1024))
+            self.seen, self.sent = seen, 0.0
+            self.picture = progress_picture(self.folder, self.steps)
+            write_picture(self.picture, self.folder / PROGRESS)
+        if self.picture is not None and time.monotonic() - self.sent > SEND_AGAIN:
+            self.sent = time.monotonic()
+            self.bar.update_absolute(int(self.seen[0]), self.steps, ("JPEG", self.picture, 1024))
 
 
 def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], None] = lambda: None) -> None:

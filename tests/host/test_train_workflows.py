@@ -37,3 +37,20 @@ def test_a_training_workflow_ends_in_a_video_and_a_checkpoint(host, name):
         "required"
     ]["checkpoint"]
     assert f"spacetime/{run}.safetensors" in json.dumps(listed).replace("\\\\", "/")
+
+
+def test_a_vae_is_trained_and_judged_beside_a_clip(host):
+    few = {"SpacetimeTrainVAE.steps": 4, "SpacetimeTrainVAE.save_every": 2, "SpacetimeToyWorld.count": 3}
+    result = host.run(WORKFLOWS / "train_vae.json", set=few)
+    output = host.base / "output"
+    (video,) = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    with av.open(str(output / video["subfolder"] / video["filename"])) as container:
+        stream = container.streams.video[0]
+        assert (sum(1 for _ in container.decode(stream)), stream.width, stream.height) == (33, 96 + 2 + 96, 96)
+    text = "\n".join(result.texts())
+    assert "over 33 frames of 96 x 96" in text
+    assert "SSIM" in text
+    assert load_checkpoint(output / "spacetime" / "toy_vae" / "vae.safetensors").meta["steps"] == 4
+    pictures = {file["filename"] for file in result.files() if file["filename"].endswith(".png")}
+    assert "progress.png" in pictures
+    assert len(pictures) == 2, "the contact sheet of Toy World is shown too"

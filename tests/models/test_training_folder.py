@@ -1,10 +1,14 @@
 """Real video files as training data: cuts, rates, sizes, captions, broken files, and the cache of their latents."""
 
+import os
+import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from comfyui_spacetime.models.training.data import ClipSize, LatentCache
 from comfyui_spacetime.models.training.folder import cache_folder, list_clips
@@ -186,3 +190,186 @@ def test_a_file_that_broke_meanwhile_is_left_out(folder, tmp_path):
     problems = cache_folder(tmp_path / "cache", copy, listing.clips, VideoVAE(PRESETS["test"]), encoder)
     assert problems
     assert list(LatentCache(tmp_path / "cache").buckets) == ["32x32x9"]
+
+
+# -- what people's files are like --------------------------------------------------------------------------------------
+
+KINDS = {  # container: codec, pixel format, frames a second
+    "h264.mp4": ("h264", "yuv420p", 12),
+    "ten_bit.mp4": ("h264", "yuv420p10le", 60),
+    "hevc.mkv": ("hevc", "yuv420p", 25),
+    "vp9.webm": ("libvpx-vp9", "yuv420p", 30),
+    "photo.avi": ("mjpeg", "yuvj420p", 15),
+    "old.mpg": ("mpeg2video", "yuv420p", 25),
+    "broadcast.ts": ("mpeg2video", "yuv420p", 25),
+    "film.mkv": ("ffv1", "yuv420p", Fraction(24000, 1001)),
+    "edit.mov": ("prores_ks", "yuv422p10le", 24),
+    "alpha.mov": ("qtrle", "argb", 12),
+    "gray.mkv": ("ffv1", "gray", 24),
+    "anim.gif": ("gif", "rgb8", 10),
+}
+
+
+def encode(path: Path, codec: str, pixels: str, frames: list[np.ndarray], rate: Fraction | int, **more: object) -> Path:
+    """A video file; `times` in milliseconds make its rate vary, `squeeze` is its pixels' width over their height."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        if "squeeze" in more:
+            stream.codec_context.sample_aspect_ratio = more["squeeze"]
+        if "times" in more:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, pixel_rows in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixel_rows, format="rgb24")
+            if "times" in more:
+                frame.pts, frame.time_base = more["times"][number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_files_of_every_usual_kind_are_read_frame_by_frame(tmp_path, name):
+    codec, pixels, rate = KINDS[name]
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV was built without {codec}")
+    path = encode(tmp_path / name, codec, pixels, counting(40), rate)
+    footage = look(path)
+    assert (footage.width, footage.height, footage.num_frames, len(footage.scenes)) == (60, 40, 40, 1)
+    assert footage.fps == pytest.approx(float(rate), rel=0.01)
+    for first in (0, 28):
+        shown = np.diff(read_clip(path, first / float(rate), 9, float(rate), 32, 32).mean(axis=(1, 2, 3)))
+        assert shown.min() > 2, "each frame once, in order"
+        assert shown.max() < 9
+
+
+def turned(path: Path, matrix: tuple[int, ...]) -> Path:
+    """Write a display matrix into the header of an mp4, as a phone that was held upright does."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 4 + 40
+    assert int.from_bytes(content[place : place + 4], "big") == 1 << 16, "the identity was there"
+    content[place : place + 36] = b"".join(n.to_bytes(4, "big", signed=True) for n in matrix)
+    path.write_bytes(bytes(content))
+    return path
+
+
+@pytest.mark.parametrize(("angle", "corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
+def test_a_phones_video_is_shown_upright(tmp_path, angle, corner):
+    """Clockwise by the angle: the bright corner at the top left goes to the top right, and so on."""
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:32, :48] = 255
+    one = 1 << 16
+    a, b = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[angle]
+    path = turned(write_video(tmp_path / "a.mp4", [frame] * 4, 12), (a, b, 0, -b, a, 0, 0, 0, 1 << 30))
+    footage = look(path)
+    size = (64, 96) if angle % 180 else (96, 64)
+    assert (footage.width, footage.height) == size
+    quarter = read_clip(path, 0, 1, 12, *size)[0].astype(int)
+    corners = {(y, x): quarter[y * 4 + 2 * (y < 0), x * 4 + 2 * (x < 0)].mean() for y in (0, -1) for x in (0, -1)}
+    assert max(corners, key=corners.__getitem__) == corner
+
+
+def test_pixels_that_are_not_square_are_stretched_as_players_do(tmp_path):
+    path = encode(tmp_path / "a.mp4", "h264", "yuv420p", counting(4, 48, 48), 12, squeeze=Fraction(2, 1))
+    assert (look(path).width, look(path).height) == (96, 48)
+
+
+@pytest.mark.parametrize("begin", [0, 5000])
+def test_a_varying_rate_is_read_by_time_wherever_the_file_begins(tmp_path, begin):
+    times = [begin + t for t in (0, 100, 200, 1200, 1300, 1400, 1500)]
+    path = encode(tmp_path / "a.mkv", "ffv1", "yuv420p", counting(7), 10, times=times)
+    assert numbers(read_clip(path, 0, 15, 10, 32, 32)) == [0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("width", "height"), [(61, 47), (33, 17), (16, 16), (400, 16), (1280, 720)])
+def test_any_size_of_at_least_16_pixels_is_scaled_and_cut(tmp_path, width, height):
+    path = encode(tmp_path / "a.mkv", "ffv1", "yuv444p", counting(6, height, width), 12)
+    assert (look(path).width, look(path).height) == (width, height)
+    clip = read_clip(path, 0, 5, 12, 48, 32)
+    assert clip.shape == (5, 32, 48, 3)
+    assert numbers(clip) == [0, 1, 2, 3, 4]
+
+
+def test_a_video_of_one_frame_is_an_image_and_too_short_for_clips(tmp_path):
+    write_video(tmp_path / "one.mp4", counting(1), 25)
+    (clip,) = list_clips(tmp_path, SIZES).clips
+    assert str(clip.size) == "32x32x1"
+    with pytest.raises(ValueError, match=r"one.mp4: no scene lasts 0.75 s \(9 frames at 12 fps\)"):
+        list_clips(tmp_path, SIZES[:1])
+
+
+def test_stills_and_videos_are_found_together(tmp_path):
+    write_video(tmp_path / "walk.mp4", counting(24), 12)
+    Image.fromarray(counting(3)[2]).save(tmp_path / "still.png")
+    (tmp_path / "notes.pdf").write_bytes(b"not ours to say anything about")
+    listing = list_clips(tmp_path, SIZES)
+    assert {clip.file: str(clip.size) for clip in listing.clips} == {"walk.mp4": "48x32x9", "still.png": "32x32x1"}
+    assert listing.skipped == ()
+
+
+def test_captions_in_other_encodings_and_scripts_are_read(tmp_path):
+    write_video(tmp_path / "a.mp4", counting(12), 12)
+    (tmp_path / "a.txt").write_bytes("\ufeff一只白色的兔子\r\nein Häschen\r\n".encode())
+    (clip,) = list_clips(tmp_path, SIZES[:1]).clips
+    assert clip.captions == ("一只白色的兔子", "ein Häschen")
+    (tmp_path / "a.txt").write_text("\n  \n", encoding="utf-8")
+    assert list_clips(tmp_path, SIZES[:1]).uncaptioned == 1
+
+
+# -- a cache that something happened to --------------------------------------------------------------------------------
+
+
+def test_a_damaged_shard_is_made_anew_with_a_notice(folder, tmp_path):
+    torch.manual_seed(0)
+    vae, clips = VideoVAE(PRESETS["test"]), list_clips(folder, SIZES).clips
+    cache_folder(tmp_path, folder, clips, vae, encoder)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    damaged, *others = sorted(tmp_path.iterdir())
+    stamps = {path: path.stat().st_mtime_ns for path in others}
+    for content in (whole[damaged.name][: len(whole[damaged.name]) // 2], b""):
+        damaged.write_bytes(content)
+        (said,) = cache_folder(tmp_path, folder, clips, vae, encoder)
+        assert f"{damaged.name} was damaged and is made anew" in said
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+    assert {path: path.stat().st_mtime_ns for path in others} == stamps
+
+
+def test_a_stopped_cache_continues_after_its_last_shard(folder, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    vae, clips = VideoVAE(PRESETS["test"]), list_clips(folder, SIZES).clips
+    monkeypatch.setattr("comfyui_spacetime.models.training.folder.SHARD", 2)
+
+    def stop(done: int, _total: int) -> None:
+        if done >= 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        cache_folder(tmp_path, folder, clips, vae, encoder, stop)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert before
+    seen: list[int] = []
+    cache_folder(tmp_path, folder, clips, vae, encoder, lambda done, _: seen.append(done))
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert before.items() <= after.items()
+    assert len(seen) == len(clips) - 2 * len(before)
+
+
+def test_a_changed_file_or_caption_makes_the_cache_anew(folder, tmp_path):
+    copy = tmp_path / "clips"
+    shutil.copytree(folder, copy)
+    torch.manual_seed(0)
+    vae = VideoVAE(PRESETS["test"])
+
+    def build() -> set[str]:
+        cache_folder(tmp_path / "cache", copy, list_clips(copy, SIZES).clips, vae, encoder)
+        return {path.name for path in (tmp_path / "cache").iterdir()}
+
+    first = build()
+    assert build() == first
+    (copy / "walk.txt").write_text("someone runs", encoding="utf-8")
+    second = build()
+    assert second != first
+    assert ["someone runs"] in LatentCache(tmp_path / "cache").captions["48x32x9"]
+    os.utime(copy / "red_ball" / "a.mp4", (1, 1))
+    assert build() != second

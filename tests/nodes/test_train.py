@@ -128,3 +128,103 @@ def test_another_models_vae_is_refused_before_anything_starts(folders):
     settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
     with pytest.raises(ValueError, match="this VAE belongs to another model"):
         TrainDiT.execute(clips, object(), "dit", **settings)
+
+
+def test_a_run_is_drawn_into_its_folder_as_it_goes_and_only_there(folders):
+    import json
+
+    from PIL import Image
+
+    from comfyui_spacetime.nodes.host.training import Follower, run_folder, shown_of_run
+
+    run = run_folder("mine")
+    assert shown_of_run("mine") == {}
+    run.mkdir(parents=True)
+    follower = Follower(run, 100)
+    follower()
+    assert shown_of_run("mine") == {}, "there is nothing to draw yet"
+    (run / "log.jsonl").write_text(json.dumps({"step": 20, "loss": 0.5}) + "\n")
+    follower()
+    assert shown_of_run("mine") == {
+        "images": [{"filename": "progress.png", "subfolder": "spacetime/mine", "type": "output"}]
+    }
+    before = Image.open(run / "progress.png").tobytes()
+    (run / "log.jsonl").write_text("".join(json.dumps({"step": s, "loss": 0.5 - s / 100}) + "\n" for s in (20, 40)))
+    follower()
+    assert Image.open(run / "progress.png").tobytes() != before
+    with pytest.raises(ValueError, match="is no name for a run"):
+        shown_of_run("../mine")
+
+
+def test_a_picture_is_sent_again_for_pages_that_came_later(folders, monkeypatch):
+    import json
+
+    from comfyui_spacetime.nodes.host import training
+
+    sent: list[int] = []
+
+    class Bar:
+        def update_absolute(self, value: int, _total: int, _picture: object) -> None:
+            sent.append(value)
+
+    monkeypatch.setattr(training, "progress_bar", lambda _: Bar())
+    run = training.run_folder("mine")
+    run.mkdir(parents=True)
+    (run / "log.jsonl").write_text(json.dumps({"step": 20, "loss": 0.5}) + "\n")
+    follower = training.Follower(run, 100)
+    for _ in range(3):
+        follower()
+    assert sent == [20]
+    monkeypatch.setattr(training, "SEND_AGAIN", 0.0)
+    follower()
+    assert sent == [20, 20]
+
+
+def test_one_still_image_is_enough_to_begin_and_a_flat_one_is_refused(folders):
+    """The smallest folder there can be: one clip of one frame, without a caption."""
+    from PIL import Image
+
+    from comfyui_spacetime.nodes.clips import ClipsFromFolder
+    from comfyui_spacetime.nodes.train import TrainDiT, TrainVAE
+
+    place = folders / "input" / "clips"
+    place.mkdir()
+    with Image.open(ROOT / "workflows" / "media" / "toy_red_cube.png") as image:
+        image.save(place / "only.png")
+    chosen = {"folder": "clips", "size": "64x64x1", "fps": 12.0, "max_clips": 10}
+    clips, report = ClipsFromFolder.execute(**chosen).result
+    assert "1 clips have no caption" in report
+    vae = TrainVAE.execute(clips, "vae", steps=2, adversarial=0.2, adversarial_from=0.0, images=1.0, **VAE).result[0]
+    settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
+    assert Path(TrainDiT.execute(clips, vae, "dit", **settings).result[3]).is_file()
+
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(place / "only.png")
+    flat = ClipsFromFolder.execute(**chosen).result[0]
+    with pytest.raises(ValueError, match="the clips differ in 0 ways only"):
+        TrainVAE.execute(flat, "flat", steps=2, **VAE)
+
+
+def test_a_run_folder_of_another_kind_is_refused_and_kept(folders):
+    from comfyui_spacetime.models.checkpoints import read_tensors
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.train import TrainDiT, TrainVAE
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
+    vae, path = TrainVAE.execute(clips, "mine", steps=2, **VAE).result
+    run = Path(path).parent
+    kept = {name: (run / name).read_bytes() for name in ("checkpoint.safetensors", "vae.safetensors", "config.json")}
+    settings = {"preset": "test", "steps": 2, "tokens": 48, "start_from": "nothing", **COMMON}
+    with pytest.raises(ValueError, match=r"holds a run with other settings .*: choose another name"):
+        TrainDiT.execute(clips, vae, "mine", **settings)
+    assert {name: (run / name).read_bytes() for name in kept} == kept
+    assert read_tensors(run / "checkpoint.safetensors")[1]["step"] == "2"
+
+
+def test_a_perceptual_loss_that_cannot_be_is_one_sentence(folders):
+    """Said by the process, shown by the node: one sentence with the remedy."""
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.train import TrainVAE
+
+    clips = ToyWorld.execute("16x16x5", 20).result[0]
+    with pytest.raises(ValueError, match=r"at least 32 x 32 pixels|pip install --no-deps stlpips-pytorch"):
+        TrainVAE.execute(clips, "vae", steps=2, perceptual=0.5, **VAE)

@@ -151,6 +151,11 @@ def film(host: Host, result: Result) -> Image.Image:
     return grid([Image.open(io.BytesIO(host.client.fetch(file))) for file in files], 1, WIDTH)
 
 
+def pairs(host: Host, result: Result) -> Image.Image:
+    """Six moments of a video that shows two clips side by side."""
+    return grid(pick(saved_video(host, result), 6), 2, WIDTH)
+
+
 def still(host: Host, result: Result) -> Image.Image:
     """The image itself."""
     (file,) = result.files()
@@ -182,6 +187,7 @@ THUMBNAILS: dict[str, Callable[[Host, Result], Image.Image]] = {
     "vae_roundtrip": before_and_after,
     "step_by_step": guesses,
     "recaption_folder": run_of_a_captioner,
+    "train_vae": pairs,
 }
 KINDS: dict[str, Callable[[Host, Sequence[str]], None]] = {
     "thumbnails": thumbnails,
