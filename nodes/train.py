@@ -7,14 +7,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host, sockets
+from . import host, sockets, train_inputs
 from .schema import schema
 
 CATEGORY = "Spacetime/train"
 VAE_PRESETS = ["toy", "base", "test"]
 DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test"]
 CAPTIONER_PRESETS = ["toy", "small", "base", "test"]
-NUMBERS = ["bfloat16", "float32"]
 
 
 class TrainVAE(io.ComfyNode):
@@ -34,12 +33,12 @@ class TrainVAE(io.ComfyNode):
             search_aliases=["train vae", "autoencoder", "video vae", "fine-tune vae"],
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
-                _name("my_vae"),
-                _preset(VAE_PRESETS, "toy is the embedded VAE's, base is larger; test is for trying things out."),
+                train_inputs.name("my_vae"),
+                train_inputs.preset(VAE_PRESETS, "toy is the embedded VAE's, base is larger; test is for trying things out."),
                 io.Int.Input("steps", default=1000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input("batch", default=4, min=1, max=1024, tooltip="Crops per step. Fewer need less memory."),
                 io.Int.Input("crop", default=64, min=16, max=1024, step=16, tooltip="Side of the crops in pixels."),
-                _rate(), *_common(),
+                train_inputs.rate(), *train_inputs.common(),
                 io.Vae.Input(
                     "start_from", optional=True,
                     tooltip="Continue from this VAE of ours instead of from scratch; it brings its own size.",
@@ -64,7 +63,7 @@ class TrainVAE(io.ComfyNode):
         folder = training.run_folder(name)
         arguments = ["vae", "--out", str(folder), *clips.vae_arguments(), "--preset", preset, "--steps", str(steps)]
         arguments += ["--batch", str(batch), "--crop", str(crop)]
-        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
+        arguments += train_inputs.shared_arguments(learning_rate, save_every, run_seed, numbers)
         if start_from is not None:
             arguments += ["--init", str(training.save_vae(start_from, folder / "start.safetensors"))]
         follower = training.Follower(folder, steps)
@@ -92,8 +91,8 @@ class TrainDiT(io.ComfyNode):
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),
-                _name("my_model"),
-                _preset(DIT_PRESETS, "toy is the embedded model's, S to XL the paper's; test is for trying out."),
+                train_inputs.name("my_model"),
+                train_inputs.preset(DIT_PRESETS, "toy is the embedded model's, S to XL the paper's; test is for trying out."),
                 io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
                     "tokens", default=2592, min=16, max=10_000_000,
@@ -102,11 +101,12 @@ class TrainDiT(io.ComfyNode):
                         "Lower it when memory is full."
                     ),
                 ),
-                _rate(), *_common(),
+                train_inputs.rate(), *train_inputs.common(),
                 io.Combo.Input(
                     "start_from", options=["nothing", *host.checkpoint_names()], default="nothing",
                     tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
                 ),
+                *train_inputs.dit_extras(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The trained transformer, with averaged weights."),
@@ -121,12 +121,15 @@ class TrainDiT(io.ComfyNode):
     @classmethod
     def execute(
         cls, clips: Any, vae: Any, name: str, preset: str, steps: int, tokens: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: str,
+        save_every: int, run_seed: int, numbers: str, start_from: str, lora_rank: int = 0, classes: bool = False,
+        packing: bool = False, parts: int = 1, checkpointing: bool = False, log: str = train_inputs.LOGS[0],
     ) -> io.NodeOutput:  # fmt: skip
         """Encode the clips, run the training command, and load what it made."""
         from .host import training
         from .host.checkpoint import build_objects
 
+        if lora_rank and start_from == "nothing":
+            raise ValueError("a LoRA is an addition to a trained model: choose that model in start_from")
         folder = training.run_folder(name)
         vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
         arguments = ["dit", "--out", str(folder), "--vae", str(vae_file), *_caches(cls, clips, vae, vae_file, folder)]
@@ -138,14 +141,17 @@ class TrainDiT(io.ComfyNode):
             "--tokens",
             str(tokens),
             "--warmup",
-            str(_warmup(steps)),
+            train_inputs.warmup(steps),
         ]
-        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
+        arguments += train_inputs.shared_arguments(learning_rate, save_every, run_seed, numbers)
+        arguments += train_inputs.extra_arguments(
+            lora_rank, parts, log, classes=classes, packing=packing, checkpointing=checkpointing
+        )
         if start_from != "nothing":
             arguments += ["--init", str(host.checkpoint_path(start_from))]
         training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
-        path, checkpoint = training.publish(folder / "dit.safetensors", vae_file, name)
+        path, checkpoint = training.publish(folder, vae_file, name)
         return io.NodeOutput(
             *build_objects(checkpoint, name, "auto"), str(path), ui=_result(folder, steps, f"spacetime/{path.name}")
         )
@@ -170,14 +176,14 @@ class TrainCaptioner(io.ComfyNode):
             inputs=[
                 sockets.Clips.Input("clips", tooltip="Clips with captions, such as Toy World or Caption Clips give."),
                 io.Vae.Input("vae", tooltip="The VAE whose latents it reads, the one that your DiT is trained with."),
-                _name("my_captioner"),
-                _preset(CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."),
+                train_inputs.name("my_captioner"),
+                train_inputs.preset(CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."),
                 io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
                     "tokens", default=4096, min=16, max=10_000_000,
                     tooltip="Patches per step: the number of clips follows. Lower it when memory is full.",
                 ),
-                _rate(), *_common(),
+                train_inputs.rate(), *train_inputs.common(),
                 io.Combo.Input(
                     "start_from", options=["nothing", *_captioners()], default="nothing",
                     tooltip="Continue from a captioner of this VAE; it brings its own size and words.",
@@ -204,10 +210,15 @@ class TrainCaptioner(io.ComfyNode):
         folder = training.run_folder(name)
         vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
         init = [] if start_from == "nothing" else ["--init", str(captioning.captioner_path(start_from))]
-        sized = {"--preset": preset, "--steps": str(steps), "--tokens": str(tokens), "--warmup": str(_warmup(steps))}
+        sized = {
+            "--preset": preset,
+            "--steps": str(steps),
+            "--tokens": str(tokens),
+            "--warmup": train_inputs.warmup(steps),
+        }
         arguments = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
         arguments += _caches(cls, clips, vae, vae_file, folder) + [part for pair in sized.items() for part in pair]
-        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers) + init
+        arguments += train_inputs.shared_arguments(learning_rate, save_every, run_seed, numbers) + init
         training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
         path = captioning.publish(folder / "captioner.safetensors", name)
@@ -231,50 +242,6 @@ def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> li
         training.train(node, ["cache", "--vae", str(vae_file), "--out", str(place), *arguments], folder)
         options += [option, str(place)]
     return options
-
-
-def _warmup(steps: int) -> int:
-    """Steps over which the learning rate rises: a short run cannot spare a hundred."""
-    return min(100, max(1, steps // 10))
-
-
-def _shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: str) -> list[str]:
-    return [
-        "--learning-rate", str(learning_rate), "--save-every", str(save_every), "--seed", str(seed), "--dtype", numbers,
-    ]  # fmt: skip
-
-
-def _name(default: str) -> Any:
-    return io.String.Input(
-        "name", default=default, tooltip="Name of the run: letters, digits, _ and -. An existing run is continued."
-    )
-
-
-def _preset(options: list[str], tip: str) -> Any:
-    return io.Combo.Input("preset", options=options, default=options[0], tooltip=f"Size of the network: {tip}")
-
-
-def _rate() -> Any:
-    return io.Float.Input(
-        "learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-4, round=1e-6,
-        tooltip="Lower it when the loss jumps or becomes nan; a third of it when continuing.",
-    )  # fmt: skip
-
-
-def _common() -> list[Any]:
-    return [
-        io.Int.Input(
-            "save_every", default=250, min=1, max=100_000,
-            tooltip="Steps between checkpoints and samples; a killed run loses at most the steps since the last.",
-        ),
-        io.Int.Input(  # not called seed: editors change that after each run, and another seed is another run
-            "run_seed", default=0, min=0, max=2**31 - 1, tooltip="Equal seeds make equal runs on the CPU.",
-        ),
-        io.Combo.Input(
-            "numbers", options=NUMBERS, default=NUMBERS[0],
-            tooltip="bfloat16 is fast on GPUs and on CPUs with matrix units; float32 elsewhere.",
-        ),
-    ]  # fmt: skip
 
 
 def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
