@@ -24,6 +24,7 @@ MODULES = (
     "probes",
     "words",
     "captioning",
+    "classes",
     "clips",
     "train",
 )

@@ -70,7 +70,7 @@ class TrainVAE(io.ComfyNode):
         arguments += ["--batch", str(batch), "--crop", str(crop), "--images", str(images)]
         arguments += ["--perceptual", str(perceptual)]
         arguments += ["--adversarial", str(adversarial), "--adversarial-from", str(adversarial_from)]
-        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
+        arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
         if start_from is not None:
             arguments += ["--init", str(training.save_vae(start_from, folder / "start.safetensors"))]
         follower = training.Follower(folder, steps)
@@ -113,6 +113,7 @@ class TrainDiT(io.ComfyNode):
                     "start_from", options=["nothing", *host.checkpoint_names()], default="nothing",
                     tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
                 ),
+                *shared.dit_extras(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The trained transformer, with averaged weights."),
@@ -127,12 +128,15 @@ class TrainDiT(io.ComfyNode):
     @classmethod
     def execute(
         cls, clips: Any, vae: Any, name: str, preset: str, steps: int, tokens: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: str,
+        save_every: int, run_seed: int, numbers: str, start_from: str, lora_rank: int = 0, classes: bool = False,
+        packing: bool = False, parts: int = 1, checkpointing: bool = False, log: str = shared.LOGS[0],
     ) -> io.NodeOutput:  # fmt: skip
         """Encode the clips, run the training command, and load what it made."""
         from .host import training
         from .host.checkpoint import build_objects
 
+        if lora_rank and start_from == "nothing":
+            raise ValueError("a LoRA is an addition to a trained model: choose that model in start_from")
         folder = training.run_folder(name)
         vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
         arguments = ["dit", "--out", str(folder), "--vae", str(vae_file), *_caches(cls, clips, vae, vae_file, folder)]
@@ -144,14 +148,17 @@ class TrainDiT(io.ComfyNode):
             "--tokens",
             str(tokens),
             "--warmup",
-            str(_warmup(steps)),
+            shared.warmup(steps),
         ]
-        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers)
+        arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
+        arguments += shared.extra_arguments(
+            lora_rank, parts, log, classes=classes, packing=packing, checkpointing=checkpointing
+        )
         if start_from != "nothing":
             arguments += ["--init", str(host.checkpoint_path(start_from))]
         training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
-        path, checkpoint = training.publish(folder / "dit.safetensors", vae_file, name)
+        path, checkpoint = training.publish(folder, vae_file, name)
         return io.NodeOutput(
             *build_objects(checkpoint, name, "auto"), str(path), ui=_result(folder, steps, f"spacetime/{path.name}")
         )
@@ -212,10 +219,15 @@ class TrainCaptioner(io.ComfyNode):
         folder = training.run_folder(name)
         vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
         init = [] if start_from == "nothing" else ["--init", str(captioning.captioner_path(start_from))]
-        sized = {"--preset": preset, "--steps": str(steps), "--tokens": str(tokens), "--warmup": str(_warmup(steps))}
+        sized = {
+            "--preset": preset,
+            "--steps": str(steps),
+            "--tokens": str(tokens),
+            "--warmup": shared.warmup(steps),
+        }
         arguments = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
         arguments += _caches(cls, clips, vae, vae_file, folder) + [part for pair in sized.items() for part in pair]
-        arguments += _shared_arguments(learning_rate, save_every, run_seed, numbers) + init
+        arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers) + init
         training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
         path = captioning.publish(folder / "captioner.safetensors", name)
@@ -239,17 +251,6 @@ def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> li
         training.train(node, ["cache", "--vae", str(vae_file), "--out", str(place), *arguments], folder)
         options += [option, str(place)]
     return options
-
-
-def _warmup(steps: int) -> int:
-    """Steps over which the learning rate rises: a short run cannot spare a hundred."""
-    return min(100, max(1, steps // 10))
-
-
-def _shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: str) -> list[str]:
-    return [
-        "--learning-rate", str(learning_rate), "--save-every", str(save_every), "--seed", str(seed), "--dtype", numbers,
-    ]  # fmt: skip
 
 
 def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:

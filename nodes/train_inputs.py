@@ -1,4 +1,4 @@
-"""Inputs that the training nodes share."""
+"""Inputs that the training nodes share, and the options of the training command that they stand for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 NUMBERS = ["bfloat16", "float32"]
+LOGS = ["none", "tensorboard", "wandb", "tensorboard,wandb"]
 
 
 def name(default: str) -> Any:
@@ -69,3 +70,59 @@ def common() -> list[Any]:
             tooltip="bfloat16 is fast on GPUs and on CPUs with matrix units; float32 elsewhere.",
         ),
     ]  # fmt: skip
+
+
+def dit_extras() -> list[Any]:
+    """Inputs that came later; workflows without them run as before."""
+    return [
+        io.Int.Input(
+            "lora_rank", default=0, min=0, max=1024, optional=True,
+            tooltip=(
+                "0 trains the whole model. Above 0 only a small addition of this rank to the model of start_from, "
+                "which core's Load LoRA nodes list as spacetime/<name>."
+            ),
+        ),
+        io.Boolean.Input(
+            "classes", default=False, optional=True,
+            tooltip="Label each clip with its class: the name of its sub-folder, or what happens in the toy world.",
+        ),
+        io.Boolean.Input(
+            "packing", default=False, optional=True,
+            tooltip="Clips of all sizes in every step, packed into one sequence, instead of one size per step.",
+        ),
+        io.Int.Input(
+            "parts", default=1, min=1, max=1000, optional=True,
+            tooltip="Compute each step in so many parts, one after the other: the same result with less memory.",
+        ),
+        io.Boolean.Input(
+            "checkpointing", default=False, optional=True,
+            tooltip="Compute the blocks twice instead of keeping what they made: far less memory, a third slower.",
+        ),
+        io.Combo.Input(
+            "log", options=LOGS, default=LOGS[0], optional=True,
+            tooltip=(
+                "Also keep a log for TensorBoard or Weights & Biases in the run's folder, where these are installed. "
+                "Nothing is uploaded unless you have set WANDB_MODE yourself."
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def extra_arguments(lora_rank: int, parts: int, log: str, **switches: bool) -> list[str]:
+    """Options for those inputs that are not at their default."""
+    given = [f"--{name}" for name, on in switches.items() if on]
+    for option, value, default in (("--lora", lora_rank, 0), ("--accumulate", parts, 1), ("--log", log, LOGS[0])):
+        given += [] if value == default else [option, str(value)]
+    return given
+
+
+def shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: str) -> list[str]:
+    """The options for `rate` and `common`."""
+    return [
+        "--learning-rate", str(learning_rate), "--save-every", str(save_every), "--seed", str(seed), "--dtype", numbers,
+    ]  # fmt: skip
+
+
+def warmup(steps: int) -> str:
+    """Steps over which the learning rate rises: a short run cannot spare a hundred."""
+    return str(min(100, max(1, steps // 10)))

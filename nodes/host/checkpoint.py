@@ -10,7 +10,7 @@ from ...models.checkpoints import Checkpoint, known_sizes, load_checkpoint
 from ...models.trained_on import TrainedOn
 from . import checkpoint_path
 from .clip import build_clip
-from .model import RGB_FIT_KEYS, TRAINED_ON, build_model
+from .model import CLASS_NAMES, RGB_FIT_KEYS, TRAINED_ON, build_model
 from .vae import SpacetimeVAE, preview_colours
 
 
@@ -31,6 +31,7 @@ def build_objects(checkpoint: Checkpoint, name: str, dtype: str) -> tuple[Any, A
             meta.update(zip(RGB_FIT_KEYS, preview_colours(network), strict=True))
         model = build_model(checkpoint.dit_config, checkpoint.dit_state, meta, dtype)
         model.set_attachments(TRAINED_ON, known_sizes(meta))
+        model.set_attachments(CLASS_NAMES, checkpoint.class_names)
         return model, build_clip(), SpacetimeVAE(network)
 
 

@@ -26,6 +26,8 @@ from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 
 SUPPORTED = [torch.bfloat16, torch.float32]
 TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each packed clip's prompt
+CLASS = "spacetime_class"  # entry of a conditioning: number of a class
+CLASS_NAMES = "spacetime_class_names"  # attachment of a MODEL: the names of its classes
 RGB_FIT_KEYS = ("rgb_factors", "rgb_bias")
 TRAINED_ON = "spacetime_trained_on"  # attachment of a MODEL: models.trained_on.TrainedOn or None
 
@@ -55,9 +57,11 @@ class SpacetimeModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """Conditions of one prompt in the form that core batches."""
         out: dict[str, Any] = super().extra_conds(**kwargs)
-        context = kwargs.get("cross_attn")
-        if context is not None:
-            width = self.diffusion_model.config.context_dim
+        config = self.diffusion_model.config
+        context, width = kwargs.get("cross_attn"), config.context_dim
+        if not width:
+            out.pop("c_crossattn", None)  # it has classes only
+        elif context is not None:
             if context.shape[-1] != width:
                 raise ValueError(
                     f"this model reads text features of width {width}, the conditioning has {context.shape[-1]}: "
@@ -69,6 +73,8 @@ class SpacetimeModel(comfy.model_base.BaseModel):
         if mask is not None:
             out["denoise_mask"] = comfy.conds.CONDRegular(mask)
             out["whole_frames"] = comfy.conds.CONDConstant(bool((mask == mask[..., :1, :1]).all()))
+        if config.num_classes:
+            out["class_labels"] = comfy.conds.CONDRegular(torch.tensor([kwargs.get(CLASS, config.num_classes)]))
         if kwargs.get(TEXT_LENGTHS):
             out["text_lengths"] = comfy.conds.CONDConstant(kwargs[TEXT_LENGTHS])
         if kwargs.get("hooks") is not None:

@@ -69,7 +69,7 @@ class HostedDiT(DiT):
     def _predict(
         self, x: Tensor, sigma: Tensor, context: Tensor | None, options: dict[str, Any], *,
         context_mask: Tensor | None = None, denoise_mask: Tensor | None = None, weights_vary: bool = False,
-        text_lengths: Sequence[int] = (), **_: Any,
+        text_lengths: Sequence[int] = (), class_labels: Tensor | None = None, **_: Any,
     ) -> Tensor:  # fmt: skip
         size = x.shape[-3:]
         x = pad_to_patch(x, self.config.patch)
@@ -79,8 +79,8 @@ class HostedDiT(DiT):
         time = {"cyclic": cyclic, **dict(zip(("known_frames", "pair"), options.get(EXTRAPOLATE, ()), strict=False))}
         prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths)
         values = self.forward_tokens(
-            to_patches(x, self.config.patch), grids, sigma, prepared, cyclic=cyclic,
-            attention=kernel(x.device, options), transformer_options=options,
+            to_patches(x, self.config.patch), grids, sigma, prepared, labels=class_labels,
+            cyclic=cyclic, attention=kernel(x.device, options), transformer_options=options,
         )  # fmt: skip
         out = from_patches(values, Grid.of(x, self.config.patch), self.config.patch)
         velocity = convert(

@@ -16,7 +16,7 @@ import folder_paths
 import torch
 from PIL import Image
 
-from ...models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
+from ...models.checkpoints import Checkpoint, joined, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 from ...models.training.chart import latest_sample, progress_picture, read_log
 from ...models.training.data import fingerprint
 from . import check_interrupted, progress_bar, show_text
@@ -132,12 +132,22 @@ def load_vae(path: Path) -> SpacetimeVAE:
         return SpacetimeVAE(load_checkpoint(path).vae())
 
 
-def publish(dit: Path, vae: Path, name: str) -> tuple[Path, Checkpoint]:
-    """Put a trained DiT and its VAE into one file that the loader node lists; returns it and what it holds."""
-    checkpoint = joined(load_checkpoint(dit), load_checkpoint(vae))
-    path = Path(folder_paths.get_output_directory()).resolve() / "checkpoints" / OURS / f"{name}.safetensors"
-    save_checkpoint(path, checkpoint)
-    return path, checkpoint
+def publish(folder: Path, vae: Path, name: str) -> tuple[Path, Checkpoint]:
+    """Put a trained DiT and its VAE into one file that the loader node lists; returns it and what it holds.
+
+    The run's early model goes beside it as NAME_early, and a LoRA to where core's LoRA loaders list it.
+    """
+    output, held = Path(folder_paths.get_output_directory()).resolve(), load_checkpoint(vae)
+    place = output / "checkpoints" / OURS
+    checkpoint = joined(load_checkpoint(folder / "dit.safetensors"), held)
+    save_checkpoint(place / f"{name}.safetensors", checkpoint)
+    if (folder / "early.safetensors").exists():
+        save_checkpoint(
+            place / f"{name}_early.safetensors", joined(load_checkpoint(folder / "early.safetensors"), held)
+        )
+    if (folder / "lora.safetensors").exists():
+        write_tensors(output / "loras" / OURS / f"{name}.safetensors", *read_tensors(folder / "lora.safetensors"))
+    return place / f"{name}.safetensors", checkpoint
 
 
 class Follower:

@@ -14,6 +14,7 @@ CLIPS = {"SpacetimeTrainVAE.steps": 4, "SpacetimeTrainVAE.save_every": 2}
 CASES = {
     "train_on_your_clips": (CLIPS, "clips_model", (9, 64, 32)),
     "train_dit": ({"SpacetimeToyWorld.count": 4}, "toy_model", (9, 32, 32)),
+    "train_classes": ({"SpacetimeToyWorld.count": 4, "SpacetimeClassLabel.label": "spin"}, "toy_classes", (9, 32, 32)),
 }
 
 

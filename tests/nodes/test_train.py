@@ -120,6 +120,42 @@ def test_a_trained_dit_is_usable_at_once(folders):
     assert clip is not None
 
 
+def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
+    import folder_paths
+
+    from comfyui_spacetime.models.checkpoints import load_checkpoint
+    from comfyui_spacetime.models.training.data import ClipSize, toy_class
+    from comfyui_spacetime.models.training.lora import merge
+    from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+    from comfyui_spacetime.nodes.classes import ClassLabel
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.host.vae import SpacetimeVAE
+    from comfyui_spacetime.nodes.train import TrainDiT
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
+    vae = SpacetimeVAE(VideoVAE(PRESETS["test"]))
+    settings = {"preset": "test", "steps": 4, "tokens": 48, **COMMON}
+    switches = {"classes": True, "packing": True, "parts": 2, "checkpointing": True, "log": "tensorboard"}
+    model, *_, path = TrainDiT.execute(clips, vae, "all", start_from="nothing", **settings, **switches).result
+    names = tuple(sorted({toy_class(seed, ClipSize(32, 32, 9)) for seed in range(4)}))
+    assert load_checkpoint(path).class_names == names
+    assert ClassLabel.execute(model, names[1], [["text", {}]]).result[0][0][1]["spacetime_class"] == 1
+    assert load_checkpoint(Path(path).with_stem("all_early")).meta["dit"]["steps"] == 1
+    assert list((folders / "output" / "spacetime" / "all" / "tensorboard").glob("events*"))
+
+    folder_paths.add_model_folder_path("checkpoints", str(folders / "output" / "checkpoints"))
+    start = "spacetime/all.safetensors"
+    *_, path = TrainDiT.execute(clips, vae, "small", start_from=start, lora_rank=2, **settings).result
+    lora = folders / "output" / "loras" / "spacetime" / "small.safetensors"
+    made = merge(load_checkpoint(folders / "output" / "checkpoints" / start), lora)
+    result = load_checkpoint(path)
+    assert result.class_names == names
+    name = "blocks.0.mlp.down.weight"
+    assert (result.dit_state[name].float() - made.dit_state[name].float()).abs().max() < 1e-2
+    with pytest.raises(ValueError, match="choose that model in start_from"):
+        TrainDiT.execute(clips, vae, "none", start_from="nothing", lora_rank=2, **settings)
+
+
 def test_another_models_vae_is_refused_before_anything_starts(folders):
     from comfyui_spacetime.nodes.clips import ToyWorld
     from comfyui_spacetime.nodes.train import TrainDiT

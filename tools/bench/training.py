@@ -1,0 +1,280 @@
+"""Training steps of the DiT: against a plain published loop, packed against padded and bucketed, and their memory.
+
+step_*     CPU seconds of one step on one thread, by turns: ours as `train dit` does it (Muon, clipping, two averages)
+           and a loop like fast-DiT's (eager, torch's AdamW, one average) around diffusers' DiT of equal width, depth
+           and heads. Both learn class-conditional images of 256 patches of 16 values. ratio is reference / ours (above
+           1: ours is faster). MFU in the note: the share of the machine's peak that the model's products reach, forward
+           and backward; the peak is a large matrix product of the same dtype in this run
+packed_*   a step on clips of several sizes in one row (ours), against the same clips padded to the largest, and against
+           one batch per size
+*_memory   MB that a step needs above the weights, with checkpoints or in parts (ours) and at once
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...models.patches import Grid
+from ...models.training.batches import Batch, make_batch, pack_batches
+from ...models.training.data import Example
+from ...models.training.dit import accumulated, batch_loss
+from ...models.training.losses import flow_loss
+from ...models.training.optim import Optimiser
+from ...models.training.profiles import Profiles
+from ...models.training.runs import generator
+from ...models.training.settings import DiTTraining
+from ...models.transformer.attention import matmul_attention
+from ...models.transformer.dit import PRESETS, DiT, DiTConfig
+from .forwards import forward_dtype
+from .memory import Peak, resident_mb
+from .timing import by_turns
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = {"hidden_size": 256, "depth": 8, "num_heads": 4}
+IMAGES, SIDE, CHANNELS = 4, 32, 4  # of latents: 16 x 16 patches each
+CLIPS = {(5, 8, 8): 4, (5, 8, 12): 3, (9, 12, 12): 2, (1, 12, 12): 4}  # latent frames, height, width: how many
+ROUNDS = 3
+Step = Callable[[], Any]
+
+
+def rows() -> Iterable[dict[str, Any]]:
+    """Rows name, ours, reference, ratio, note."""
+    torch.set_num_threads(1)
+    cases = [("step_bf16", torch.bfloat16), ("step_fp32", torch.float32)]
+    for name, dtype in cases if forward_dtype() == torch.bfloat16 else cases[1:]:
+        yield step_row(name, dtype)
+    yield from packing_rows(forward_dtype())
+    for case, note in (("checkpointing", "blocks computed twice"), ("accumulate", "in four parts")):
+        less, plain = (step_memory(c) for c in (case, "plain"))
+        told = f"{note}, against at once; MB, {IMAGES * 4} images of 256 patches, bf16"
+        yield {"name": f"{case}_memory", "ours": less, "reference": plain, "ratio": plain / less, "note": told}
+
+
+def step_row(name: str, dtype: torch.dtype) -> dict[str, Any]:
+    """One step of ours and of the plain loop."""
+    ours, reference = our_step(dtype), plain_step(dtype)
+    one, other = by_turns([ours.run, reference.run], ROUNDS)
+    peak = peak_flops(dtype)
+    shares = [f"{side.flops() / seconds / peak:.0%}" for side, seconds in ((ours, one), (reference, other))]
+    note = (
+        f"MFU {shares[0]} against {shares[1]} of {peak / 1e9:.0f} GFLOP/s, {IMAGES / one:.2f} against "
+        f"{IMAGES / other:.2f} images/s, {ours.size:.1f} M against {reference.size:.1f} M weights (one adaLN for all "
+        "blocks against one in each)"
+    )
+    return {"name": name, "ours": one, "reference": other, "ratio": other / one, "note": note}
+
+
+class Side:
+    """A training loop: `run()` is one step, `loss()` its forward pass."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[], Tensor], update: Step) -> None:
+        self.model, self.loss, self.update = model, loss, update
+        self.size = sum(p.numel() for p in model.parameters()) / 1e6
+
+    def run(self) -> None:
+        """Forward, backward, optimiser, averages."""
+        self.loss().backward()
+        self.update()
+
+    def flops(self) -> float:
+        """Operations of the matrix products of a forward and backward pass; attention counted as its products."""
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            self.loss().backward()
+        self.model.zero_grad(set_to_none=True)
+        return float(counter.get_total_flops())
+
+
+def our_step(dtype: torch.dtype, images: int = IMAGES) -> Side:
+    """The step of `train dit`: weights in dtype, masters in fp32."""
+    torch.manual_seed(0)
+    model = DiT(image_config()).initialise().to(dtype)
+    optimiser = Optimiser(model, learning_rate=1e-3)
+    average, count = Profiles(optimiser.masters), iter(range(1, 10**9))
+    batch = image_batch(images)
+
+    def update() -> None:
+        optimiser.step()
+        average.update(optimiser.masters, next(count))
+
+    return Side(model, lambda: batch_loss(model, batch), update)
+
+
+def image_config() -> DiTConfig:
+    """Our DiT for images with class labels."""
+    return DiTConfig(
+        **SHAPE, in_channels=CHANNELS, mlp_ratio=8 / 3, patch=(1, 2, 2), context_dim=0, num_classes=1000,
+        prediction="velocity", learned_variance=False,
+    )  # fmt: skip
+
+
+def image_batch(images: int) -> Batch:
+    """Random latents of images with labels."""
+    rng = generator(0, 0)
+    clean = torch.randn(images, 256, 4 * CHANNELS, generator=rng)
+    noise, sigma = torch.randn(clean.shape, generator=rng), torch.rand(images, 1, generator=rng)
+    labels = torch.randint(1000, (images,), generator=rng)
+    grid = Grid(1, SIDE // 2, SIDE // 2)
+    return Batch(clean, noise, sigma, torch.zeros(images, 1, 1), None, (grid,), cyclic=False, labels=labels)
+
+
+def plain_step(dtype: torch.dtype) -> Side:
+    """A loop like fast-DiT's: fp32 weights under autocast, AdamW, an average of all weights."""
+    from diffusers import DiTTransformer2DModel
+
+    torch.manual_seed(0)
+    heads, hidden = SHAPE["num_heads"], SHAPE["hidden_size"]
+    model = DiTTransformer2DModel(
+        num_attention_heads=heads, attention_head_dim=hidden // heads, in_channels=CHANNELS, out_channels=CHANNELS,
+        num_layers=SHAPE["depth"], sample_size=SIDE, patch_size=2, num_embeds_ada_norm=1000, norm_type="ada_norm_zero",
+        norm_elementwise_affine=False, activation_fn="gelu-approximate",
+    ).train()  # fmt: skip
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
+    average = {name: p.detach().clone() for name, p in model.named_parameters()}
+    rng = generator(0, 0)
+    clean = torch.randn(IMAGES, CHANNELS, SIDE, SIDE, generator=rng)
+    noise, labels = torch.randn(clean.shape, generator=rng), torch.randint(1000, (IMAGES,), generator=rng)
+    times = torch.randint(1000, (IMAGES,), generator=rng)
+    kept = (1 - times[:, None, None, None] / 1000).sqrt()
+
+    def loss() -> Tensor:
+        noisy = kept * clean + (1 - kept.square()).sqrt() * noise
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            prediction = model(noisy, timestep=times, class_labels=labels).sample
+        return F.mse_loss(prediction.float(), noise)
+
+    @torch.no_grad()
+    def update() -> None:
+        optimiser.step()
+        optimiser.zero_grad()
+        for name, parameter in model.named_parameters():
+            average[name].mul_(0.9999).add_(parameter, alpha=1e-4)
+
+    return Side(model, loss, update)
+
+
+def peak_flops(dtype: torch.dtype, size: int = 1536) -> float:
+    """Operations per CPU second of a large matrix product."""
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    return 2 * size**3 / by_turns([lambda: a @ b], 4)[0]
+
+
+def packing_rows(dtype: torch.dtype) -> Iterable[dict[str, Any]]:
+    """The same clips in one row, padded to the largest, and in a batch for each size."""
+    torch.manual_seed(0)
+    model = DiT(PRESETS["toy"]).initialise().to(dtype)
+    singles = clip_batches()
+    packed = pack_batches(singles)
+    buckets = [(batch, batch.count / len(singles)) for batch in by_size(singles)]
+    padded, count = pad_batches(singles), len(singles)
+
+    def run(loss: Callable[[], Tensor]) -> None:
+        loss().backward()
+        model.zero_grad(set_to_none=True)
+
+    one, other, third = by_turns(
+        [
+            lambda: run(lambda: batch_loss(model, packed)),
+            lambda: run(lambda: padded_loss(model, *padded)),
+            lambda: (accumulated(model, buckets), model.zero_grad(set_to_none=True)),
+        ],
+        ROUNDS,
+    )
+    real, laid = packed.clean.shape[1], padded[0].clean.shape[0] * padded[0].clean.shape[1]
+    note = f"{count} clips of {len(CLIPS)} sizes, toy preset, {str(dtype).removeprefix('torch.')}: {real} patches"
+    yield {"name": "packed_padded", "ours": one, "reference": other, "ratio": other / one, "note": f"{note} of {laid}"}
+    yield {"name": "packed_buckets", "ours": one, "reference": third, "ratio": third / one, "note": note}
+
+
+def clip_batches() -> list[Batch]:
+    """Random clips of several sizes with texts, each a batch of its own."""
+    settings, empty = DiTTraining(region=0.0), torch.zeros(2, 384)
+    sizes = [size for size, number in CLIPS.items() for _ in range(number)]
+    made = []
+    for number, size in enumerate(sizes):
+        rng = generator(1, number)
+        latents, text = torch.randn(16, *size, generator=rng), torch.randn(12 + number, 384, generator=rng)
+        made.append(make_batch([Example(latents, text)], empty, settings, rng, cyclic=False))
+    return made
+
+
+def by_size(singles: Sequence[Batch]) -> list[Batch]:
+    """A batch for each size."""
+    groups: dict[tuple[Grid, ...], list[Batch]] = {}
+    for single in singles:
+        groups.setdefault(single.grids, []).append(single)
+    fields = ("clean", "noise", "sigma", "context", "mask")
+    return [
+        Batch(**{name: torch.cat([getattr(one, name) for one in group]) for name in fields}, grids=grids, cyclic=False)
+        for grids, group in groups.items()
+    ]
+
+
+def pad_batches(singles: Sequence[Batch]) -> tuple[Batch, Tensor]:
+    """All clips on the grid of the largest, and which patches are real (B, N); the others count as known."""
+    whole = Grid(*(max(one.grids[0][axis] for one in singles) for axis in range(3)))
+
+    def laid(values: Tensor, grid: Grid) -> Tensor:
+        """Patches (1, N, ...) at their places of the large grid."""
+        out = values.new_zeros(1, *whole, *values.shape[2:])
+        out[:, : grid.frames, : grid.height, : grid.width] = values.unflatten(1, tuple(grid))
+        return out.flatten(1, 3)
+
+    parts = [
+        [laid(v, one.grids[0]) for v in (one.clean, one.noise, one.levels(), torch.ones_like(one.levels()))]
+        for one in singles
+    ]
+    clean, noise, sigma, real = (torch.cat(column) for column in zip(*parts, strict=True))
+    context = torch.cat([one.context for one in singles])
+    mask = torch.cat([one.mask for one in singles if one.mask is not None])
+    return Batch(clean, noise, sigma, context, mask, (whole,), cyclic=False), real.bool()
+
+
+def padded_loss(model: DiT, batch: Batch, real: Tensor) -> Tensor:
+    """The loss of padded clips, whose attention leaves the padding out."""
+    weight = next(model.parameters())
+    noisy = torch.lerp(batch.clean, batch.noise, batch.sigma[..., None]).to(weight.dtype)
+    prepared = model.prepare(batch.grids, batch.context.to(weight.dtype), batch.mask)
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        own = mask if k.shape[2] != q.shape[2] else real[:, None, None]
+        return matmul_attention(q, k, v, own)
+
+    prediction = model.forward_tokens(noisy, batch.grids, batch.sigma, prepared, attention=kernel)
+    return flow_loss(prediction, batch.clean, batch.noise, batch.sigma)
+
+
+def step_memory(case: str) -> float:
+    """MB of a step, from a process of its own."""
+    command = [sys.executable, str(ROOT / "tools" / "pack.py"), "tools.bench.training", case]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of a step failed:\n{done.stderr[-2000:]}")
+    return float(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def measure(case: str) -> float:
+    """Forward and backward in this process, on four times the images."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = DiT(image_config()).initialise().bfloat16()
+    model.checkpointing = case == "checkpointing"
+    batch = image_batch(4 * IMAGES)
+    accumulated(model, [(batch.part(slice(0, 1)), 1.0)])  # what torch loads on first use is not the step's
+    before = resident_mb()
+    with Peak() as peak:
+        pieces = batch.parts(4 if case == "accumulate" else 1)
+        accumulated(model, [(piece, piece.count / batch.count) for piece in pieces])
+    return peak.value - before
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))
