@@ -20,7 +20,9 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def main(arguments: list[str]) -> int:
     """Run one command; an expected failure is one line on stderr and exit code 1, Ctrl-C is 130."""
-    signal.signal(signal.SIGTERM, stop)
+    for name in ("SIGTERM", "SIGHUP"):  # the second: the terminal was closed; Windows has none
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
     options, rest = parser().parse_known_args(arguments)
     if rest and options.command not in ("test", "train", "bench"):
         parser().error(f"unknown arguments: {' '.join(rest)}")
@@ -61,8 +63,8 @@ def parser() -> argparse.ArgumentParser:
     top.set_defaults(run=first_video, command=None)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
-    one = commands.add_parser("video", help='make a video: video "a red cube falls"')
-    one.add_argument("prompt")
+    one = commands.add_parser("video", help='make a video: video "a red cube falls"; or many, from a file of prompts')
+    one.add_argument("prompt", nargs="?", default="")
     video.add_options(one)
     one.set_defaults(run=make_video)
 
@@ -85,7 +87,14 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=test)
     one = commands.add_parser("check", help="lint, format and types")
     one.set_defaults(run=check)
-    one = commands.add_parser("train", help="train the VAE or the DiT: train --help", add_help=False)
+    one = commands.add_parser(
+        "train", help="train the VAE or the DiT: train --help", add_help=False, allow_abbrev=False
+    )
+    one.add_argument("--processes", type=int, default=1, metavar="N", help="share the work of `dit` among N processes")
+    one.add_argument("--restarts", type=int, default=0, metavar="N", help="continue so often when a process dies")
+    one.add_argument(
+        "--ray", metavar="ADDRESS", help="share it among N workers of a Ray cluster, with local: of one here"
+    )
     one.set_defaults(run=train)
     one = commands.add_parser("bench", help="measure, and print a table")
     one.add_argument("name", nargs="?", help="one of the benchmarks; all of them when left out")
@@ -120,11 +129,16 @@ def first_video(options: argparse.Namespace, _rest: list[str]) -> None:
             stay(host)
 
 
-def make_video(options: argparse.Namespace, _rest: list[str]) -> None:
-    """Make one video from a prompt."""
+def make_video(options: argparse.Namespace, _rest: list[str]) -> int:
+    """Make one video from a prompt, or with --prompts one for each line of a file and seed."""
+    if options.prompts:
+        return run_in(
+            environment.set_up(), [str(ROOT / "tools" / "pack.py"), *video.batch_arguments(options)], apart=True
+        )
     wish = video.Wish.of(options)
     with start(comfyui.find(options.comfyui), options.port) as host:
         video.make(host, wish, options.out)
+    return 0
 
 
 def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
@@ -205,9 +219,19 @@ def check(_options: argparse.Namespace, _rest: list[str]) -> int:
     return int(any(codes))
 
 
-def train(_options: argparse.Namespace, rest: list[str]) -> int:
-    """Hand everything to the training command."""
-    return run_in(environment.set_up(), [str(ROOT / "tools" / "pack.py"), "models.training", *rest])
+def train(options: argparse.Namespace, rest: list[str]) -> int:
+    """Hand everything to the training command: one process, several under torchrun, or workers of a Ray cluster."""
+    pack, shared = str(ROOT / "tools" / "pack.py"), ["--restarts", str(options.restarts)]
+    if options.processes < 1:
+        raise Trouble(f"--processes {options.processes}: it is 1 or more.")
+    if options.ray:
+        shared += ["--workers", str(options.processes), "--address", options.ray, "--"]
+        return run_in(environment.set_up(), [pack, "models.cluster", "train", *shared, *rest], apart=True)
+    if options.processes == 1:
+        return run_in(environment.set_up(), [pack, "models.training", *rest])
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(options.processes)]
+    launcher += ["--max-restarts", str(options.restarts)]
+    return run_in(environment.set_up(), [*launcher, pack, "models.training", *rest], apart=True)
 
 
 def bench(options: argparse.Namespace, rest: list[str]) -> int:
@@ -226,13 +250,16 @@ def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
 
-def run_in(python: Path, arguments: list[str]) -> int:
-    """Run a Python command and return its exit code; Ctrl-C reaches it too, and it gets time to end."""
-    process = subprocess.Popen([str(python), *arguments], cwd=ROOT)
+def run_in(python: Path, arguments: list[str], *, apart: bool = False) -> int:
+    """Run a Python command and return its exit code; Ctrl-C reaches it too, and it gets time to end.
+
+    apart: it has processes of its own, and tells them; Ctrl-C must not reach those twice.
+    """
+    process = subprocess.Popen([str(python), *arguments], cwd=ROOT, start_new_session=apart)
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:
-        if isinstance(interrupt, Terminated):
+        if apart or isinstance(interrupt, Terminated):
             process.terminate()
         try:
             process.wait(60)

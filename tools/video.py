@@ -57,6 +57,26 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int)
     command.add_argument("--steps", type=int)
     command.add_argument("--cfg", type=float, help="how strongly the prompt leads")
+    many = command.add_argument_group("many videos, without ComfyUI")
+    many.add_argument("--prompts", type=Path, metavar="FILE", help="a prompt per line")
+    many.add_argument("--seeds", type=int, help="videos of each prompt, with the seeds from --seed on")
+    many.add_argument("--checkpoint", type=Path, metavar="FILE", help="another model than the one that comes along")
+    many.add_argument("--ray", metavar="ADDRESS", help="make them on a Ray cluster; local: on workers of this machine")
+    many.add_argument("--workers", type=int, help="at most so many (as many as there is room for)")
+    many.add_argument("--threads", type=int, help="CPU threads of each worker (1)")
+
+
+def batch_arguments(options: argparse.Namespace) -> list[str]:
+    """The command that makes many videos."""
+    if options.prompt:
+        raise Trouble("Give either a prompt or a file of --prompts, not both.")
+    arguments = ["models.cluster", "video", "--prompts", str(options.prompts.resolve())]
+    arguments += ["--out", str(options.out.resolve())] + (["--address", options.ray] if options.ray else [])
+    for name in (*PLACES, "seeds", "checkpoint", "workers", "threads"):
+        value = getattr(options, name)
+        if value is not None:
+            arguments += [f"--{name}", str(value.resolve() if isinstance(value, Path) else value)]
+    return arguments
 
 
 def make(host: Host, wish: Wish, out: Path) -> Path:

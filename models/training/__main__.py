@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +21,7 @@ from .folder import cache_folder
 from .lora import merge, save_lora
 from .networks import class_names
 from .options import Said, add_folder_options, add_settings, chosen, sizes
-from .parallel import leave
+from .parallel import LOST, leave, lost_a_worker
 from .profiles import reconstruct
 from .settings import DiTTraining
 from .stopping import StoppedError, stop_on_signals
@@ -184,16 +186,27 @@ def merge_lora(args: argparse.Namespace) -> None:
     save_checkpoint(args.out, merge(load_checkpoint(args.dit), args.lora, args.strength))
 
 
-def main() -> int:
-    """Run one command. A wrong setting or file is one sentence and exit code 2; being asked to stop is 130."""
-    args = parser().parse_args()
-    stop_on_signals(with_parent=args.with_parent)
+def run(args: argparse.Namespace) -> None:
+    """Run the command that was parsed, in this process. StoppedError, ValueError and OSError are for the user."""
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.command != "dit" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"`{args.command}` runs in one process: only `dit` is shared by several workers")
     commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle, "ema": ema, "merge": merge_lora}
     commands |= caption_commands.COMMANDS
+    commands[args.command](args)
+
+
+def main() -> int:
+    """Run one command. A wrong setting or file is one sentence and exit code 2; being asked to stop is 130.
+
+    1: another worker of the run is gone.
+    """
+    args = parser().parse_args()
+    stop_on_signals(with_parent=args.with_parent)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        commands[args.command](args)
+        run(args)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr)
         return 130
@@ -203,6 +216,11 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if not lost_a_worker(error):
+            raise
+        print(f"{LOST} ({str(error).splitlines()[0]})", file=sys.stderr)
+        return 1
     finally:
         leave()
     return 0

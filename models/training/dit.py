@@ -141,6 +141,7 @@ def train(
             block.compile(dynamic=False)
     optimiser = Optimiser(model, learning_rate=settings.learning_rate, muon=not settings.lora, layout=layout)
     average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
+    workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
     fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]

@@ -7,6 +7,7 @@ its parts (text once, then tokens), so the sum is made here. `ShardedWorkers` sp
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from .layout import Layout, newest
 from .optim import EMA, Optimiser
 from .runs import Run
 
+HELD = "worker %d of %d holds %d bytes of parameters and optimiser state"
+LOST = "another worker of this run is gone: the same command continues from the last checkpoint"
 PATIENCE = timedelta(hours=1)  # the others wait while the first one makes its report; a dead worker is noticed at once
 
 
@@ -57,6 +60,11 @@ class Workers:
         said = torch.tensor([int(answer)])
         distributed.broadcast(said, 0)
         return bool(said)
+
+    def say_what_it_holds(self, optimiser: Optimiser) -> None:
+        """Log how much memory the parameters and the optimiser's state take in this worker, if there are several."""
+        if self.count > 1:
+            logging.getLogger(__name__).info(HELD, self.rank + 1, self.count, optimiser.held_bytes())
 
     @torch.no_grad()
     def sum_gradients(self, model: nn.Module, extra: Iterable[Tensor]) -> list[Tensor]:
@@ -146,6 +154,12 @@ def join(device: str, *, shard: bool = False) -> tuple[Workers, str]:
         backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
         distributed.init_process_group(backend, timeout=PATIENCE)
     return (ShardedWorkers if shard else Workers)(distributed.get_rank(), count), device
+
+
+def lost_a_worker(error: RuntimeError) -> bool:
+    """Whether an error says that the connection to another worker broke, as gloo and NCCL put it."""
+    said = str(error).lower()
+    return distributed.is_initialized() and any(word in said for word in ("connection", "peer", "nccl", "timed out"))
 
 
 def leave() -> None:
