@@ -139,7 +139,9 @@ def train(
         torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
         for block in model.blocks:
             block.compile(dynamic=False)
-    optimiser = Optimiser(model, learning_rate=settings.learning_rate, muon=not settings.lora, layout=layout)
+    optimiser = Optimiser(
+        model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora, layout=layout
+    )
     average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)

@@ -21,6 +21,7 @@ class DiTTraining:
     classes: tuple[str, ...] = ()  # names of the classes that clips are labelled with
     text: bool = True  # whether the model reads captions
     checkpointing: bool = False  # compute blocks again in the backward pass instead of keeping what they made
+    muon: bool = True  # Muon for the matrices inside blocks; False: AdamW for all. Adapters always have AdamW
     learning_rate: float = 1e-3
     dropout: float = 0.1  # share of clips without text and class
     region: float = 0.1  # share of steps with known regions in space
@@ -48,6 +49,6 @@ class DiTTraining:
 
 # what a config.json means that was written before these settings existed
 ASSUMED = {
-    "packing": False, "accumulate": 1, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
+    "packing": False, "accumulate": 1, "muon": True, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
     "checkpointing": False, "snapshots": 0, "early": 0.0,
 }  # fmt: skip

@@ -1,10 +1,11 @@
 """Training steps of the DiT: against a plain published loop, packed against padded and bucketed, and their memory.
 
-step_*     CPU seconds of one step on one thread, by turns: ours as `train dit` does it (Muon, clipping, two averages)
-           and a loop like fast-DiT's (eager, torch's AdamW, one average) around diffusers' DiT of equal width, depth
-           and heads. Both learn class-conditional images of 256 patches of 16 values. ratio is reference / ours (above
-           1: ours is faster). MFU in the note: the share of the machine's peak that the model's products reach, forward
-           and backward; the peak is a large matrix product of the same dtype in this run
+step_*     CPU seconds of one step on one thread, by turns: ours as `train dit` does it (clipping, two averages; with
+           Muon, whose extra products cost the same for any batch, or with AdamW) and a loop like fast-DiT's (eager,
+           torch's AdamW, one average) around diffusers' DiT of equal width, depth and heads. Both learn
+           class-conditional images of 256 patches of 16 values. ratio is reference / ours (above 1: ours is faster).
+           MFU in the note: the share of the machine's peak that the model's products reach, forward and backward; the
+           peak is a large matrix product of the same dtype in this run
 packed_*   a step on clips of several sizes in one row (ours), against the same clips padded to the largest, and against
            one batch per size
 *_memory   MB that a step needs above the weights, with checkpoints or in parts (ours) and at once
@@ -40,8 +41,9 @@ from .timing import by_turns
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = {"hidden_size": 256, "depth": 8, "num_heads": 4}
-IMAGES, SIDE, CHANNELS = 4, 32, 4  # of latents: 16 x 16 patches each
+IMAGES, SIDE, CHANNELS = 10, 32, 4  # of latents: 16 x 16 patches each, 2560 in a step as in Train DiT
 CLIPS = {(5, 8, 8): 4, (5, 8, 12): 3, (9, 12, 12): 2, (1, 12, 12): 4}  # latent frames, height, width: how many
+MEASURED = 16  # images in the steps whose memory is measured
 ROUNDS = 3
 Step = Callable[[], Any]
 
@@ -49,28 +51,31 @@ Step = Callable[[], Any]
 def rows() -> Iterable[dict[str, Any]]:
     """Rows name, ours, reference, ratio, note."""
     torch.set_num_threads(1)
-    cases = [("step_bf16", torch.bfloat16), ("step_fp32", torch.float32)]
-    for name, dtype in cases if forward_dtype() == torch.bfloat16 else cases[1:]:
-        yield step_row(name, dtype)
+    dtypes = [torch.bfloat16, torch.float32]
+    for dtype in dtypes if forward_dtype() == torch.bfloat16 else dtypes[1:]:
+        yield from step_rows(dtype)
     yield from packing_rows(forward_dtype())
     for case, note in (("checkpointing", "blocks computed twice"), ("accumulate", "in four parts")):
         less, plain = (step_memory(c) for c in (case, "plain"))
-        told = f"{note}, against at once; MB, {IMAGES * 4} images of 256 patches, bf16"
+        told = f"{note}, against at once; MB, {MEASURED} images of 256 patches, bf16"
         yield {"name": f"{case}_memory", "ours": less, "reference": plain, "ratio": plain / less, "note": told}
 
 
-def step_row(name: str, dtype: torch.dtype) -> dict[str, Any]:
-    """One step of ours and of the plain loop."""
-    ours, reference = our_step(dtype), plain_step(dtype)
-    one, other = by_turns([ours.run, reference.run], ROUNDS)
-    peak = peak_flops(dtype)
-    shares = [f"{side.flops() / seconds / peak:.0%}" for side, seconds in ((ours, one), (reference, other))]
-    note = (
-        f"MFU {shares[0]} against {shares[1]} of {peak / 1e9:.0f} GFLOP/s, {IMAGES / one:.2f} against "
-        f"{IMAGES / other:.2f} images/s, {ours.size:.1f} M against {reference.size:.1f} M weights (one adaLN for all "
-        "blocks against one in each)"
-    )
-    return {"name": name, "ours": one, "reference": other, "ratio": other / one, "note": note}
+def step_rows(dtype: torch.dtype) -> Iterable[dict[str, Any]]:
+    """One step of ours with Muon and with AdamW, and of the plain loop."""
+    sides = {"muon": our_step(dtype), "adamw": our_step(dtype, muon=False), "plain": plain_step(dtype)}
+    taken = dict(zip(sides, by_turns([side.run for side in sides.values()], ROUNDS), strict=True))
+    peak, plain, other = peak_flops(dtype), sides.pop("plain"), taken["plain"]
+    for name, ours in sides.items():
+        one = taken[name]
+        shares = [f"{side.flops() / seconds / peak:.0%}" for side, seconds in ((ours, one), (plain, other))]
+        note = (
+            f"MFU {shares[0]} against {shares[1]} of {peak / 1e9:.0f} GFLOP/s, {IMAGES / one:.2f} against "
+            f"{IMAGES / other:.2f} images/s, {ours.size:.1f} M against {plain.size:.1f} M weights (one adaLN for all "
+            "blocks against one in each)"
+        )
+        case = f"step_{str(dtype).removeprefix('torch.')}_{name}"
+        yield {"name": case, "ours": one, "reference": other, "ratio": other / one, "note": note}
 
 
 class Side:
@@ -93,13 +98,13 @@ class Side:
         return float(counter.get_total_flops())
 
 
-def our_step(dtype: torch.dtype, images: int = IMAGES) -> Side:
+def our_step(dtype: torch.dtype, *, muon: bool = True) -> Side:
     """The step of `train dit`: weights in dtype, masters in fp32."""
     torch.manual_seed(0)
     model = DiT(image_config()).initialise().to(dtype)
-    optimiser = Optimiser(model, learning_rate=1e-3)
+    optimiser = Optimiser(model, learning_rate=1e-3, muon=muon)
     average, count = Profiles(optimiser.masters), iter(range(1, 10**9))
-    batch = image_batch(images)
+    batch = image_batch(IMAGES)
 
     def update() -> None:
         optimiser.step()
@@ -262,12 +267,12 @@ def step_memory(case: str) -> float:
 
 
 def measure(case: str) -> float:
-    """Forward and backward in this process, on four times the images."""
+    """Forward and backward in this process."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = DiT(image_config()).initialise().bfloat16()
     model.checkpointing = case == "checkpointing"
-    batch = image_batch(4 * IMAGES)
+    batch = image_batch(MEASURED)
     accumulated(model, [(batch.part(slice(0, 1)), 1.0)])  # what torch loads on first use is not the step's
     before = resident_mb()
     with Peak() as peak:

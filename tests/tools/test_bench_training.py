@@ -1,0 +1,54 @@
+"""The training benchmark compares like with like: equal losses packed, padded and in batches by size."""
+
+import pytest
+import torch
+
+from comfyui_spacetime.models.training.batches import pack_batches
+from comfyui_spacetime.models.training.dit import batch_loss
+from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.tools.bench import training
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setattr(training, "SHAPE", {"hidden_size": 48, "depth": 2, "num_heads": 2})
+    monkeypatch.setattr(training, "IMAGES", 2)
+    monkeypatch.setattr(training, "CLIPS", {(2, 4, 4): 2, (3, 4, 8): 1, (1, 4, 4): 1})
+    monkeypatch.setattr(training, "ROUNDS", 1)
+    monkeypatch.setitem(PRESETS, "toy", PRESETS["test"])
+
+
+def test_the_three_ways_have_the_same_loss():
+    torch.manual_seed(0)
+    model = DiT(PRESETS["test"]).initialise()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    singles = training.clip_batches()
+    with torch.no_grad():
+        packed = float(batch_loss(model, pack_batches(singles)))
+        padded = float(training.padded_loss(model, *training.pad_batches(singles)))
+        batches = training.by_size(singles)
+        buckets = sum(float(batch_loss(model, batch)) * batch.count for batch in batches) / len(singles)
+    assert len(batches) == 3
+    assert packed == pytest.approx(padded, rel=1e-5)
+    assert packed == pytest.approx(buckets, rel=1e-5)
+
+
+def test_rows_of_steps_and_packing():
+    pytest.importorskip("diffusers")
+    found = [*training.step_rows(torch.float32), *training.packing_rows(torch.float32)]
+    for row in found:
+        assert list(row) == ["name", "ours", "reference", "ratio", "note"]
+        assert row["ratio"] == pytest.approx(row["reference"] / row["ours"])
+    assert "MFU" in found[0]["note"]
+
+
+def test_both_loops_learn_and_count_their_products():
+    pytest.importorskip("diffusers")
+    for side in (training.our_step(torch.float32), training.plain_step(torch.float32)):
+        first = float(side.loss())
+        for _ in range(20):
+            side.run()
+        assert float(side.loss()) < first
+        weights = sum(p.numel() for n, p in side.model.named_parameters() if "block" in n and "cross" not in n)
+        assert side.flops() > 6 * 0.3 * weights * 256 * 2  # most weights meet each patch three times
