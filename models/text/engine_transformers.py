@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..precision import cpu_multiplies_bf16
 from .interface import LanguageModelError, Question
 
 NAME = "transformers"
@@ -65,8 +66,7 @@ def sensible_dtype(device: str) -> torch.dtype | str:
     """As the file says on a graphics card; on a CPU bf16 where it computes in it, else float32."""
     if torch.device(device).type != "cpu":
         return "auto"
-    fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if cpu_multiplies_bf16() else torch.float32
 
 
 class TransformersEngine:

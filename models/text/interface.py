@@ -38,6 +38,21 @@ class LanguageModel(Protocol):
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A language model that is not there: whoever asks it gets the reason, so that a caption falls back and says so."""
+
+    reason: str
+
+    def describe(self) -> str:
+        """Why it is not there."""
+        return self.reason
+
+    def __call__(self, *_: object, **__: object) -> str:
+        """Never answers: LanguageModelError."""
+        raise LanguageModelError(self.reason)
+
+
+@dataclass(frozen=True)
 class Question:
     """One exchange as a chat: instruction, examples as earlier turns, the message, and how long an answer may be."""
 

