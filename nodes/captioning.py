@@ -224,4 +224,4 @@ def _progress(node: Any) -> Any:
     return progress
 
 
-NODES: list[type[io.ComfyNode]] = [CaptionClips]
+NODES: list[type[io.ComfyNode]] = [LoadCaptioner, DescribeVideo, CaptionClips]

@@ -8,6 +8,17 @@ from comfyui_spacetime.models.captioner.captioner import load_captioner
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
+def test_a_video_is_described_and_made_again(host):
+    few = {"KSampler.steps": 2, "SpacetimeEmptyVideo.width": 64, "SpacetimeEmptyVideo.height": 48}
+    result = host.run(WORKFLOWS / "describe_video.json", set={**few, "SpacetimeEmptyVideo.seconds": 0.75})
+    texts = result.texts()
+    fields = next(json.loads(text) for text in texts if text.startswith("{"))
+    assert fields["paragraph"] in texts
+    assert fields["subjects"]
+    assert fields["background"].startswith("The background is")
+    assert [file["filename"] for file in result.files() if file["filename"].endswith(".mp4")]
+
+
 def test_a_captioner_is_trained_describes_a_folder_and_the_dit_learns_from_it(host):
     short = {"SpacetimeTrainCaptioner.steps": 4, "SpacetimeTrainCaptioner.save_every": 2}
     short |= {"SpacetimeTrainDiT.steps": 4, "SpacetimeTrainDiT.save_every": 2}

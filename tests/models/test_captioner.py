@@ -291,3 +291,21 @@ def test_single_frames_are_described_without_what_happens(caches):
     assert "spins" not in text
     assert "camera" not in text
     assert "gray checkered floor" in text
+
+
+def test_the_embedded_captioner_says_what_fresh_clips_show():
+    """Far from its measured accuracy (`run.py bench captioner`), so that it fails only when something is broken."""
+    from comfyui_spacetime.models.checkpoints import load_checkpoint
+    from comfyui_spacetime.models.generate import EMBEDDED
+    from comfyui_spacetime.models.training.caption_commands import CAPTIONER
+    from comfyui_spacetime.models.training.data import ClipSize
+    from comfyui_spacetime.tools.bench.captioner import described
+
+    vae = load_checkpoint(EMBEDDED).vae()
+    captioner = Captioner.of("embedded", load_captioner(CAPTIONER), vae, fingerprint(vae))
+    judged = list(described(captioner, ClipSize.parse("64x64x33"), 12))
+    verdicts = [compare(one.found, one.truth) for one in judged]
+    assert share_right(verdicts, "colour") >= 0.5
+    assert share_right(verdicts, "motion") >= 0.5
+    weights = [path.stat().st_size for path in CAPTIONER.parent.glob("*.safetensors")]
+    assert sum(weights) < 30_000_000
