@@ -26,6 +26,7 @@ MODULES = (
     "captioning",
     "clips",
     "train",
+    "cluster",
 )
 
 
