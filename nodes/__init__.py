@@ -27,6 +27,7 @@ MODULES = (
     "classes",
     "clips",
     "train",
+    "cluster",
 )
 
 

@@ -1,6 +1,7 @@
 """The commands of `run.py`: what to set up for each, and what to hand it to."""
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -231,6 +232,8 @@ def train(options: argparse.Namespace, rest: list[str]) -> int:
         return run_in(environment.set_up(), [pack, "models.training", *rest])
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(options.processes)]
     launcher += ["--max-restarts", str(options.restarts)]
+    # workers that are started again must not find the addresses of those that died
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     return run_in(environment.set_up(), [*launcher, pack, "models.training", *rest], apart=True)
 
 

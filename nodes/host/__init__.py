@@ -3,7 +3,8 @@
 Here: progress, messages, interrupt and folders. Modules: `checkpoint` (a file to core objects), `model` and `network`
 (our DiT as a core MODEL), `vae` (our VAE as a core VAE, streaming), `clip` (the text encoder as a core CLIP), `video`
 (frames of IMAGE and VIDEO, video files), `sampling` (our solvers and guidance), `stepping` (exact single steps),
-`training` (runs as processes of their own), `captioning` (captioners, sets of captions).
+`training` (runs as processes of their own), `cluster` (batches of videos by Ray workers), `captioning` (captioners,
+sets of captions).
 """
 
 from __future__ import annotations

@@ -183,9 +183,17 @@ def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], 
     An interrupt asks the process to stop, which writes its checkpoint first. ValueError with the process's last line
     when it fails.
     """
+    follow(
+        node, ["models.training", "--with-parent", *arguments], folder, look,
+        "lower batch, crop or tokens and queue it again, it continues from its last checkpoint",
+    )  # fmt: skip
+
+
+def follow(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], None], remedy: str) -> None:
+    """Run a module of the pack as a process of its own, as `train` does. remedy: what to do when it was killed."""
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / "output.txt"
-    command = [sys.executable, str(ROOT / "tools" / "pack.py"), "models.training", "--with-parent", *arguments]
+    command = [sys.executable, str(ROOT / "tools" / "pack.py"), *arguments]
     with output.open("wb") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
     try:
@@ -203,11 +211,10 @@ def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], 
     look()
     if process.returncode < 0:
         raise ValueError(
-            f"the training process was killed (signal {-process.returncode}; the system does so when memory is full): "
-            "lower batch, crop or tokens and queue it again, it continues from its last checkpoint"
+            f"the process was killed (signal {-process.returncode}; the system does so when memory is full): {remedy}"
         )
     if process.returncode:
-        raise ValueError(last_line(output) or f"the training process ended with code {process.returncode}")
+        raise ValueError(last_line(output) or f"the process ended with code {process.returncode}")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

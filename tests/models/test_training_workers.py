@@ -1,5 +1,8 @@
 """Training by several real processes under torchrun: the same run as by one, also split, killed, stopped, continued."""
 
+import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -105,8 +108,32 @@ def test_a_split_run_that_lost_a_worker_ends_and_three_or_one_continue_it(argume
     assert difference(whole, tmp_path)[1] < SAME_WEIGHTS
 
 
+def test_torchrun_restarts_workers_where_they_were(arguments, whole, tmp_path):
+    process = workers.torchrun(arguments, tmp_path, 2, restarts=1)
+    wait_for_checkpoint(process, tmp_path)
+    family(process)[0].kill()
+    said = process.communicate(timeout=resume.PATIENCE)[1].decode()
+    assert process.returncode == 0, said
+    assert difference(whole, tmp_path)[1] < SAME_WEIGHTS
+
+
+def test_asked_to_stop_all_leave_after_the_same_step(arguments, whole, tmp_path):
+    process = workers.torchrun(arguments, tmp_path, 2)
+    wait_for_checkpoint(process, tmp_path)
+    family(process)[1].send_signal(signal.SIGTERM)  # one of them is asked: the others hear of it
+    said = process.communicate(timeout=resume.PATIENCE)[1].decode()
+    if newest(tmp_path)[1] < 10:
+        steps = re.findall(r"stopped after step (\d+)", said)
+        assert len(steps) == 2
+        assert len(set(steps)) == 1
+        assert newest(tmp_path)[1] == int(steps[0])
+    resume.finish(resume.start([*arguments, "--shard"], tmp_path))  # one process has nothing to split
+    assert difference(whole, tmp_path)[1] < SAME_WEIGHTS
+
+
 def test_run_py_starts_torchrun_without_a_shell(monkeypatch):
     started = []
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "0")
     monkeypatch.setattr(commands, "run_in", lambda _, command, **options: started.append((command, options)) or 0)
     monkeypatch.setattr(commands.environment, "set_up", lambda: Path(sys.executable))
     assert commands.main(["train", "--processes", "2", "dit", "--out", "x; rm y"]) == 0
@@ -117,6 +144,7 @@ def test_run_py_starts_torchrun_without_a_shell(monkeypatch):
     commands.main(["train", "dit", "--preset", "B"])
     assert started[1][0][1:] == ["models.training", "dit", "--preset", "B"]
     commands.main(["train", "--ray", "auto", "--processes", "4", "dit", "--shard"])
+    assert os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
     assert started[2][0][1:4] == ["models.cluster", "train", "--restarts"]
     assert started[2][0][-3:] == ["--", "dit", "--shard"]
     with pytest.raises(Trouble, match="1 or more"):

@@ -49,6 +49,16 @@ def torchrun(arguments: Sequence[str], out: Path, count: int, restarts: int = 0)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     launcher += ["--max-restarts", str(restarts)]
     command = [sys.executable, *launcher, str(ROOT / "tools" / "pack.py"), "models.training", "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as run.py does
+    return subprocess.Popen(
+        [*command, *arguments, "--out", str(out)], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    )
+
+
+def on_ray(arguments: Sequence[str], out: Path, count: int, restarts: int = 1) -> subprocess.Popen[bytes]:
+    """The training command on `count` workers of a Ray cluster that is started for it on this machine."""
+    command = [sys.executable, str(ROOT / "tools" / "pack.py"), "models.cluster", "train", "--address", "local"]
+    command += ["--workers", str(count), "--restarts", str(restarts), "--", "--threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, *arguments, "--out", str(out)], cwd=ROOT, env=environment, stderr=subprocess.PIPE
