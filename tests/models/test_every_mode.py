@@ -1,6 +1,7 @@
 """The prompts of tests/data in every mode, with real weights and a real server: nothing the user said may get lost.
 
-A fixed part of the prompts here; `run.py bench captions` takes all of them and counts what was kept, retried and fallen back.
+A fixed part of the prompts here; `run.py bench captions` takes all of them and counts what was kept, retried and fallen
+back.
 """
 
 import pytest
