@@ -147,7 +147,8 @@ def film(host: Host, result: Result) -> Image.Image:
     """Six moments of the video that was saved, or what is previewed where none was."""
     files = list(result.files())
     if any(file["type"] == "output" for file in files):
-        return grid(pick(saved_video(host, result), 6), 3, WIDTH)
+        frames = pick(saved_video(host, result), 6)
+        return grid(frames, 2 if frames[0].width > 1.9 * frames[0].height else 3, WIDTH)
     return grid([Image.open(io.BytesIO(host.client.fetch(file))) for file in files], 1, WIDTH)
 
 
