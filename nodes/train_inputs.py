@@ -96,7 +96,7 @@ def dit_extras() -> list[Any]:
         ),
         io.Boolean.Input(
             "checkpointing", default=False, optional=True,
-            tooltip="Compute the blocks twice instead of keeping what they made: far less memory, a third slower.",
+            tooltip="Compute the blocks twice instead of keeping what they made: far less memory, a quarter slower.",
         ),
         io.Combo.Input(
             "log", options=LOGS, default=LOGS[0], optional=True,

@@ -6,15 +6,16 @@ import torch
 from comfyui_spacetime.models.training.batches import pack_batches
 from comfyui_spacetime.models.training.dit import batch_loss
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
-from comfyui_spacetime.tools.bench import training
+from comfyui_spacetime.tools.bench import packed_steps, training
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setattr(training, "SHAPE", {"hidden_size": 48, "depth": 2, "num_heads": 2})
     monkeypatch.setattr(training, "IMAGES", 2)
-    monkeypatch.setattr(training, "CLIPS", {(2, 4, 4): 2, (3, 4, 8): 1, (1, 4, 4): 1})
-    monkeypatch.setattr(training, "ROUNDS", 1)
+    monkeypatch.setattr(packed_steps, "CLIPS", {(2, 4, 4): 2, (3, 4, 8): 1, (1, 4, 4): 1})
+    for module in (training, packed_steps):
+        monkeypatch.setattr(module, "ROUNDS", 1)
     monkeypatch.setitem(PRESETS, "toy", PRESETS["test"])
 
 
@@ -23,11 +24,11 @@ def test_the_three_ways_have_the_same_loss():
     model = DiT(PRESETS["test"]).initialise()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    singles = training.clip_batches()
+    singles = packed_steps.clip_batches(packed_steps.CLIPS)
     with torch.no_grad():
         packed = float(batch_loss(model, pack_batches(singles)))
-        padded = float(training.padded_loss(model, *training.pad_batches(singles)))
-        batches = training.by_size(singles)
+        padded = float(packed_steps.padded_loss(model, *packed_steps.pad_batches(singles)))
+        batches = packed_steps.by_size(singles)
         buckets = sum(float(batch_loss(model, batch)) * batch.count for batch in batches) / len(singles)
     assert len(batches) == 3
     assert packed == pytest.approx(padded, rel=1e-5)
@@ -36,7 +37,8 @@ def test_the_three_ways_have_the_same_loss():
 
 def test_rows_of_steps_and_packing():
     pytest.importorskip("diffusers")
-    found = [*training.step_rows(torch.float32), *training.packing_rows(torch.float32)]
+    found = [*training.step_rows(torch.float32), *packed_steps.packing_rows(torch.float32)]
+    found.append(packed_steps.one_size_row(torch.float32))
     for row in found:
         assert list(row) == ["name", "ours", "reference", "ratio", "note"]
         assert row["ratio"] == pytest.approx(row["reference"] / row["ours"])

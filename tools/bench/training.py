@@ -7,14 +7,14 @@ step_*     CPU seconds of one step on one thread, by turns: ours as `train dit` 
            MFU in the note: the share of the machine's peak that the model's products reach, forward and backward; the
            peak is a large matrix product of the same dtype in this run
 packed_*   a step on clips of several sizes in one row (ours), against the same clips padded to the largest, and against
-           one batch per size
+           one batch per size; packed_one_size: clips of one size against one batch of them
 *_memory   MB that a step needs above the weights, with checkpoints or in parts (ours) and at once
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...models.patches import Grid
-from ...models.training.batches import Batch, make_batch, pack_batches
-from ...models.training.data import Example
+from ...models.training.batches import Batch
 from ...models.training.dit import accumulated, batch_loss
-from ...models.training.losses import flow_loss
 from ...models.training.optim import Optimiser
 from ...models.training.profiles import Profiles
 from ...models.training.runs import generator
-from ...models.training.settings import DiTTraining
-from ...models.transformer.attention import matmul_attention
-from ...models.transformer.dit import PRESETS, DiT, DiTConfig
+from ...models.transformer.dit import DiT, DiTConfig
 from .forwards import forward_dtype
 from .memory import Peak, resident_mb
+from .packed_steps import one_size_row, packing_rows
 from .timing import by_turns
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = {"hidden_size": 256, "depth": 8, "num_heads": 4}
 IMAGES, SIDE, CHANNELS = 10, 32, 4  # of latents: 16 x 16 patches each, 2560 in a step as in Train DiT
-CLIPS = {(5, 8, 8): 4, (5, 8, 12): 3, (9, 12, 12): 2, (1, 12, 12): 4}  # latent frames, height, width: how many
 MEASURED = 16  # images in the steps whose memory is measured
 ROUNDS = 3
 Step = Callable[[], Any]
@@ -55,9 +51,10 @@ def rows() -> Iterable[dict[str, Any]]:
     for dtype in dtypes if forward_dtype() == torch.bfloat16 else dtypes[1:]:
         yield from step_rows(dtype)
     yield from packing_rows(forward_dtype())
+    yield one_size_row(forward_dtype())
     for case, note in (("checkpointing", "blocks computed twice"), ("accumulate", "in four parts")):
-        less, plain = (step_memory(c) for c in (case, "plain"))
-        told = f"{note}, against at once; MB, {MEASURED} images of 256 patches, bf16"
+        (less, longer), (plain, time) = (step_memory(c) for c in (case, "plain"))
+        told = f"{note}, against at once: {longer / time:.2f} times the CPU time; MB, {MEASURED} images, bf16"
         yield {"name": f"{case}_memory", "ours": less, "reference": plain, "ratio": plain / less, "note": told}
 
 
@@ -172,101 +169,17 @@ def peak_flops(dtype: torch.dtype, size: int = 1536) -> float:
     return 2 * size**3 / by_turns([lambda: a @ b], 4)[0]
 
 
-def packing_rows(dtype: torch.dtype) -> Iterable[dict[str, Any]]:
-    """The same clips in one row, padded to the largest, and in a batch for each size."""
-    torch.manual_seed(0)
-    model = DiT(PRESETS["toy"]).initialise().to(dtype)
-    singles = clip_batches()
-    packed = pack_batches(singles)
-    buckets = [(batch, batch.count / len(singles)) for batch in by_size(singles)]
-    padded, count = pad_batches(singles), len(singles)
-
-    def run(loss: Callable[[], Tensor]) -> None:
-        loss().backward()
-        model.zero_grad(set_to_none=True)
-
-    one, other, third = by_turns(
-        [
-            lambda: run(lambda: batch_loss(model, packed)),
-            lambda: run(lambda: padded_loss(model, *padded)),
-            lambda: (accumulated(model, buckets), model.zero_grad(set_to_none=True)),
-        ],
-        ROUNDS,
-    )
-    real, laid = packed.clean.shape[1], padded[0].clean.shape[0] * padded[0].clean.shape[1]
-    note = f"{count} clips of {len(CLIPS)} sizes, toy preset, {str(dtype).removeprefix('torch.')}: {real} patches"
-    yield {"name": "packed_padded", "ours": one, "reference": other, "ratio": other / one, "note": f"{note} of {laid}"}
-    yield {"name": "packed_buckets", "ours": one, "reference": third, "ratio": third / one, "note": note}
-
-
-def clip_batches() -> list[Batch]:
-    """Random clips of several sizes with texts, each a batch of its own."""
-    settings, empty = DiTTraining(region=0.0), torch.zeros(2, 384)
-    sizes = [size for size, number in CLIPS.items() for _ in range(number)]
-    made = []
-    for number, size in enumerate(sizes):
-        rng = generator(1, number)
-        latents, text = torch.randn(16, *size, generator=rng), torch.randn(12 + number, 384, generator=rng)
-        made.append(make_batch([Example(latents, text)], empty, settings, rng, cyclic=False))
-    return made
-
-
-def by_size(singles: Sequence[Batch]) -> list[Batch]:
-    """A batch for each size."""
-    groups: dict[tuple[Grid, ...], list[Batch]] = {}
-    for single in singles:
-        groups.setdefault(single.grids, []).append(single)
-    fields = ("clean", "noise", "sigma", "context", "mask")
-    return [
-        Batch(**{name: torch.cat([getattr(one, name) for one in group]) for name in fields}, grids=grids, cyclic=False)
-        for grids, group in groups.items()
-    ]
-
-
-def pad_batches(singles: Sequence[Batch]) -> tuple[Batch, Tensor]:
-    """All clips on the grid of the largest, and which patches are real (B, N); the others count as known."""
-    whole = Grid(*(max(one.grids[0][axis] for one in singles) for axis in range(3)))
-
-    def laid(values: Tensor, grid: Grid) -> Tensor:
-        """Patches (1, N, ...) at their places of the large grid."""
-        out = values.new_zeros(1, *whole, *values.shape[2:])
-        out[:, : grid.frames, : grid.height, : grid.width] = values.unflatten(1, tuple(grid))
-        return out.flatten(1, 3)
-
-    parts = [
-        [laid(v, one.grids[0]) for v in (one.clean, one.noise, one.levels(), torch.ones_like(one.levels()))]
-        for one in singles
-    ]
-    clean, noise, sigma, real = (torch.cat(column) for column in zip(*parts, strict=True))
-    context = torch.cat([one.context for one in singles])
-    mask = torch.cat([one.mask for one in singles if one.mask is not None])
-    return Batch(clean, noise, sigma, context, mask, (whole,), cyclic=False), real.bool()
-
-
-def padded_loss(model: DiT, batch: Batch, real: Tensor) -> Tensor:
-    """The loss of padded clips, whose attention leaves the padding out."""
-    weight = next(model.parameters())
-    noisy = torch.lerp(batch.clean, batch.noise, batch.sigma[..., None]).to(weight.dtype)
-    prepared = model.prepare(batch.grids, batch.context.to(weight.dtype), batch.mask)
-
-    def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        own = mask if k.shape[2] != q.shape[2] else real[:, None, None]
-        return matmul_attention(q, k, v, own)
-
-    prediction = model.forward_tokens(noisy, batch.grids, batch.sigma, prepared, attention=kernel)
-    return flow_loss(prediction, batch.clean, batch.noise, batch.sigma)
-
-
-def step_memory(case: str) -> float:
-    """MB of a step, from a process of its own."""
+def step_memory(case: str) -> tuple[float, float]:
+    """MB and CPU seconds of a step, from a process of its own."""
     command = [sys.executable, str(ROOT / "tools" / "pack.py"), "tools.bench.training", case]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"measuring the memory of a step failed:\n{done.stderr[-2000:]}")
-    return float(json.loads(done.stdout.strip().splitlines()[-1]))
+    megabytes, seconds = json.loads(done.stdout.strip().splitlines()[-1])
+    return float(megabytes), float(seconds)
 
 
-def measure(case: str) -> float:
+def measure(case: str) -> tuple[float, float]:
     """Forward and backward in this process."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -275,10 +188,11 @@ def measure(case: str) -> float:
     batch = image_batch(MEASURED)
     accumulated(model, [(batch.part(slice(0, 1)), 1.0)])  # what torch loads on first use is not the step's
     before = resident_mb()
+    pieces = [(piece, piece.count / batch.count) for piece in batch.parts(4 if case == "accumulate" else 1)]
     with Peak() as peak:
-        pieces = batch.parts(4 if case == "accumulate" else 1)
-        accumulated(model, [(piece, piece.count / batch.count) for piece in pieces])
-    return peak.value - before
+        accumulated(model, pieces)
+    model.zero_grad(set_to_none=True)
+    return peak.value - before, by_turns([lambda: accumulated(model, pieces)], 2)[0]
 
 
 if __name__ == "__main__":
