@@ -44,6 +44,7 @@ class Editor:
         self.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         dialog = self.page.locator("[role=dialog]").last
         dialog.get_by_text(pack, exact=True).first.click()
+        dialog.get_by_role("textbox").first.fill(name)  # only the first of many templates are drawn before one scrolls
         dialog.get_by_text(name, exact=True).first.click()
         dialog.wait_for(state="hidden")
 
