@@ -16,7 +16,7 @@ GRAPH = """() => ({
   groups: app.graph.groups.length,
 })"""
 VIDEO = "() => [...document.querySelectorAll('video')].map((one) => [one.videoWidth, one.videoHeight, one.duration])"
-OPTIONAL = {"video", "weak_model"}  # the Scheduler's, for its automatic shifts
+OPTIONAL = {"video", "weak_model", "model"}  # the Scheduler's for its shifts, the Guider's, Empty Video's for what it says
 
 
 def set_widget(editor, node, name, value):
