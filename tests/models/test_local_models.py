@@ -186,7 +186,7 @@ def test_cancel_ends_an_answer_of_llama_and_the_next_one_comes(smollm):
     raised = []
 
     def later():
-        if time.monotonic() - start > 1:
+        if time.monotonic() - start > 0.05:
             raised.append(time.monotonic())
             raise CancelError
 
@@ -227,6 +227,7 @@ def test_weights_are_shared_and_freed(tiny_gguf):
     pytest.importorskip("xllamacpp")
     one, other = LocalModel(path=tiny_gguf), LocalModel(path=tiny_gguf, temperature=1.0)
     assert one.load() is other.load()
+    gc.collect()  # those of tests before
     before = len(local_models._engines)
     del one, other
     gc.collect()
