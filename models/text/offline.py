@@ -91,7 +91,7 @@ def _toy_words() -> tuple[frozenset[str], frozenset[str]]:
     )  # fmt: skip
     texts = [*shapes, *wordings.BIG, *wordings.SMALL, *(text for table in tables for o in table.values() for text in o)]
     known = {stem for form in re.findall(r"[a-z]+", " ".join(texts).lower()) for stem in stems(form, "en")}
-    nouns = {"ball", "sphere", "cube", "box", "block", "cone", "cylinder", "orb"}
+    nouns = {name.split()[-1] for names in wordings.SHAPE_WORDS.values() for name in names} | {"orb"}
     return frozenset(stem for noun in nouns for stem in stems(noun, "en")), frozenset(
         known
     ) | wordings.COLOUR_WORDS.keys()
