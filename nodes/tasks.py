@@ -210,8 +210,8 @@ class ConnectVideos(io.ComfyNode):
                 ),
                 seconds_input("seconds", 1.0, "Length of the gap or of the overlap."),
                 io.Float.Input(
-                    "strength", default=0.8, min=0.0, max=1.0, step=0.05, round=0.001,
-                    tooltip="Blend only: how far the middle may leave both clips.",
+                    "strength", default=0.3, min=0.0, max=1.0, step=0.05, round=0.001,
+                    tooltip="Blend only: how far the middle may leave both clips. 0: a plain cross-fade.",
                 ),
                 fps_input(),
                 per_latent_input(),
@@ -222,6 +222,10 @@ class ConnectVideos(io.ComfyNode):
                 io.Float.Input(
                     "second_fps", optional=True, force_input=True,
                     tooltip="Frames per second of the second clip, to be sure that both agree.",
+                ),
+                io.Vae.Input(
+                    "vae", optional=True,
+                    tooltip="Blend only: with the VAE the clips fade frame by frame, else in one step per latent.",
                 ),
             ],
             outputs=[
@@ -235,7 +239,7 @@ class ConnectVideos(io.ComfyNode):
     @classmethod
     def execute(
         cls, first: dict[str, Any], second: dict[str, Any], method: str, seconds: float, strength: float, fps: float,
-        frames_per_latent: int, model: Any = None, second_fps: float | None = None,
+        frames_per_latent: int, model: Any = None, second_fps: float | None = None, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Lay both clips out."""
         if second_fps is not None and abs(second_fps - fps) > 0.01:
@@ -249,8 +253,10 @@ class ConnectVideos(io.ComfyNode):
             if model is None:
                 raise ValueError("a blend needs levels that a sampler does not give by itself: connect `model` here")
             from .host.editing import with_levels
+            from .host.other_vae import fading
 
-            canvas, begin = along_time.connect_blend(a, b, count, strength), a.shape[2] - count
+            between = None if vae is None else fading(vae, a, b, count)
+            canvas, begin = along_time.connect_blend(a, b, count, strength, between), a.shape[2] - count
             model = with_levels(model, "clamp")
         host.show_text(cls, describe(canvas, frames_per_latent))
         return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], frames_per_latent))

@@ -64,27 +64,50 @@ def connect_gap(first: Tensor, second: Tensor, gap: int) -> Canvas:
     return Canvas(torch.cat([opening.latents, rest], dim=2), torch.cat([opening.change, filled(rest, 0.0)], dim=2))
 
 
-def connect_blend(first: Tensor, second: Tensor, overlap: int, strength: float = 0.8) -> Canvas:
+def connect_blend(
+    first: Tensor, second: Tensor, overlap: int, strength: float = 0.3, between: Tensor | None = None
+) -> Canvas:
     """One clip turns into the other while both play, over `overlap` latents.
 
-    At weight w, which rises from 0 to 1 over the overlap, the content is slerp(first, second, w) and the change level
+    At weight w, a smooth step from 0 to 1 over the overlap, the content is slerp(first, second, w) and the change level
     is strength * 4w(1-w): most freedom halfway, where a plain cross-fade would show two pictures at once.
+    between: content to use instead, (B, C, overlap, H, W), such as the latents of frames that fade into each other:
+    within a latent these change smoothly, where the slerp goes in one step per latent.
     """
     check_share(strength, "the strength of a blend")
-    check_same_size(first, second)
+    check_overlap(first, second, overlap)
     second = without_first(second, "connect to")
-    if overlap < 1 or overlap > min(first.shape[2], second.shape[2]):
-        raise ValueError(
-            f"an overlap of {overlap} latents: use 1 to {min(first.shape[2], second.shape[2])}, what both clips have"
-        )
-    weights = torch.arange(1, overlap + 1, dtype=torch.float32, device=first.device) / (overlap + 1)
-    w = weights.reshape(1, 1, -1, 1, 1).to(first)
-    morph = slerp(first[:, :, -overlap:], second[:, :, :overlap], w)
+    w = smooth_steps(overlap).to(first).reshape(1, 1, -1, 1, 1)
+    morph = slerp(first[:, :, -overlap:], second[:, :, :overlap], w) if between is None else between
+    if morph.shape != first[:, :, -overlap:].shape:
+        raise ValueError(f"{tuple(morph.shape)} latents between clips of {tuple(first.shape)} do not fit {overlap}")
     change = (strength * 4 * w * (1 - w)).expand(filled(morph, 0.0).shape)
     head, tail = first[:, :, :-overlap], second[:, :, overlap:]
     return Canvas(
         torch.cat([head, morph, tail], dim=2), torch.cat([filled(head, 0.0), change, filled(tail, 0.0)], dim=2)
     )
+
+
+def check_overlap(first: Tensor, second: Tensor, overlap: int) -> None:
+    """ValueError unless two clips (B, C, T, H, W) can overlap by so many latents; the second's first one goes."""
+    check_same_size(first, second)
+    longest = min(first.shape[2], second.shape[2] - 1)
+    if not 1 <= overlap <= longest:
+        raise ValueError(f"an overlap of {overlap} latents: use 1 to {longest}, what both clips have")
+
+
+def smooth_steps(count: int) -> Tensor:
+    """`count` weights that rise from near 0 to near 1, slowly at both ends: u^2 (3 - 2u) at u = i / (count + 1)."""
+    u = torch.arange(1, count + 1, dtype=torch.float32) / (count + 1)
+    return u.square() * (3 - 2 * u)
+
+
+def cross_fade(first: Tensor, second: Tensor, frames: int) -> Tensor:
+    """Frames (F, H, W, C) of one video that fade into those of another over `frames` frames: F1 + F2 - frames."""
+    if not 1 <= frames <= min(len(first), len(second)):
+        raise ValueError(f"a cross-fade of {frames} frames: use 1 to {min(len(first), len(second))}, what both have")
+    w = smooth_steps(frames).to(first).reshape(-1, 1, 1, 1)
+    return torch.cat([first[:-frames], torch.lerp(first[-frames:], second[:frames], w), second[frames:]])
 
 
 def loop_new(latents: Tensor, change: Tensor | None = None) -> Canvas:

@@ -136,7 +136,8 @@ def train(
     `data` (any text that stands for the clips) it is refused. StoppedError when the process was asked to end.
     """
     torch.manual_seed(settings.seed)
-    run = Run(out, asdict(settings) | {"frames": list(settings.frames)} | ({"data": data} if data else {}))
+    config = asdict(settings) | {"frames": list(settings.frames)} | ({"data": data} if data else {})
+    run = Run(out, config, assumed={"steadiness": 0.0})
     vae = begin(settings, clips, init).to(device, getattr(torch, settings.dtype))
     optimiser = Optimiser(vae, learning_rate=settings.learning_rate)
     average = EMA(optimiser.masters)

@@ -1,7 +1,7 @@
 """What a VAE is trained to do: settings, and the losses that they weigh.
 
-Reconstruction (L1, squared error, gradients at several scales) and KL always; a perceptual distance and a critic where
-asked for.
+Reconstruction (L1, squared error, gradients at several scales) and KL always; steadiness over time, a perceptual
+distance and a critic where asked for.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class VAETraining:
     learning_rate: float = 1e-3
     kl_weight: float = 1e-5
     gradient_scales: int = 1  # scales, each half the one before, at which gradients are compared
+    steadiness: float = 0.0  # weight of the squared error of the change from frame to frame
     perceptual: float = 0.0  # weight of the perceptual distance
     perceptual_network: str = "vgg"
     perceptual_frames: int = 8  # random frames of a batch that it looks at
@@ -49,7 +50,7 @@ class VAETraining:
         for name in ("images", "adversarial_from"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share of the run: {getattr(self, name)} does not lie between 0 and 1")
-        for name in ("perceptual", "adversarial", "kl_weight"):
+        for name in ("steadiness", "perceptual", "adversarial", "kl_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is the weight of a loss: {getattr(self, name)} must be 0 (off) or more")
         wrong = [frames for frames in self.frames if frames < 1 or frames % TIME != 1]
@@ -93,6 +94,9 @@ class Objective:
         output, target, kl = reconstruct(vae, video, settings, rng)
         loss = reconstruction_loss(output, target, settings.gradient_scales)
         parts: dict[str, Tensor] = {} if settings.freeze_encoder else {"kl": kl}
+        if settings.steadiness and output.shape[1] > 1:
+            parts["steadiness"] = (output - target).diff(dim=1).square().mean()
+            loss = loss + settings.steadiness * parts["steadiness"]
         if self.perceptual is not None:
             chosen = torch.randperm(output.shape[0] * output.shape[1], generator=rng)[: settings.perceptual_frames]
             pairs = (rearrange(frames, "b f h w c -> (b f) c h w")[chosen] for frames in (output, target))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models.tasks.along_time import check_overlap, cross_fade
 from . import check_interrupted
 
 TIME = 4  # where a VAE does not say how many frames a latent stands for
@@ -67,6 +68,25 @@ def decode_clip(vae: Any, clip: Tensor) -> Tensor:
     check_interrupted()
     images: Tensor = vae.decode(clip).flatten(0, -4)
     return images
+
+
+def fading(vae: Any, first: Tensor, second: Tensor, overlap: int) -> Tensor:
+    """Latents (B, C, overlap, h, w) of what shows the end of one clip fade into the beginning of another.
+
+    The fade is made of frames, so it goes on within a latent too. The second clip's first latent is left out; a frame
+    of the first clip's first latent, which stands for one frame, fades into the last of the other's.
+    """
+    check_overlap(first, second, overlap)
+    begin = first.shape[2] - overlap
+    faded = []
+    for one, other in zip(first.split(1), second.split(1), strict=True):
+        frames, following = decode_clip(vae, one), decode_clip(vae, other)
+        each = (len(frames) - 1) // max(1, one.shape[2] - 1) if one.shape[2] > 1 else frames_per_latent(vae)
+        length = overlap * each if begin else 1 + (overlap - 1) * each
+        whole = cross_fade(frames, following[1 + overlap * each - length :], length)
+        latents: Tensor = vae.encode(whole[..., :3])
+        faded.append(latents[:, :, begin : begin + overlap])
+    return torch.cat(faded).to(first)
 
 
 def decode_loop(vae: Any, clip: Tensor) -> Tensor:

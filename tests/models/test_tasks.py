@@ -54,11 +54,34 @@ def test_connect_by_a_gap():
 def test_connect_by_a_blend_frees_the_middle_most_and_ends_in_the_clips():
     first, second = clip(5, seed=1), clip(5, seed=2)
     canvas = along_time.connect_blend(first, second, 3, strength=0.8)
-    assert kept_per_frame(canvas) == [0, 0, 0.6, 0.8, 0.6, 0]
+    weight = 0.25**2 * (3 - 0.5)
+    side = round(0.8 * 4 * weight * (1 - weight), 4)
+    assert kept_per_frame(canvas) == [0, 0, side, 0.8, side, 0]
     assert torch.equal(canvas.latents[:, :, :2], first[:, :, :2])
     assert torch.equal(canvas.latents[:, :, -1:], second[:, :, -1:])
     distance = [float((canvas.latents[:, :, 2 + i] - first[:, :, 2 + i]).norm()) for i in range(3)]
     assert distance == sorted(distance)
+
+
+def test_a_blend_takes_what_lies_between_from_outside():
+    first, second, between = clip(5, seed=1), clip(5, seed=2), clip(3, seed=3)
+    canvas = along_time.connect_blend(first, second, 3, between=between)
+    assert torch.equal(canvas.latents[:, :, 2:5], between)
+    with pytest.raises(ValueError, match="do not fit 2"):
+        along_time.connect_blend(first, second, 2, between=between)
+
+
+@pytest.mark.parametrize(("frames", "before", "after"), [(1, 0, 0), (1, 2, 3), (4, 0, 2), (6, 3, 0)])
+def test_a_cross_fade_keeps_the_rest_and_never_steps_back(frames, before, after):
+    first, second = torch.zeros(before + frames, 2, 2, 3), torch.ones(frames + after, 2, 2, 3)
+    made = along_time.cross_fade(first, second, frames)
+    assert made.shape == (before + frames + after, 2, 2, 3)
+    assert not made[:before].any()
+    assert bool((made[before + frames :] == 1).all())
+    steps = torch.cat([torch.zeros(1), made[:, 0, 0, 0], torch.ones(1)]).diff()
+    assert bool((steps >= 0).all())
+    assert torch.allclose(made[before : before + frames, 0, 0, 0], 1 - made[before : before + frames, 0, 0, 0].flip(0))
+    assert float(made[before, 0, 0, 0]) <= 1 / (frames + 1) + 1e-6  # no faster at its ends than a straight ramp
 
 
 def test_a_loop_from_a_clip_starts_with_its_second_latent():
@@ -219,6 +242,7 @@ def test_statistics_can_be_handed_over():
         (lambda: along_time.connect_gap(clip(3), clip(3), 0), "a gap of 0"),
         (lambda: along_time.connect_gap(clip(3), clip(3, width=8), 2), "same size"),
         (lambda: along_time.connect_blend(clip(3), clip(3), 3), "use 1 to 2"),
+        (lambda: along_time.cross_fade(torch.zeros(3, 1, 1, 3), torch.zeros(4, 1, 1, 3), 4), "use 1 to 3"),
         (lambda: along_time.connect_blend(clip(3), clip(3), 1, 1.5), "between 0 and 1"),
         (lambda: along_time.loop_new(clip(1)), "a loop of 1 latent"),
         (lambda: along_time.loop_clip(clip(3), 0), "a gap of 0"),

@@ -51,7 +51,7 @@ def test_connect_by_gap_and_by_blend(tiny_objects):
     assert same is model
     assert joins == "9, 17"
     blend, patched, joins = ConnectVideos.execute(clip(4), clip(4, seed=1), "blend", 1.0, 0.8, 12.0, 4, model).result
-    assert known(blend) == [0, 0.6, 0.8, 0.6]
+    assert known(blend) == [0, 0.422, 0.8, 0.422]
     assert patched is not model
     assert joins == "1, 13"
     with pytest.raises(ValueError, match="connect `model`"):
@@ -60,6 +60,25 @@ def test_connect_by_gap_and_by_blend(tiny_objects):
         ConnectVideos.execute(clip(4), clip(4), "gap", 1.0, 0.8, 12.0, 4, second_fps=24.0)
     with pytest.raises(ValueError, match="a gap of 0"):
         ConnectVideos.execute(clip(4), clip(4), "gap", 0.0, 0.8, 12.0, 4)
+
+
+@pytest.mark.parametrize(("overlap", "frames"), [(2, 8), (5, 17)])
+def test_a_blend_with_the_vae_fades_frame_by_frame(tiny_objects, overlap, frames):
+    from comfyui_spacetime.nodes.tasks import ConnectVideos
+
+    model, vae = tiny_objects[0], tiny_objects[2]
+    first, second = clip(5), clip(6, seed=1)
+    made = ConnectVideos.execute(first, second, "blend", overlap / 3, 0.0, 12.0, 4, model, vae=vae).result[0]["samples"]
+    one, other = (vae.decode(latent["samples"])[0] for latent in (first, second))
+    other = other[1:][4 * overlap - frames :]  # without its first latent; a first frame fades into the latest of four
+    for number in range(frames):
+        u = (number + 1) / (frames + 1)
+        weight = u * u * (3 - 2 * u)
+        here = len(one) - frames + number
+        one[here] = (1 - weight) * one[here] + weight * other[number]
+    torch.testing.assert_close(made[:, :, 5 - overlap : 5], vae.encode(one)[:, :, 5 - overlap :])
+    assert torch.equal(made[:, :, : 5 - overlap], first["samples"][:, :, : 5 - overlap])
+    assert torch.equal(made[:, :, 5:], second["samples"][:, :, 1 + overlap :])
 
 
 def test_a_loop_keeps_its_mask_or_closes_a_clip(tiny_objects):

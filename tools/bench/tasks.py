@@ -45,6 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=6, help="clips per task")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long extension; 0: none")
     parser.add_argument("--anchor", type=float, default=0.3, help="of the long extension")
+    parser.add_argument("--strength", type=float, default=0.3, help="of the blend")
+    parser.add_argument("--only", help="the tasks whose names begin so")
     parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
     add_sampling_options(parser)
 
@@ -53,6 +55,8 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per task."""
     bench = Bench(options)
     for name, task in TASKS.items():
+        if not name.startswith(options.only or ""):
+            continue
         print(f"\r{name}", end="\r", file=sys.stderr, flush=True)
         yield {"name": name, **bench.run(task)}
     if options.seconds:
@@ -229,9 +233,12 @@ def gap(bench: Bench, index: int) -> dict[str, float]:
 
 
 def blend(bench: Bench, index: int) -> dict[str, float]:
-    """Two unlike clips."""
-    other = bench.latents[bench.options.limit + index]
-    canvas = along_time.connect_blend(bench.latents[index][:, :, :6], other[:, :, :7], 4)
+    """Two unlike clips, whose frames fade into each other over 4 latents before the model works on them."""
+    other = bench.options.limit + index
+    frames, following = (torch.from_numpy(bench.truths[clip]).float() for clip in (index, other))
+    faded = bench.encode(along_time.cross_fade(frames[:21], following[1:25], 16).round().byte().numpy())
+    first, second = bench.latents[index][:, :, :6], bench.latents[other][:, :, :7]
+    canvas = along_time.connect_blend(first, second, 4, bench.options.strength, faded[:, :, 2:6])
     return bench.judge("connect by a blend", index, canvas, [5, 21])
 
 
