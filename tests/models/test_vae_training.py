@@ -247,6 +247,23 @@ def test_a_trained_vae_is_continued_and_brings_its_own_size(clips, tmp_path):
     assert start["psnr"] == end["psnr"]
 
 
+def test_steadiness_weighs_the_error_of_changes_from_frame_to_frame(clips):
+    vae = vae_training.begin(TINY, clips, None)
+    optimiser = Optimiser(vae, learning_rate=1e-3)
+    video = torch.stack([clip.float() / 127.5 - 1 for clip in clips[:2]])[:, :, :9, :16, :16]
+
+    def judged(weight: float, frames: int = 9):
+        settings = replace(TINY, steadiness=weight)
+        return Objective(settings, optimiser, CPU).judge(vae, video[:, :, :frames], torch.manual_seed(0), 0)
+
+    off, on = judged(0.0), judged(3.0)
+    error = on.output - on.target
+    change = (error[:, 1:] - error[:, :-1]).square().mean()
+    torch.testing.assert_close(on.loss - off.loss, 3 * change)
+    assert set(on.parts) - set(off.parts) == {"steadiness"}
+    assert "steadiness" not in judged(3.0, frames=1).parts  # a still has nothing to change
+
+
 def test_the_decoder_alone_can_be_trained(clips, tmp_path):
     train(replace(TINY, steps=4), clips, clips[:1], tmp_path / "first")
     before = load_checkpoint(tmp_path / "first" / "vae.safetensors")
