@@ -33,11 +33,18 @@ def is_model_folder(folder: Path) -> bool:
     """Whether a folder looks like a language model: config.json, a tokenizer and safetensors weights."""
     if not any(folder.glob("*.safetensors")) or not any(folder.glob("tokenizer*")):
         return False
-    names = [str(name) for name in _config(folder).get("architectures") or []]
+    names = _architectures(_config(folder))
     if any(name.endswith("ForCausalLM") for name in names):
         return True
     # a text encoder-decoder has the same ending, but no vision part
     return sees_pictures(folder) and any(name.endswith("ForConditionalGeneration") for name in names)
+
+
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    """Class names that a config gives; transformers 4.57 writes those of a Qwen-VL that it saves into text_config."""
+    inner = config.get("text_config")
+    told = config.get("architectures") or (inner.get("architectures") if isinstance(inner, dict) else None)
+    return [str(name) for name in told] if isinstance(told, list) else []
 
 
 def count_parameters(folder: Path) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,12 +24,16 @@ _MOST = 50_000_000  # entries or bytes of one value; more means that the file is
 
 @dataclass(frozen=True)
 class Header:
-    """architecture: "llama", "qwen2", ... parameters: weights in all. chat: whether it has a chat template."""
+    """architecture: "llama", "qwen2", ... parameters: weights in all. chat: whether it has a chat template.
+
+    width: of the language model's tokens; of a file that makes tokens of pictures ("clip"), what it makes; 0 unknown.
+    """
 
     architecture: str
     parameters: int
     context: int
     chat: bool
+    width: int = 0
 
 
 def packaged_model() -> Path | None:
@@ -87,7 +92,26 @@ def read_header(path: Path) -> Header:
             raise ValueError(f"{path.name} is cut off at {size:,} bytes: get the file again")
     kind = str(values.get("general.architecture", ""))
     context = values.get(f"{kind}.context_length", 0)
-    return Header(kind, numbers, int(context), "tokenizer.chat_template" in values)
+    width = values.get("clip.vision.projection_dim" if kind == "clip" else f"{kind}.embedding_length", 0)
+    return Header(kind, numbers, int(context), "tokenizer.chat_template" in values, int(width))
+
+
+def projector_of(path: Path) -> Path | None:
+    """The file beside a chat model that makes tokens of pictures for it (mmproj-....gguf), where there is one.
+
+    It must fit the model's width; of several, the one whose name has most of the model's in it.
+    """
+    width, name, fitting = read_header(path).width, path.stem.lower(), []
+    for other in sorted(path.parent.glob("*mmproj*.gguf")):
+        try:
+            header = read_header(other)
+        except (OSError, ValueError):
+            continue
+        if header.architecture == "clip" and header.width == width > 0:
+            rest = other.stem.lower().replace("mmproj", "").strip("-_.")
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(rest, name, strict=False))
+            fitting.append((len(list(same)), other))
+    return max(fitting)[1] if fitting else None
 
 
 def _pairs(reader: _Reader, count: int) -> Iterator[tuple[str, str | int]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
 Example = tuple[str, str]
+PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp"}
 
 
 class LanguageModelError(RuntimeError):
@@ -68,6 +70,20 @@ class Question:
         """(role, text) in order; the last is the user's message."""
         shown = [turn for said, answered in self.examples for turn in (("user", said), ("assistant", answered))]
         return [("system", self.instruction), *shown, ("user", self.message)]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The turns as the OpenAI protocol has them, the pictures in order behind the message."""
+        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in self.turns()]
+        if self.images:
+            messages[-1]["content"] = [{"type": "text", "text": self.message}, *map(_picture, self.images)]
+        return messages
+
+
+def _picture(data: bytes) -> dict[str, Any]:
+    kind = next((name for magic, name in PICTURES.items() if data.startswith(magic)), "")
+    if not kind:
+        raise ValueError("a picture for a language model must be a PNG, JPEG or WebP file")
+    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"}}
 
 
 def nothing() -> None:

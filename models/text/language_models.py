@@ -6,7 +6,6 @@ names one. An address that a workflow brings along is called only when the user 
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
@@ -23,7 +22,6 @@ from .interface import Example, LanguageModelError, Question, in_background, not
 MAX_ANSWER = 2_000_000  # bytes
 MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
 TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
-PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +92,9 @@ class Endpoint:
 
     def request(self, question: Question) -> bytes:
         """The body of a chat completion."""
-        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in question.turns()]
-        if question.images:
-            parts = [{"type": "text", "text": question.message}, *(_picture(data) for data in question.images)]
-            messages[-1]["content"] = parts
         fields: dict[str, Any] = {
             "model": self.model or "default",
-            "messages": messages,
+            "messages": question.messages(),
             "temperature": question.temperature,
             "seed": question.seed % 2**31,
             "max_tokens": question.max_tokens,
@@ -211,13 +205,6 @@ def _not_an_answer(content: bytes) -> str:
         return "answered with a web page instead of text: check the address (it usually ends in /v1)"
     detail = _server_message(content)
     return f"gave an error ({detail})" if detail else "gave an answer without text in it"
-
-
-def _picture(data: bytes) -> dict[str, Any]:
-    kind = next((name for magic, name in PICTURES.items() if data.startswith(magic)), "")
-    if not kind:
-        raise ValueError("a picture for a language model must be a PNG, JPEG or WebP file")
-    return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"}}
 
 
 def check_address(url: str) -> None:

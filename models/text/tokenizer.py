@@ -53,12 +53,14 @@ def _is_punctuation(character: str) -> bool:
 def split_words(text: str) -> list[str]:
     """Lower-case words and single punctuation marks of a text that holds no special tokens."""
     text = unicodedata.normalize("NFC", "".join(map(_spell, text)))
-    words: list[str] = []
-    for word in text.split():
-        letters = "".join(c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn")
-        spaced = "".join(f" {c} " if _is_punctuation(c) else c for c in letters)
-        words.extend(spaced.split())
-    return words
+    return [part for word in text.split() for part in _parts(word)]
+
+
+@lru_cache(maxsize=16_384)
+def _parts(word: str) -> tuple[str, ...]:
+    """A word without accents, cut at its punctuation. Captions repeat their words, so most are known already."""
+    letters = "".join(c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn")
+    return tuple("".join(f" {c} " if _is_punctuation(c) else c for c in letters).split())
 
 
 class WordPieceTokenizer:

@@ -85,6 +85,14 @@ def _opened(path: Path) -> LocalModel:
     return LocalModel(path=path, device=str(device), place=_Placer(device), on_wait=check_interrupted)
 
 
+class _Held(torch.nn.Module):
+    """A model of transformers for ComfyUI to move: it sets `device`, which such a model does not let it."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
 class _Placer:
     """Brings a model's weights to their device as ComfyUI does its own: it makes room, and may take them back."""
 
@@ -96,7 +104,9 @@ class _Placer:
         """Load for one answer."""
         if self.patcher is None:
             offload = comfy.model_management.text_encoder_offload_device()
-            self.patcher = comfy.model_patcher.ModelPatcher(module, load_device=self.device, offload_device=offload)
+            self.patcher = comfy.model_patcher.ModelPatcher(
+                _Held(module), load_device=self.device, offload_device=offload
+            )
         comfy.model_management.load_models_gpu([self.patcher])
 
 
