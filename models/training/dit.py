@@ -140,8 +140,9 @@ def train(
         for block in model.blocks:
             block.compile(dynamic=False)
     optimiser = Optimiser(
-        model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora, layout=layout
-    )
+        model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora,
+        clip_deviations=settings.clip_deviations, layout=layout,
+    )  # fmt: skip
     average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)

@@ -9,11 +9,12 @@ and a `Layout` does what has to be done together: the gradient's norm and Muon's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from math import isfinite, prod
 
 import torch
 from torch import Tensor, nn
 
+from .clipping import Clip
 from .layout import Layout
 
 
@@ -32,7 +33,7 @@ class Optimiser:
     def __init__(
         self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.01, muon: bool = True,
         betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, clip: float = 1.0,
-        layout: Layout | None = None,
+        clip_deviations: float = 0.0, layout: Layout | None = None,
     ) -> None:  # fmt: skip
         self.layout = layout or Layout()
         self.parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -41,18 +42,26 @@ class Optimiser:
         self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
         self.second = {name: torch.zeros_like(m) for name, m in self.masters.items() if name not in self.muon}
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.betas, self.momentum, self.clip = betas, momentum, clip
+        self.betas, self.momentum = betas, momentum
+        self.clip = Clip(clip, clip_deviations, next(iter(self.masters.values())).device)
         self.steps = 0
 
     @torch.no_grad()
     def step(self, scale: float = 1.0) -> float:
-        """One update at learning_rate * scale. Returns the gradient norm before clipping; clears the gradients."""
-        self.steps += 1
+        """One update at learning_rate * scale. Returns the gradient norm before clipping; clears the gradients.
+
+        ValueError when the norm is not finite; nothing has changed then.
+        """
         parameters = dict(self.parameters)
         gradients = {n: self.layout.local(p.grad).float() for n, p in self.parameters if p.grad is not None}
         squares = torch.stack([g.square().sum() for g in gradients.values()]).sum()
         norm = float(self.layout.total(squares).sqrt())
-        shrink = min(1.0, self.clip / (norm + 1e-6))
+        if not isfinite(norm):  # of a finite loss all the same: it would ruin the weights
+            raise ValueError(
+                f"the gradient became {norm} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
+            )
+        shrink = self.clip.factor(norm)
+        self.steps += 1
         rate = self.learning_rate * scale
         matrices = (
             (name, self._nesterov(name, gradient * shrink).to(parameters[name].dtype))
@@ -91,9 +100,10 @@ class Optimiser:
         return first / (1 - beta1**self.steps) / (unbiased.sqrt() + 1e-8)
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name."""
+        """Masters and moments by name, and the statistic of the gradient's norm."""
         named = {"master": self.masters, "first": self.first, "second": self.second}
-        return {f"{kind}.{name}": t for kind, tensors in named.items() for name, t in tensors.items()}
+        split = {f"{kind}.{name}": t for kind, tensors in named.items() for name, t in tensors.items()}
+        return split | self.clip.state()
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor], steps: int) -> None:

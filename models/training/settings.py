@@ -23,6 +23,7 @@ class DiTTraining:
     checkpointing: bool = False  # compute blocks again in the backward pass instead of keeping what they made
     muon: bool = True  # Muon for the matrices inside blocks; False: AdamW for all. Adapters always have AdamW
     learning_rate: float = 1e-3
+    clip_deviations: float = 0.0  # above the mean of late, at which gradients are cut; 0 = at 1 only
     dropout: float = 0.1  # share of clips without text and class
     region: float = 0.1  # share of steps with known regions in space
     seed: int = 0
@@ -50,5 +51,5 @@ class DiTTraining:
 # what a config.json means that was written before these settings existed
 ASSUMED = {
     "packing": False, "accumulate": 1, "muon": True, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
-    "checkpointing": False, "snapshots": 0, "early": 0.0,
+    "checkpointing": False, "snapshots": 0, "early": 0.0, "clip_deviations": 0.0,
 }  # fmt: skip

@@ -127,15 +127,25 @@ class Shards(Layout):
         rank, count, parts = distributed.get_rank(), self.mesh.size(), {}
         with opened(path) as file:
             for key in state:
+                if self._parameter(key) not in self.shapes:
+                    parts[key] = file.get_tensor(key)
+                    continue
                 whole = file.get_slice(key)
                 rows = rows_of_workers(whole.get_shape()[0], count)
                 parts[key] = whole[sum(rows[:rank]) : sum(rows[: rank + 1])]
         return parts
 
     def _named(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        names = {key: self._parameter(key) for key in state}
+        return {
+            key: self.split_tensor(names[key], tensor) if names[key] in self.shapes else tensor
+            for key, tensor in state.items()
+        }  # what belongs to no parameter is the same in every worker
+
+    @staticmethod
+    def _parameter(key: str) -> str:
         # kind.parameter, or for an average of another profile kind.profile:parameter
-        names = {key: key.partition(".")[2].rpartition(":")[2] for key in state}
-        return {key: self.split_tensor(names[key], tensor) for key, tensor in state.items()}
+        return key.partition(".")[2].rpartition(":")[2]
 
 
 def rows_of_workers(rows: int, count: int) -> list[int]:

@@ -137,9 +137,9 @@ def train(
     """
     torch.manual_seed(settings.seed)
     config = asdict(settings) | {"frames": list(settings.frames)} | ({"data": data} if data else {})
-    run = Run(out, config, assumed={"steadiness": 0.0})
+    run = Run(out, config, assumed={"steadiness": 0.0, "clip_deviations": 0.0})
     vae = begin(settings, clips, init).to(device, getattr(torch, settings.dtype))
-    optimiser = Optimiser(vae, learning_rate=settings.learning_rate)
+    optimiser = Optimiser(vae, learning_rate=settings.learning_rate, clip_deviations=settings.clip_deviations)
     average = EMA(optimiser.masters)
     objective = Objective(settings, optimiser, torch.device(device))
     first = run.resume(objective, average)

@@ -32,6 +32,7 @@ class VAETraining:
     frames: tuple[int, ...] = (17, 9)  # lengths of the crops, drawn in turn
     images: float = 0.3  # share of the steps on single frames: stills, and frames of the clips
     learning_rate: float = 1e-3
+    clip_deviations: float = 0.0  # above the mean of late, at which gradients are cut; 0 = at 1 only
     kl_weight: float = 1e-5
     gradient_scales: int = 1  # scales, each half the one before, at which gradients are compared
     steadiness: float = 0.0  # weight of the squared error of the change from frame to frame

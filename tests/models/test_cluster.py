@@ -72,7 +72,7 @@ def test_ray_train_makes_the_run_of_one_process(tmp_path, dies):
     assert process.returncode == 0, said
     losses, apart = workers.apart(tmp_path / "whole", tmp_path / "ray")
     assert losses < 2e-4
-    assert apart < 1e-5
+    assert apart < 5e-5  # as under torchrun
     assert not (tmp_path / "ray" / "ray").exists()
 
 

