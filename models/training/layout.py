@@ -30,7 +30,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
         x = x.T
     for _ in range(steps):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # sums made in the products
     return x.T if transposed else x
 
 
