@@ -6,11 +6,17 @@ from comfyui_spacetime.tools.comfyui import LINK_NAME
 
 pytestmark = pytest.mark.browser
 
-# What a node shows under its widgets, as the editor holds it. Nodes 2.0 of the pinned editor holds it, but does not
-# draw it on this node after a run; there, people read it on the preview beside.
+# What a node says, as the editor holds it.
 SHOWN = """([type, text]) => app.graph.nodes
   .filter((node) => node.type === type)
   .some((node) => node.widgets?.some((one) => String(one.value).includes(text)))"""
+# Letters on the screen: an element that is visible, inside the window, and has both texts in it.
+DRAWN = """(texts) => [...document.querySelectorAll('div, span, textarea')].some((one) => {
+  const text = one.value ?? one.innerText ?? ''
+  const box = one.getBoundingClientRect()
+  return texts.every((part) => text.includes(part)) && one.checkVisibility({visibilityProperty: true}) &&
+    box.width > 20 && box.height > 10 && box.height < 600 && box.top >= 0 && box.top < innerHeight - 40
+})"""
 LOOK_AT = """(type) => {
   app.canvas.selectNode(app.graph.nodes.find((node) => node.type === type))
   app.canvas.fitViewToSelectionAnimated()
@@ -37,8 +43,29 @@ def test_the_node_shows_the_caption_and_what_was_done(editor):
     editor.press_run(300)
     page.wait_for_function(SHOWN, arg=["SpacetimeExpandCaption", "added after your words: background, camera, style"])
     page.wait_for_function(SHOWN, arg=["SpacetimeExpandCaption", f"{prompt}. The background is"])
-    page.evaluate(LOOK_AT, "PreviewAny")
-    if editor.vue:
-        page.locator(f"text={prompt}. The background is").first.wait_for(state="visible")
-    else:
-        page.wait_for_function(SHOWN, arg=["PreviewAny", f"{prompt}. The background is"])
+    page.evaluate(LOOK_AT, "SpacetimeExpandCaption")  # it has grown
+    page.wait_for_function(DRAWN, arg=[f"{prompt}. The background is", "background, camera, style)"])
+    kept = page.evaluate("async () => JSON.stringify([app.graph.serialize(), (await app.graphToPrompt()).output])")
+    if editor.vue:  # the classic editor's own widget does write it into the file
+        assert "added after your words" not in kept, "what a run said is not part of the workflow"
+    page.wait_for_function(SHOWN, arg=["PreviewAny", f"{prompt}. The background is"])
+
+
+def test_later_texts_replace_it_in_either_way_of_drawing(editor):
+    """The editor writes on into the widget that it finds; it must not grow a second one."""
+    page = editor.page
+    editor.open_template(LINK_NAME, "expand_caption")
+    page.wait_for_function("() => app.graph.nodes.some((node) => node.type === 'SpacetimeExpandCaption')")
+    page.evaluate(LOOK_AT, "SpacetimeExpandCaption")
+    say = """(text) => {
+      const node = app.graph.nodes.find((one) => one.type === 'SpacetimeExpandCaption')
+      app.api.dispatchCustomEvent('progress_text', {nodeId: String(node.id), text})
+      return node.widgets.filter((one) => one.name === '$$node-text-preview').length
+    }"""
+    assert [page.evaluate(say, f"text number {number}") for number in (1, 2, 3)] == [1, 1, 1]
+    page.wait_for_function(DRAWN, arg=["text number 3", "number 3"])
+    assert page.evaluate("() => document.body.innerText.includes('text number 2')") is False
+    page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", not editor.vue)
+    page.wait_for_timeout(500)
+    assert page.evaluate(say, "text number 4") == 1
+    page.wait_for_function(DRAWN, arg=["text number 4", "number 4"])
