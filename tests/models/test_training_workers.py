@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import read_tensors
+from comfyui_spacetime.models.training import __main__ as command
+from comfyui_spacetime.models.training.__main__ import parser, run
 from comfyui_spacetime.models.training.layout import newest
 from comfyui_spacetime.models.training.parallel import ShardedWorkers, Workers
 from comfyui_spacetime.models.training.sharded import rows_of_workers
@@ -39,8 +41,17 @@ def arguments(data) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(data, arguments) -> Path:
     """The run of one process."""
-    resume.finish(resume.start(arguments, data / "whole"))
-    return data / "whole"
+    return alone(arguments, data / "whole")
+
+
+def alone(arguments: list[str], out: Path) -> Path:
+    """The training command in this process, on one thread: starting another takes longer than such a run."""
+    threads = torch.get_num_threads()
+    try:
+        run(parser().parse_args(["--threads", "1", *arguments, "--out", str(out)]))
+    finally:
+        torch.set_num_threads(threads)
+    return out
 
 
 def difference(one: Path, other: Path) -> tuple[float, float]:
@@ -67,8 +78,7 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
 def test_two_workers_make_the_run_of_one(data, arguments, whole, split, tmp_path):
     reference = whole
     if "--packing" in split:
-        reference = tmp_path / "whole"
-        resume.finish(resume.start([*arguments, *split[1:]], reference))
+        reference = alone([*arguments, *split[1:]], tmp_path / "whole")
     process = workers.torchrun([*arguments, *split], tmp_path / "two", 2)
     said = process.communicate(timeout=resume.PATIENCE)[1].decode()
     assert process.returncode == 0, said
@@ -103,7 +113,7 @@ def test_a_split_run_that_lost_a_worker_ends_and_three_or_one_continue_it(argume
     second.terminate()
     said = second.communicate(timeout=resume.PATIENCE)[1].decode()
     assert "stopped after step" in said or newest(tmp_path)[1] == 10
-    resume.finish(resume.start(arguments, tmp_path))  # one whole process reads the parts
+    alone(arguments, tmp_path)  # one whole process reads the parts
     assert newest(tmp_path)[0].name == "checkpoint.safetensors"
     assert difference(whole, tmp_path)[1] < SAME_WEIGHTS
 
@@ -127,7 +137,7 @@ def test_asked_to_stop_all_leave_after_the_same_step(arguments, whole, tmp_path)
         assert len(steps) == 2
         assert len(set(steps)) == 1
         assert newest(tmp_path)[1] == int(steps[0])
-    resume.finish(resume.start([*arguments, "--shard"], tmp_path))  # one process has nothing to split
+    alone([*arguments, "--shard"], tmp_path)  # one process has nothing to split
     assert difference(whole, tmp_path)[1] < SAME_WEIGHTS
 
 
@@ -151,11 +161,12 @@ def test_run_py_starts_torchrun_without_a_shell(monkeypatch):
         commands.train(commands.parser().parse_args(["train", "--processes", "0"]), [])
 
 
-def test_only_dit_is_shared(tmp_path):
-    process = resume.start(resume.vae_arguments(), tmp_path / "vae", WORLD_SIZE="2", RANK="0")
-    said = process.communicate(timeout=resume.PATIENCE)[1].decode()
-    assert process.returncode == 2
-    assert said == "`vae` runs in one process: only `dit` is shared by several workers\n"
+def test_only_dit_is_shared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["train", *resume.vae_arguments(), "--out", str(tmp_path / "vae")])
+    monkeypatch.setattr(command, "stop_on_signals", lambda **_: None)
+    assert command.main() == 2
+    assert capsys.readouterr().err == "`vae` runs in one process: only `dit` is shared by several workers\n"
 
 
 def test_every_worker_of_a_split_run_has_as_many_pieces():
