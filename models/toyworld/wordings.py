@@ -284,11 +284,7 @@ SKY_WORDS: dict[str, tuple[str, ...]] = {
     "sunset": ("at sunset", "in the evening light", "under an orange sky"),
     "night": ("at night", "under a dark night sky", "in the dark of night"),
 }
-FLOOR_SENTENCES: dict[str, str] = {
-    "sandy": "a sandy checkered floor",
-    "gray": "a gray checkered floor",
-    "dark": "a dark checkered floor",
-}
+FLOOR_SENTENCES: dict[str, str] = {name: f"a {name} checkered floor" for name in FLOOR_WORDS}
 SKY_SENTENCES: dict[str, tuple[str, ...]] = {
     "day": ("under a clear blue sky by day", "in bright daylight"),
     "sunset": ("under an orange sunset sky", "in the warm light of sunset"),

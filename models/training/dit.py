@@ -136,9 +136,7 @@ def train(
     model.checkpointing = settings.checkpointing
     layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
     if settings.compile:
-        torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
-        for block in model.blocks:
-            block.compile(dynamic=False)
+        compile_blocks(model)
     optimiser = Optimiser(
         model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora,
         clip_deviations=settings.clip_deviations, layout=layout,
@@ -175,6 +173,13 @@ def train(
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     run.close()
     return averaged(model, result(model, average))
+
+
+def compile_blocks(model: DiT) -> None:
+    """Let torch.compile write each block anew, at its first run with each shape."""
+    torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
+    for block in model.blocks:
+        block.compile(dynamic=False)
 
 
 def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
