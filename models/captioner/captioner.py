@@ -20,7 +20,7 @@ from ..checkpoints import read_tensors, write_tensors
 from .network import CaptionerConfig, CaptionNetwork
 
 HEADER = "spacetime_captioner"
-FORMAT = 1
+FORMAT = 2
 Size = tuple[int, int, int]  # width, height, frames
 
 
@@ -65,7 +65,7 @@ def load_captioner(path: Path) -> CaptionerFile:
         values = described["config"]
         if set(values) != {entry.name for entry in fields(CaptionerConfig)}:
             raise ValueError("its config has other entries")
-        config = CaptionerConfig(**(values | {"patch": tuple(values["patch"])}))
+        config = CaptionerConfig(**(values | {name: tuple(values[name]) for name in ("patch", "window")}))
         tokens = tuple(map(str, described["tokens"]))
         return CaptionerFile(config, tokens, tensors, str(described["vae"]), dict(described["meta"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,7 @@
-"""Train the captioner on cached latents and their captions: cross-entropy of the words after the clip's prefix."""
+"""Train the captioner on cached latents and their captions: cross-entropy of the words after the clip's prefix.
+
+Words weigh by how much they tell of the clip (agreement.py).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from ..metrics.captions import compare, facts_of_text, field_accuracy, word_over
 from ..text.description import still_part
 from ..transformer.attention import matmul_attention, sdpa
 from ..vae.autoencoder import VideoVAE
+from .agreement import word_weights
 from .captioner_report import save_examples
 from .data import FPS, LatentCache, fingerprint
 from .optim import EMA, Optimiser, learning_rate_scale
@@ -85,6 +89,8 @@ class CaptionedClips:
                 if told:
                     ids, still_ids = ([vocabulary.encode(text) for text in texts] for texts in (told, stills))
                     self.clips.setdefault(size, []).append(Clip(latents, ids, still_ids, max(told, key=len)))
+        told_of = (clip.captions for clips in self.clips.values() for clip in clips)
+        self.weights = word_weights(told_of, len(vocabulary))
         if not self.clips:
             raise ValueError(
                 "none of these clips has a caption: write a .txt beside each file, or let a language model describe "
@@ -122,8 +128,11 @@ def padded_rows(drawn: Sequence[tuple[int, list[int]]]) -> Rows:
     return Rows(padded[:, :-1].clamp(min=0), padded[:, 1:], torch.tensor([number for number, _ in drawn]))
 
 
-def batch_loss(network: CaptionNetwork, batch: Batch) -> Tensor:
-    """Mean cross-entropy of a batch's words, in nats; short and detailed captions weigh alike."""
+def batch_loss(network: CaptionNetwork, batch: Batch, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of a batch's words, in nats; short and detailed captions weigh alike.
+
+    weights: of each word of the vocabulary (V,); left out: all alike.
+    """
     weight = next(network.parameters())
     plain = weight.device.type == "cpu"
     prefix = network.prefix(batch.latents.to(weight), matmul_attention if plain else sdpa)
@@ -131,7 +140,10 @@ def batch_loss(network: CaptionNetwork, batch: Batch) -> Tensor:
     for rows in batch.texts:
         ids, targets, owners = (part.to(weight.device) for part in rows)
         logits = network(prefix[owners], ids, causal=causal_matmul if plain else causal_sdpa)
-        losses.append(F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED))
+        given = weights.to(logits.device) if weights is not None else None
+        losses.append(
+            F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), weight=given, ignore_index=IGNORED)
+        )
     return torch.stack(losses).mean()
 
 
@@ -174,7 +186,7 @@ def train(
     fixed = [judged.draw(replace(settings, images=0.0), generator(1, i)) for i in range(4)]
     meta = {"sizes": list(cache.buckets), "fps": FPS}
     for step in range(first, settings.steps):
-        loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)))
+        loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)), clips.weights)
         loss.backward()
         if not torch.isfinite(loss):
             raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate")

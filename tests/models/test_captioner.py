@@ -29,6 +29,7 @@ from comfyui_spacetime.models.metrics.captions import (
     word_overlap,
 )
 from comfyui_spacetime.models.toyworld import caption_held_out, detailed_caption, sample_scene, short_caption
+from comfyui_spacetime.models.training.agreement import LEAST, word_weights
 from comfyui_spacetime.models.training.captioner import CaptionedClips, CaptionerTraining, check_cache, train
 from comfyui_spacetime.models.training.data import LatentCache, fingerprint
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
@@ -249,6 +250,46 @@ def test_training_learns_what_each_clip_shows_and_leaves_a_usable_file(caches, t
     assert rows[-1]["words"] == 1
     assert rows[-1]["validation_loss"] < 0.1 < rows[0]["loss"]
     assert (tmp_path / "run" / "samples" / "000120.png").is_file()
+
+
+def test_words_weigh_by_what_the_captions_of_a_clip_agree_on():
+    """0 is in every caption, 1 and 2 tell which clip it is, 3 to 6 are each in one caption of each clip."""
+    clips = [[[0, 1, 3], [0, 1, 4, 0], [0, 1, 5], [0, 1, 6]], [[0, 2, 3], [0, 2, 4], [0, 2, 5], [0, 2, 6]]]
+    weights = word_weights(clips, 8)
+    assert weights[1] == weights[2]
+    torch.testing.assert_close(weights[1] / weights[0], torch.tensor((LEAST + np.log(2)) / LEAST).float())
+    assert weights[0] == weights[3] == weights[6] == weights[7], "neither grammar nor wording tells anything"
+    words = [word for captions in clips for caption in captions for word in caption]
+    torch.testing.assert_close(weights[words].mean(), torch.tensor(1.0))
+    assert torch.equal(word_weights([[[0, 1]], [[0, 2]]], 3), torch.ones(3)), "one caption each: nothing to go by"
+
+
+def test_left_and_right_weigh_more_than_the_choice_of_words(caches):
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng) for _ in range(150)]
+    _, cache = caches
+    cache.captions["32x32x9"] = [
+        [*(short_caption(scene, rng) for _ in range(3)), detailed_caption(scene, rng)] for scene in scenes
+    ]
+    cache.buckets["32x32x9"] = cache.buckets["32x32x9"][:1] * len(scenes)
+    vocabulary = Vocabulary.of(text for captions in cache.captions["32x32x9"] for text in captions)
+    weights = CaptionedClips(cache, vocabulary).weights
+    telling = [float(weights[vocabulary.ids[word]]) for word in ("left", "right", "red", "cone", "sunset")]
+    idle = [float(weights[vocabulary.ids[word]]) for word in ("the", "a", "soft", "static", ".")]
+    assert min(telling) > 4 * max(idle)
+
+
+def test_the_eye_sees_the_frames_around_a_patch():
+    """A change in one frame reaches the neighbours' features before any attention, and not those beyond the window."""
+    eye = small().eye
+    eye.blocks = torch.nn.ModuleList()
+    latents = torch.randn(1, 16, 9, 8, 8)
+    other = latents.clone()
+    other[:, :, 4] += 1
+    changed = (eye(latents) - eye(other)).abs().amax(dim=-1).unflatten(1, (9, 4, 4))[0].amax(dim=(1, 2))
+    assert (changed > 1e-4).tolist() == [False, False, True, True, True, True, True, False, False]
+    with pytest.raises(ValueError, match="cannot have a patch"):
+        replace(PRESETS["test"], window=(2, 4, 4))
 
 
 def test_a_resumed_run_equals_a_whole_one(caches, tmp_path, monkeypatch):
