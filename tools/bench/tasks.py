@@ -159,7 +159,9 @@ class Bench:
             self.captions.append(f"{name}\n{self.prompts[index]}")
         report = measure_loop(frames) if canvas.cyclic else measure_joins(frames, joins)
         known = canvas.change.amax(dim=(0, 1, 3, 4)) == 0
-        row = {"seam": report.value("seam"), "elsewhere": between_latents(frames, known, cyclic=canvas.cyclic)}
+        row = {"seam": report.value("seam")}
+        if not bool(known.all()):  # as in a blend of strength 0
+            row["elsewhere"] = between_latents(frames, known, cyclic=canvas.cyclic)
         if bool(known.any()):
             row["kept"] = float((latents - canvas.latents)[:, :, known].abs().max())
         if true_joins:
