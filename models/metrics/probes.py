@@ -44,8 +44,13 @@ class Case:
     prompt: str = ""
 
     def places(self) -> Array:
-        """Where the centre of each coloured object is in the picture, (F, K, 2) in percent of the short side."""
-        return project(self.truth.state.positions[:, self._objects()], self.truth.state, self.truth.frames.shape[1:3])
+        """Where the middle of each coloured object's outline is in the picture, (F, K, 2) in percent of the short side.
+
+        A cone's is that of a triangle, a third of its height from the ground.
+        """
+        middle = self.truth.state.positions[:, self._objects()].copy()
+        middle[..., 1] -= [body.half_extents[1] / 3 if body.shape == "cone" else 0.0 for body in self.scene.objects]
+        return project(middle, self.truth.state, self.truth.frames.shape[1:3])
 
     def plain(self) -> NDArray[np.bool_]:
         """In which frames after the known ones each object is whole and in view, (F, K)."""
