@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,13 +90,16 @@ class CaptionedClips:
                 if told:
                     ids, still_ids = ([vocabulary.encode(text) for text in texts] for texts in (told, stills))
                     self.clips.setdefault(size, []).append(Clip(latents, ids, still_ids, max(told, key=len)))
-        told_of = (clip.captions for clips in self.clips.values() for clip in clips)
-        self.weights = word_weights(told_of, len(vocabulary))
         if not self.clips:
             raise ValueError(
                 "none of these clips has a caption: write a .txt beside each file, or let a language model describe "
                 "some of them first (Caption Clips)"
             )
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """How much each word of the vocabulary tells of these clips, (V,); only training asks."""
+        return word_weights((clip.captions for clips in self.clips.values() for clip in clips), len(self.vocabulary))
 
     def draw(self, settings: CaptionerTraining, rng: torch.Generator) -> Batch:
         """The batch of one step: a size by the number of its clips, then as many as `tokens` allows."""

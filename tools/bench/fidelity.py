@@ -25,6 +25,9 @@ GROUPS = ("unseen combination", "unseen wording")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be set."""
     parser.add_argument("--limit", type=int, default=120, help="number of prompts")
+    parser.add_argument(
+        "--prompts", type=int, default=0, help="seed of the prompts; choose settings by others than 0"
+    )
     parser.add_argument("--sheet", type=Path, help="save a picture of all clips with their prompts and verdicts")
     add_sampling_options(parser)
 
@@ -32,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per property for all prompts, then one per property and group."""
     started = time.perf_counter()
-    scenes = held_out_scenes(options.limit)
+    scenes = held_out_scenes(options.limit, options.prompts)
     expected = [Expectation.of(scene) for _, scene, _ in scenes]
     clips = list(generated([prompt for prompt, _, _ in scenes], options))
     verdicts = [judge(clip, wanted) for clip, wanted in zip(clips, expected, strict=True)]
