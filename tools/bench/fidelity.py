@@ -25,9 +25,7 @@ GROUPS = ("unseen combination", "unseen wording")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be set."""
     parser.add_argument("--limit", type=int, default=120, help="number of prompts")
-    parser.add_argument(
-        "--prompts", type=int, default=0, help="seed of the prompts; choose settings by others than 0"
-    )
+    parser.add_argument("--prompts", type=int, default=0, help="seed of the prompts; choose settings by others than 0")
     parser.add_argument("--sheet", type=Path, help="save a picture of all clips with their prompts and verdicts")
     add_sampling_options(parser)
 
