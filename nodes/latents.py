@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..models.metrics.report import Measure, Report
 from . import host, sockets
 from .schema import schema
 
@@ -156,7 +155,15 @@ class VAEDecode(io.ComfyNode):
                 "straight into an mp4 in ComfyUI's temp folder: memory stays the same however long the video is. "
                 "Works with any VAE; another model's VAE decodes each clip in one go."
             ),
-            search_aliases=["vae decode", "latent to video", "latent to image", "decode video", "streaming decode"],
+            search_aliases=[
+                "vae decode",
+                "latent to video",
+                "latent to image",
+                "decode video",
+                "streaming decode",
+                "deflicker",
+                "smooth video",
+            ],
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.Latent.Input("latent", tooltip="Latents of one or several clips; several are joined end to end."),
@@ -175,6 +182,14 @@ class VAEDecode(io.ComfyNode):
                     default="images and video",
                     tooltip="'video file' writes an mp4 while decoding and gives no images: for long videos.",
                 ),
+                io.Boolean.Input(
+                    "deflicker",
+                    default=False,
+                    tooltip=(
+                        "Decode once more, half a latent later, and mix both, so that nothing jumps from one latent's "
+                        "frames to the next one's or where a video was joined. Slower, and a little softer."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="All frames. Not available with output 'video file'."),
@@ -183,14 +198,18 @@ class VAEDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, vae: Any, latent: dict[str, Any], fps: float, output: str) -> io.NodeOutput:
+    def execute(
+        cls, vae: Any, latent: dict[str, Any], fps: float, output: str, deflicker: bool = False
+    ) -> io.NodeOutput:
         """Decode into memory or into a file."""
         from .host import other_vae, video
-        from .host import vae as host_vae
+        from .host.deflicker import decode_steadily
+        from .host.vae import decode_pieces
 
         samples, loop = latent["samples"], bool(latent.get(sockets.LOOP))
         expected = _frames_to_decode(samples, loop, other_vae.frames_per_latent(vae))
-        pieces = _counted(host_vae.decode_pieces(vae, samples, cyclic=loop), expected)
+        decode = decode_steadily if deflicker else decode_pieces
+        pieces = _counted(decode(vae, samples, cyclic=loop), expected)
         if output == "video file":
             with video.VideoWriter(fps) as writer:
                 for images in pieces:
@@ -198,76 +217,6 @@ class VAEDecode(io.ComfyNode):
             return io.NodeOutput(video.images_not_kept(), writer.video())
         images = torch.cat(list(pieces))
         return io.NodeOutput(images, video.video_of(images, fps))
-
-
-class CompareVideos(io.ComfyNode):
-    """Two videos -> how alike they are."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
-        either = [io.Image, io.Video]
-        return schema(
-            node_id="SpacetimeCompareVideos",
-            display_name="Compare Videos",
-            category="Spacetime/measure",
-            description=(
-                "Measures how close a video is to the one it should equal, frame by frame: PSNR in dB (30 is fair, 40 "
-                "is good, inf is equal) and SSIM (1 is equal). The longer video is trimmed at its end, the larger one "
-                "at its borders, and the report says so."
-            ),
-            search_aliases=["psnr", "ssim", "video quality", "compare", "difference", "reconstruction error"],
-            inputs=[
-                io.MultiType.Input("frames", types=either, tooltip="The images or video to judge."),
-                io.MultiType.Input("reference", types=either, tooltip="The images or video that it should equal."),
-            ],
-            outputs=[
-                sockets.Report.Output(display_name="report", tooltip="All numbers, also per frame."),
-                io.Float.Output(display_name="psnr", tooltip="Mean PSNR over the frames, dB."),
-                io.Float.Output(display_name="ssim", tooltip="Mean SSIM over the frames."),
-                io.String.Output(display_name="text", tooltip="The report as text, for Preview as Text."),
-            ],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(cls, frames: Any, reference: Any) -> io.NodeOutput:
-        """Stream both videos side by side."""
-        from .host import video
-
-        report = compare(video.open_frames(frames), video.open_frames(reference))
-        text = report.text()
-        host.show_text(cls, text)
-        return io.NodeOutput(report, report.value("PSNR"), report.value("SSIM"), text, ui={"text": (text,)})
-
-
-def compare(frames: Any, reference: Any) -> Report:
-    """PSNR and SSIM of two FrameSources over the frames and the area that they share."""
-    from ..models.metrics.reference import psnr, ssim
-    from .host import video
-
-    height, width = min(frames.height, reference.height), min(frames.width, reference.width)
-    psnrs, ssims = [], []
-    for one, other in zip(_frame_by_frame(frames), _frame_by_frame(reference), strict=False):
-        host.check_interrupted()
-        a, b = (video.crop_centre(images[..., :3], height, width) for images in (one, other))
-        psnrs.append(float(psnr(a, b)))
-        ssims.append(float(ssim(a, b)))
-    remarks = [f"over {len(psnrs)} frames of {width} x {height}"]
-    if frames.num_frames != reference.num_frames:
-        remarks.append(f"the videos have {frames.num_frames} and {reference.num_frames} frames")
-    if (frames.width, frames.height) != (reference.width, reference.height):
-        sizes = f"{frames.width} x {frames.height} and {reference.width} x {reference.height}"
-        remarks.append(f"the videos are {sizes}; the middle of the larger one was compared")
-    mean = (sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
-    measures = Measure("PSNR", mean[0], "dB", tuple(psnrs)), Measure("SSIM", mean[1], "", tuple(ssims))
-    return Report("Compare Videos", measures, tuple(remarks))
-
-
-def _frame_by_frame(source: Any) -> Any:
-    for piece in source.pieces():
-        yield from piece.split(1)
 
 
 def _frames_to_decode(samples: torch.Tensor, loop: bool, per_latent: int) -> int:
@@ -283,4 +232,4 @@ def _counted(pieces: Any, total: int) -> Any:
         bar.update(len(piece))
 
 
-NODES: list[type[io.ComfyNode]] = [EmptyVideo, VAEEncode, VAEDecode, CompareVideos]
+NODES: list[type[io.ComfyNode]] = [EmptyVideo, VAEEncode, VAEDecode]

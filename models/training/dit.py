@@ -20,7 +20,7 @@ from ..vae.autoencoder import VideoVAE
 from .batches import Batch, class_labels, draw_batch
 from .data import LatentCache, stack_text
 from .lora import merged, pairs_of, save_lora
-from .losses import flow_loss
+from .losses import flow_loss, steadiness_loss
 from .networks import build
 from .optim import EMA, Optimiser, learning_rate_scale
 from .parallel import Workers, join
@@ -30,8 +30,8 @@ from .settings import ASSUMED, DiTTraining
 from .stopping import StoppedError, asked_to_stop
 
 
-def batch_loss(model: DiT, batch: Batch) -> Tensor:
-    """The flow-matching loss of one batch, averaged over its clips."""
+def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
+    """The flow-matching loss of one batch, averaged over its clips; steadiness: weight of `steadiness_loss`."""
     weight = next(model.parameters())
     device, dtype = weight.device, weight.dtype
     clean, noise, sigma, per_token = (t.to(device) for t in (batch.clean, batch.noise, batch.sigma, batch.levels()))
@@ -46,19 +46,22 @@ def batch_loss(model: DiT, batch: Batch) -> Tensor:
         noisy.to(dtype), batch.grids, sigma, prepared, labels=batch.label_rows(device), cyclic=batch.cyclic,
         attention=kernel,
     )  # fmt: skip
-    return flow_loss(prediction, clean, noise, per_token, batch.lengths)
+    loss = flow_loss(prediction, clean, noise, per_token, batch.lengths)
+    if not steadiness:
+        return loss
+    return loss + steadiness * steadiness_loss(prediction, clean, noise, per_token, batch.grids, cyclic=batch.cyclic)
 
 
-def backward(model: DiT, batch: Batch, workers: Workers, *, parts: int, stop: bool) -> tuple[Tensor, bool]:
+def backward(model: DiT, batch: Batch, workers: Workers, *, settings: DiTTraining, stop: bool) -> tuple[Tensor, bool]:
     """Gradients and value of the loss over the whole batch, and whether any worker was asked to stop."""
-    loss = accumulated(model, workers.pieces(batch, parts))
+    loss = accumulated(model, workers.pieces(batch, settings.accumulate), steadiness=settings.steadiness)
     if workers.count == 1:
         return loss, stop
     total, stopping = workers.sum_gradients(model, [loss, torch.tensor(float(stop))])
     return total, bool(stopping)
 
 
-def accumulated(model: DiT, pieces: Sequence[tuple[Batch, float]]) -> Tensor:
+def accumulated(model: DiT, pieces: Sequence[tuple[Batch, float]], *, steadiness: float = 0.0) -> Tensor:
     """Gradients of the mean loss of clips in pieces, each with its share of them all; returns their part of that loss.
 
     Several pieces are summed in fp32 and rounded once, so that a bf16 model's gradients do not depend on their number.
@@ -66,7 +69,7 @@ def accumulated(model: DiT, pieces: Sequence[tuple[Batch, float]]) -> Tensor:
     total = torch.zeros((), device=next(model.parameters()).device)
     sums: dict[nn.Parameter, Tensor] = {}
     for piece, share in pieces:
-        loss = batch_loss(model, piece) * share
+        loss = batch_loss(model, piece, steadiness=steadiness) * share
         loss.backward()
         total = total + loss.detach()
         if len(pieces) == 1:
@@ -152,7 +155,7 @@ def train(
             report(run, model, weights, vae, held_out, empty, fixed, first)
     for step in range(first, settings.steps):
         batch = draw_batch(cache, empty, settings, generator(settings.seed, step))
-        loss, stop = backward(model, batch, workers, parts=settings.accumulate, stop=asked_to_stop())
+        loss, stop = backward(model, batch, workers, settings=settings, stop=asked_to_stop())
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept"

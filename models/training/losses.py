@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..patches import Grid
+
 Shape = tuple[int, int, int]  # a clip's patch grid: frames, height, width
 
 
@@ -79,3 +81,26 @@ def flow_loss(prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, l
     parts = [error.shape[1]] if len(lengths) < 2 else list(lengths)
     clips = zip((error * unknown).split(parts, dim=1), unknown.split(parts, dim=1), strict=True)
     return torch.stack([wrong.sum(dim=1) / counted.sum(dim=1).clamp(min=1) for wrong, counted in clips]).mean()
+
+
+def steadiness_loss(
+    prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, grids: Sequence[Grid], *, cyclic: bool
+) -> Tensor:
+    """Squared change of the velocity's error from each frame of patches to the next; known patches have no error.
+
+    A positive quadratic form of the error like flow_loss, so the best prediction is the same; a model that cannot reach
+    it errs alike in neighbouring frames, and little beside known ones. grids: one for all rows, or those of packed
+    clips. The mean of each clip over pairs of patches of which one is unknown, then over clips.
+    """
+    unknown = (sigma > 0).to(clean)
+    error = (prediction.float() - (noise - clean)) * unknown[..., None]
+    lengths = [grid.num_tokens for grid in grids]
+    losses = []
+    for grid, *parts in zip(grids, error.split(lengths, dim=1), unknown.split(lengths, dim=1), strict=True):
+        wrong, free = (part.unflatten(1, (grid.frames, -1)) for part in parts)
+        if cyclic and grid.frames > 1:
+            wrong, free = (torch.cat([part, part[:, :1]], dim=1) for part in (wrong, free))
+        change = wrong.diff(dim=1).square().mean(dim=-1).flatten(1)  # (B, pairs)
+        counted = torch.maximum(free[:, 1:], free[:, :-1]).flatten(1)
+        losses.append((change * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1))
+    return torch.stack(losses).mean()

@@ -24,6 +24,7 @@ class DiTTraining:
     muon: bool = True  # Muon for the matrices inside blocks; False: AdamW for all. Adapters always have AdamW
     learning_rate: float = 1e-3
     clip_deviations: float = 0.0  # above the mean of late, at which gradients are cut; 0 = at 1 only
+    steadiness: float = 0.0  # weight of the squared change of the error from frame to frame
     dropout: float = 0.1  # share of clips without text and class
     region: float = 0.1  # share of steps with known regions in space
     seed: int = 0
@@ -40,6 +41,8 @@ class DiTTraining:
             raise ValueError("packed steps have ever new shapes, which cannot be compiled: leave out --compile or pack")
         if self.accumulate < 1:
             raise ValueError(f"a step in {self.accumulate} parts: --accumulate is 1 or more")
+        if self.steadiness < 0:
+            raise ValueError(f"a weight of {self.steadiness}: --steadiness is 0 (off) or more")
         if self.lora < 0:
             raise ValueError(f"a LoRA of rank {self.lora}: --lora is 0 (train the whole model) or more")
         if self.snapshots < 0:
@@ -52,4 +55,5 @@ class DiTTraining:
 ASSUMED = {
     "packing": False, "accumulate": 1, "muon": True, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
     "checkpointing": False, "snapshots": 0, "early": 0.0, "clip_deviations": 0.0,
+    "steadiness": 0.0,
 }  # fmt: skip

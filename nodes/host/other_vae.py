@@ -114,6 +114,32 @@ def decode_loop(vae: Any, clip: Tensor) -> Tensor:
     return frames
 
 
+def encode_loop(vae: Any, images: Tensor) -> Tensor:
+    """Latents (1, C, T, h, w) of a loop of images (frames of T latents, H, W, C), each of them with those before it.
+
+    As in decode_loop, more of the loop goes in front until its last latent, which then is there twice, stays the same.
+    """
+    each, before = frames_per_latent(vae), float("inf")
+    latents = images.new_zeros(0)
+    for lead in LEADS:
+        made: Tensor = vae.encode(led_by(images, lead, each)[..., :3])
+        twice = made[:, :, lead], made[:, :, -1]
+        difference = float(
+            (twice[0] - twice[1]).float().square().mean().sqrt() / twice[1].float().std().clamp(min=1e-6)
+        )
+        if difference > 0.9 * before:
+            return latents
+        before, latents = difference, made[:, :, 1 + lead :]
+        if difference <= INVISIBLE:
+            break
+    return latents
+
+
+def led_by(images: Tensor, lead: int, each: int) -> Tensor:
+    """A loop of images with the frames of `lead` of its latents in front, and one more frame to begin with."""
+    return images[torch.arange(-1 - lead * each, len(images)) % len(images)]
+
+
 def _decode_around(vae: Any, clip: Tensor, lead: int, tail: int) -> tuple[Tensor, float]:
     """The loop's frames, and how far frames at its ends differ from the same ones with more or less around them."""
     length = clip.shape[2]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
 from . import check_interrupted
-from .other_vae import around, decode_clip, decode_loop
+from .other_vae import around, decode_clip, decode_loop, encode_loop, led_by
 
 SIDE = 2 * SPACE  # patches are two latents wide
 PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on
@@ -102,10 +102,14 @@ def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterato
         _check_latents(vae, clip)
         model = vae.load(tuple(clip.shape), decode=True)
         placed = clip.to(vae.device, vae.vae_dtype)
-        for pixels in _loop_pieces(model, placed) if cyclic else _pieces(model, placed):
-            check_interrupted()
-            images = vae.process_output(pixels.to(vae.output_device))
-            yield rearrange(images, "1 c f h w -> f h w c")
+        yield from _images(vae, _loop_pieces(model, placed) if cyclic else _pieces(model, placed))
+
+
+def _images(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Decoded pixels (1, 3, f, H, W) as images (f, H, W, 3)."""
+    for pixels in pieces:
+        check_interrupted()
+        yield rearrange(vae.process_output(pixels.to(vae.output_device)), "1 c f h w -> f h w c")
 
 
 def _pieces(model: VideoVAE, clip: Tensor) -> Iterator[Tensor]:
@@ -141,15 +145,42 @@ def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
     The frames must add up to 1 + 4k and be of fitting size (see video.FitFrames).
     """
 
-    def pixels() -> Iterator[Tensor]:
-        for images in pieces:
-            check_interrupted()
-            video = rearrange(images[..., :3], "f h w c -> 1 c f h w")
-            vae.load(tuple(video.shape), decode=False)
-            yield vae.process_input(video).to(vae.device, vae.vae_dtype)
-
     with torch.no_grad():
-        return torch.cat([part.to(vae.output_device) for part in vae.first_stage_model.encode_stream(pixels())], dim=2)
+        parts = vae.first_stage_model.encode_stream(_pixels(vae, pieces))
+        return torch.cat([part.to(vae.output_device) for part in parts], dim=2)
+
+
+def _pixels(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Images (f, H, W, 3) as what the encoder takes, each with the network in its place."""
+    for images in pieces:
+        check_interrupted()
+        video = rearrange(images[..., :3], "f h w c -> 1 c f h w")
+        vae.load(tuple(video.shape), decode=False)
+        yield vae.process_input(video).to(vae.device, vae.vae_dtype)
+
+
+def again_in_pieces(vae: Any, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Images through the encoder and the decoder: 1 + 4k of them (or as many as the VAE takes), as many come back."""
+    if not isinstance(vae, SpacetimeVAE):
+        yield decode_clip(vae, vae.encode(torch.cat(list(pieces))[..., :3]))
+        return
+    with torch.no_grad():
+        latents = vae.first_stage_model.encode_stream(_pixels(vae, pieces))
+        yield from _images(vae, vae.first_stage_model.decode_stream(latents))
+
+
+def loop_again(vae: Any, images: Tensor) -> Tensor:
+    """The images of a loop through the encoder and the decoder."""
+    if not isinstance(vae, SpacetimeVAE):
+        return decode_loop(vae, encode_loop(vae, images))
+    if math.prod(images.shape[:3]) <= PIECE_AREA * TIME * SPACE**2:
+        (video,) = _pixels(vae, [images])
+        latents = vae.first_stage_model.encode(video, cyclic=True)
+    else:
+        depths = vae.first_stage_model.config.encoder_depths
+        reach = 2 + 2 * depths[0] + depths[1]  # in latents, as in _loop_pieces
+        latents = encode_pieces(vae, led_by(images, reach, TIME).split(TIME * PIECE))[:, :, 1 + reach :]
+    return torch.cat(list(decode_pieces(vae, latents, cyclic=True)))
 
 
 @torch.no_grad()

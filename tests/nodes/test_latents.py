@@ -149,7 +149,7 @@ def test_a_video_that_is_too_small_is_refused(tiny_objects):
 
 def test_compare_reports_equal_and_different_videos(comfy_host, images, temp):
     from comfyui_spacetime.models.metrics.report import Report
-    from comfyui_spacetime.nodes.latents import CompareVideos
+    from comfyui_spacetime.nodes.measure import CompareVideos
 
     output = CompareVideos.execute(images, images)
     report, psnr, ssim, text = output.result
@@ -232,7 +232,6 @@ def test_a_failing_module_does_not_take_the_others_down(comfy_host, monkeypatch,
         "SpacetimeEmptyVideo",
         "SpacetimeVAEEncode",
         "SpacetimeVAEDecode",
-        "SpacetimeCompareVideos",
     ]
     assert "no_such_module" in caplog.text
 

@@ -1,12 +1,13 @@
 """Editing tasks with the embedded model on held-out clips of the toy world: seams, what was kept, drift over 60 s.
 
-The first row is of true clips through the VAE and back: what it alone does where one latent follows another.
+The first rows are of true clips through the VAE and back: what it alone does where one latent follows another.
 
 `seam` is the change across a join, or from a loop's last frame to its first, over the median change: the median over
 the clips, and the worst. `elsewhere` is the same at the other places where one generated latent follows another, so a
-join that is no worse than those has the same number. `true seam` is that of the true clips, where there are any.
-`kept` is the largest difference of known latents, in deviations; `known psnr` the known frames, decoded, against the
-true ones; `drift` in % of full scale (colour) or of the first second (contrast, sharpness).
+join that is no worse than those has the same number. `deflickered` and `its worst` are the seam and the worst of the
+same latents decoded with deflicker. `true seam` is that of the true clips, where there are any.
+`kept` is the largest difference of known latents, in deviations; `known psnr` the known frames (first rows: all) against
+the true ones; `drift` in % of full scale (colour) or of the first second (contrast, sharpness).
 """
 
 import argparse
@@ -36,16 +37,19 @@ from ...models.tasks.levels import open_places, seen_change
 from ...models.toyworld import sample_scene, short_caption
 from ...models.toyworld.renderer import render
 from ...models.vae.autoencoder import TIME
+from ...models.vae.deflicker import deflicker, deflicker_loop
 from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
 FPS = 12.0
 KNOWN = 17  # frames
-ROW = dict.fromkeys(("seam", "worst", "elsewhere", "true seam", "kept", "known psnr", "drift", "n"))
+ROW = dict.fromkeys((
+    "seam", "worst", "elsewhere", "deflickered", "its worst", "true seam", "kept", "known psnr", "drift", "n",
+))  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be set."""
-    parser.add_argument("--limit", type=int, default=6, help="clips per task")
+    parser.add_argument("--limit", type=int, default=12, help="clips per task")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long extension; 0: none")
     parser.add_argument("--anchor", type=float, default=0.3, help="of the long extension")
     parser.add_argument("--strength", type=float, default=0.3, help="of the blend")
@@ -58,7 +62,8 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per task."""
     bench = Bench(options)
     if not options.only:
-        yield {"name": "true clips through the VAE", **bench.through_the_vae()}
+        for name, deflicker in (("true clips through the VAE", False), ("the same, deflickered", True)):
+            yield {"name": name, **bench.through_the_vae(deflicker=deflicker)}
     for name, task in TASKS.items():
         if not name.startswith(options.only or ""):
             continue
@@ -98,8 +103,20 @@ class Bench:
     def decode(self, latents: Tensor, *, cyclic: bool = False) -> Tensor:
         """Frames (F, H, W, 3) in 0..1."""
         weight = self.models.vae.decoder.linear.weight
-        pixels = self.models.vae.decode(latents.to(weight), cyclic=cyclic)[0].float().cpu()
-        return ((pixels.clamp(-1, 1) + 1) / 2).permute(1, 2, 3, 0)
+        return images(self.models.vae.decode(latents.to(weight), cyclic=cyclic))
+
+    @torch.no_grad()
+    def deflickered(self, frames: Tensor, *, cyclic: bool = False) -> Tensor:
+        """Decoded frames without steps from latent to latent."""
+        vae = self.models.vae
+
+        def again(frames: Tensor) -> Tensor:
+            pixels = (frames * 2 - 1).permute(3, 0, 1, 2)[None].to(vae.decoder.linear.weight)
+            return images(vae.decode(vae.encode(pixels, cyclic=cyclic), cyclic=cyclic))
+
+        if cyclic:
+            return deflicker_loop(frames, again, TIME)
+        return torch.cat(list(deflicker([frames], lambda pieces: [again(torch.cat(list(pieces)))], TIME)))
 
     @torch.no_grad()
     def generate(self, canvas: Canvas, prompt: str, seed: int) -> Tensor:
@@ -128,11 +145,15 @@ class Bench:
 
         return predict
 
-    def through_the_vae(self) -> dict[str, Any]:
+    def through_the_vae(self, *, deflicker: bool) -> dict[str, Any]:
         """Nothing is generated."""
         none = torch.zeros(self.latents[0].shape[2], dtype=torch.bool)
-        ratios = [between_latents(self.decode(clip), none, cyclic=False) for clip in self.latents]
-        return ROW | {"elsewhere": round(statistics.median(ratios), 4), "n": len(ratios)}
+        clips = [self.decode(clip) for clip in self.latents]
+        clips = [self.deflickered(clip) for clip in clips] if deflicker else clips
+        ratios = [between_latents(clip, none, cyclic=False) for clip in clips]
+        like = [float(psnr(*pair).mean()) for pair in zip(clips, map(true_frames, self.truths), strict=True)]
+        elsewhere, known = (round(statistics.median(values), 4) for values in (ratios, like))
+        return ROW | {"elsewhere": elsewhere, "known psnr": known, "n": len(ratios)}
 
     def run(self, task: "Task") -> dict[str, Any]:
         """Medians over clips."""
@@ -144,6 +165,7 @@ class Bench:
 
         return ROW | {
             "seam": middle("seam"), "worst": middle("seam", max), "elsewhere": middle("elsewhere"),
+            "deflickered": middle("deflickered"), "its worst": middle("deflickered", max),
             "true seam": middle("true seam"), "kept": middle("kept", max), "known psnr": middle("known psnr"),
             "n": len(made),
         }  # fmt: skip
@@ -154,19 +176,19 @@ class Bench:
         """Generate, decode, measure and remember one clip."""
         latents = self.generate(canvas, self.prompts[index], self.options.seed + index)
         frames = self.decode(latents, cyclic=canvas.cyclic)
+        steady = self.deflickered(frames, cyclic=canvas.cyclic)
         if index < 2:
-            self.clips.append((frames * 255).round().byte().numpy())
+            self.clips.append((steady * 255).round().byte().numpy())
             self.captions.append(f"{name}\n{self.prompts[index]}")
-        report = measure_loop(frames) if canvas.cyclic else measure_joins(frames, joins)
+        seams = [measure_loop(video) if canvas.cyclic else measure_joins(video, joins) for video in (frames, steady)]
+        row = dict(zip(("seam", "deflickered"), (report.value("seam") for report in seams), strict=True))
         known = canvas.change.amax(dim=(0, 1, 3, 4)) == 0
-        row = {"seam": report.value("seam")}
         if not bool(known.all()):  # as in a blend of strength 0
             row["elsewhere"] = between_latents(frames, known, cyclic=canvas.cyclic)
         if bool(known.any()):
             row["kept"] = float((latents - canvas.latents)[:, :, known].abs().max())
         if true_joins:
-            truth = torch.from_numpy(self.truths[index]).float() / 255
-            row["true seam"] = measure_joins(truth, true_joins).value("seam")
+            row["true seam"] = measure_joins(true_frames(self.truths[index]), true_joins).value("seam")
         return row
 
     def far(self) -> dict[str, float]:
@@ -182,13 +204,22 @@ class Bench:
         weight = self.models.vae.decoder.linear.weight
         with torch.no_grad():
             pieces = self.models.vae.decode_stream(made.latents.to(weight).split(8, dim=2))
-            frames = ((f.float().cpu().clamp(-1, 1) + 1) / 2 for piece in pieces for f in piece[0].permute(1, 2, 3, 0))
-            kept: list[Tensor] = list(frames)
+            kept = [frame for piece in pieces for frame in images(piece)]
         self.clips.append((torch.stack(kept) * 255).round().byte().numpy())
         self.captions.append(f"extended to {options.seconds:g} s\n{self.prompts[0]}")
         report = measure_video(kept, FPS, with_motion=False)
         names = ("colour drift", "contrast drift", "sharpness drift")
         return {name: round(report.value(name), 3) for name in names}
+
+
+def images(pixels: Tensor) -> Tensor:
+    """Decoded pixels (1, 3, F, H, W) as frames (F, H, W, 3) in 0..1."""
+    return ((pixels[0].float().cpu().clamp(-1, 1) + 1) / 2).permute(1, 2, 3, 0)
+
+
+def true_frames(clip: Frames) -> Tensor:
+    """A rendered clip as frames in 0..1."""
+    return torch.from_numpy(clip).float() / 255
 
 
 def between_latents(frames: Tensor, known: Tensor, *, cyclic: bool) -> float:
@@ -218,8 +249,7 @@ def forward(bench: Bench, index: int) -> dict[str, float]:
     canvas = along_time.extend(known_frames(index, bench), after=4)
     row = bench.judge("extend forward", index, canvas, [KNOWN], [KNOWN])
     again = bench.decode(canvas.latents[:, :, :5])
-    truth = torch.from_numpy(bench.truths[index][:KNOWN]).float() / 255
-    return {**row, "known psnr": float(psnr(again, truth).mean())}
+    return {**row, "known psnr": float(psnr(again, true_frames(bench.truths[index][:KNOWN])).mean())}
 
 
 def backward(bench: Bench, index: int) -> dict[str, float]:
