@@ -14,12 +14,19 @@ from comfyui_spacetime.models.checkpoints import (
     save_checkpoint,
     write_tensors,
 )
+from comfyui_spacetime.models.patches import Grid
 from comfyui_spacetime.models.pixels import from_uint8, to_uint8
 from comfyui_spacetime.models.training import dit as dit_training
 from comfyui_spacetime.models.training import vae as vae_training
 from comfyui_spacetime.models.training.data import ClipSize, LatentCache, cache_toy_world, stack_text, toy_clip
 from comfyui_spacetime.models.training.layout import orthogonalise
-from comfyui_spacetime.models.training.losses import flow_loss, sample_levels, sample_region, sample_sigmas
+from comfyui_spacetime.models.training.losses import (
+    flow_loss,
+    sample_levels,
+    sample_region,
+    sample_sigmas,
+    steadiness_loss,
+)
 from comfyui_spacetime.models.training.optim import EMA, Optimiser, learning_rate_scale
 from comfyui_spacetime.models.training.runs import Run, generator
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
@@ -89,6 +96,34 @@ def test_the_loss_is_zero_for_the_true_velocity_and_ignores_known_patches():
     wrong_where_known[1, :2] += 100
     assert flow_loss(wrong_where_known, clean, noise, sigma) == 0
     assert flow_loss(truth + 1, clean, noise, sigma) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_steadiness_is_about_errors_that_differ_from_frame_to_frame(cyclic):
+    grid = Grid(4, 1, 2)
+    clean, noise = torch.randn(2, 2, 8, 4, generator=seeded())
+    everywhere, truth = torch.full((2, 8), 0.5), noise - clean
+
+    def loss(prediction, sigma=everywhere):
+        return float(steadiness_loss(prediction, clean, noise, sigma, [grid], cyclic=cyclic))
+
+    assert loss(truth) == 0
+    assert loss(truth + 1) == pytest.approx(0, abs=1e-6), "the same error in all frames"
+    first = truth.clone()
+    first[:, :2] += 1
+    # one of three changes, or, round a circle, two of four
+    assert loss(first) == pytest.approx(0.5 if cyclic else 1 / 3, rel=1e-4)
+    known = everywhere.clone()
+    known[:, :2] = 0
+    assert loss(first, known) == 0, "known frames have no error"
+    assert loss(truth + 1, known) == pytest.approx(0.5 if cyclic else 1 / 3, rel=1e-4), "but those beside them do"
+    still = Grid(1, 2, 4)
+    assert float(steadiness_loss(truth + 1, clean, noise, everywhere, [still], cyclic=cyclic)) == 0
+
+
+def test_a_negative_steadiness_is_refused():
+    with pytest.raises(ValueError, match="--steadiness is 0"):
+        dit_training.DiTTraining(steadiness=-1)
 
 
 # -- optimiser ---------------------------------------------------------------------------------------------------------

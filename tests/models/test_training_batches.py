@@ -74,7 +74,7 @@ def gradients(model: DiT) -> dict[str, torch.Tensor]:
 
 def step(model: DiT, batch: Batch, parts: int = 1) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad(set_to_none=True)
-    loss, _ = training.backward(model, batch, Workers(), parts=parts, stop=False)
+    loss, _ = training.backward(model, batch, Workers(), settings=settings(accumulate=parts), stop=False)
     return float(loss), gradients(model)
 
 
@@ -82,6 +82,18 @@ def close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], relative
     return one.keys() == other.keys() and all(
         float((one[key] - other[key]).norm()) <= relative * float(other[key].norm()) + 1e-9 for key in one
     )
+
+
+def test_packed_clips_have_the_mean_steadiness_of_separate_ones(cache, model):
+    alone = single_clips(cache)
+    with torch.no_grad():
+        mean, packed = (
+            torch.stack([training.batch_loss(model, batch, steadiness=0.5) for batch in batches]).mean()
+            for batches in (alone, [pack_batches(alone)])
+        )
+        plain = training.batch_loss(model, pack_batches(alone))
+    torch.testing.assert_close(packed, mean, atol=1e-5, rtol=1e-5)
+    assert packed > plain
 
 
 def test_packed_clips_have_the_mean_loss_and_gradients_of_separate_ones(cache, model):

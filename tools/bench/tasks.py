@@ -6,7 +6,7 @@ The first rows are of true clips through the VAE and back: what it alone does wh
 the clips, and the worst. `elsewhere` is the same at the other places where one generated latent follows another, so a
 join that is no worse than those has the same number. `deflickered` and `its worst` are the seam and the worst of the
 same latents decoded with deflicker. `true seam` is that of the true clips, where there are any.
-`kept` is the largest difference of known latents, in deviations; `known psnr` the known frames (first rows: all) against
+`kept` is the largest difference of known latents, in deviations; `known psnr` the known frames (above: all) against
 the true ones; `drift` in % of full scale (colour) or of the first second (contrast, sharpness).
 """
 
