@@ -93,6 +93,26 @@ def autoguidance(strong: Tensor, weak: Tensor, scale: float) -> Tensor:
     return cfg(strong, weak, scale)
 
 
+def hidden_history(x: Tensor, change: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """A state whose known places (change 0) are noise at level 1, and the change that says so: change x sigma is 1.
+
+    x, noise (B, C, ...), change broadcastable to them, sigma (B,).
+    """
+    known = change == 0
+    level = sigma.reshape(-1, *([1] * (x.ndim - 1))).to(change)
+    return torch.where(known, noise.to(x), x), torch.where(known, 1 / level, change)
+
+
+def history_guidance(guided: Tensor, cond: Tensor, without: Tensor, scale: float) -> Tensor:
+    """Lead away from what the model would do if it did not see the known places: guided + scale * (cond - without).
+
+    Vanilla history guidance (arXiv 2502.06764), added to the guidance by text. without: the prediction with the
+    same text for `hidden_history`. scale 0 changes nothing.
+    """
+    total, c, other = _working(guided, cond, without)
+    return (total + scale * (c - other)).to(guided.dtype)
+
+
 def in_interval(sigma: float, start: float = 1.0, end: float = 0.0) -> bool:
     """Whether guidance is on at sigma: end < sigma <= start (guidance interval, arXiv 2404.07724, eq. 5)."""
     # sigmas are float32: 0.8 as typed must meet 0.8 in the schedule

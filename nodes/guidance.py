@@ -1,4 +1,4 @@
-"""Guidance as a node: GUIDER."""
+"""Guidance as nodes: GUIDER, and a MODEL that heeds known frames."""
 
 from __future__ import annotations
 
@@ -69,6 +69,44 @@ class Guider(io.ComfyNode):
             zero_steps=zero_steps,
         )
         return io.NodeOutput(make_guider(model, positive, negative, settings, weak_model))
+
+
+class HistoryGuidance(io.ComfyNode):
+    """MODEL -> MODEL that heeds known frames more."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeHistoryGuidance",
+            display_name="History Guidance",
+            category="Spacetime/sampling",
+            description=(
+                "Makes new frames and regions agree more with the known ones, as cfg does with the prompt: at every "
+                "step the model also predicts what it would do if it did not see them, and is led away from that. "
+                "For animating, extending, connecting and filling; each step takes one more run of the model."
+            ),
+            search_aliases=["history guidance", "diffusion forcing transformer", "dfot", "consistency", "known frames"],
+            inputs=[
+                io.Model.Input("model", tooltip="A model with a noise level per patch: ours, LTX-Video, Wan 2.2 5B."),
+                io.Float.Input(
+                    "scale",
+                    default=0.5,
+                    min=0.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How strongly. 0 is off and costs nothing; too much makes frames stand still.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="For Guider, KSampler or any other sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, scale: float) -> io.NodeOutput:
+        """Patch a clone."""
+        from .host.history import with_history
+
+        return io.NodeOutput(with_history(model, scale))
 
 
 def _share(name: str, default: float, tooltip: str) -> io.Input:
@@ -151,4 +189,4 @@ def _ways() -> list[io.Input]:
     ]
 
 
-NODES: list[type[io.ComfyNode]] = [Guider]
+NODES: list[type[io.ComfyNode]] = [Guider, HistoryGuidance]

@@ -27,14 +27,16 @@ def seen_change(change: Tensor, sigma: Tensor, levels: Levels) -> Tensor:
     gate    0 until sigma has come down to m: waits clean, then noised   Open-Sora 1.2; SDEdit (arXiv 2108.01073)
     binary  0 or 1, whichever is nearer                                  Wan 2.2
 
-    change (B, ...) in [0, 1], sigma (B,).
+    change (B, ...) in [0, 1], sigma (B,). A value above 1, as of places that are hidden (models.guidance), stays.
     """
     level = sigma.reshape(-1, *([1] * (change.ndim - 1))).to(change)
     if levels == "scale":
         return change
     if levels == "clamp":
-        return (change / level.clamp(min=torch.finfo(change.dtype).tiny)).clamp(max=1.0)
-    return open_places(change, sigma, levels)
+        seen = (change / level.clamp(min=torch.finfo(change.dtype).tiny)).clamp(max=1.0)
+    else:
+        seen = open_places(change, sigma, levels)
+    return torch.where(change > 1, change, seen)
 
 
 def open_places(change: Tensor, sigma: Tensor, levels: Levels) -> Tensor:

@@ -77,13 +77,13 @@ class Example(NamedTuple):
 
 
 def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
-    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions: two short, one detailed."""
+    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions: four short, two detailed."""
     rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
     aspect = size.width / size.height
     scene = sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect)
     clip = render(scene, num_frames=size.num_frames, height=size.height, width=size.width, fps=FPS)
-    short = [captions.short_caption(scene, rng), captions.short_caption(scene, rng)]
-    return clip.frames, [*short, captions.detailed_caption(scene, rng)]
+    short = [captions.short_caption(scene, rng) for _ in range(4)]
+    return clip.frames, [*short, *(captions.detailed_caption(scene, rng) for _ in range(2))]
 
 
 def toy_class(seed: int, size: ClipSize) -> str:

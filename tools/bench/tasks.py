@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...models.flow import add_noise
 from ...models.generate import clip_noise, predictor
-from ...models.guidance import Guidance
+from ...models.guidance import Guidance, hidden_history, history_guidance
 from ...models.metrics.reference import psnr
 from ...models.metrics.seam import changes, measure_joins, measure_loop, seam_ratio
 from ...models.metrics.video import measure_video
@@ -37,7 +37,7 @@ from ...models.tasks.levels import open_places, seen_change
 from ...models.toyworld import sample_scene, short_caption
 from ...models.toyworld.renderer import render
 from ...models.vae.autoencoder import TIME
-from ...models.vae.deflicker import deflicker, deflicker_loop
+from .decoding import deflickered, images, true_frames
 from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
 FPS = 12.0
@@ -53,6 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long extension; 0: none")
     parser.add_argument("--anchor", type=float, default=0.3, help="of the long extension")
     parser.add_argument("--strength", type=float, default=0.3, help="of the blend")
+    parser.add_argument("--history", type=float, default=0.0, help="scale of history guidance")
     parser.add_argument("--only", help="the tasks whose names begin so")
     parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
     add_sampling_options(parser)
@@ -106,41 +107,40 @@ class Bench:
         return images(self.models.vae.decode(latents.to(weight), cyclic=cyclic))
 
     @torch.no_grad()
-    def deflickered(self, frames: Tensor, *, cyclic: bool = False) -> Tensor:
-        """Decoded frames without steps from latent to latent."""
-        vae = self.models.vae
-
-        def again(frames: Tensor) -> Tensor:
-            pixels = (frames * 2 - 1).permute(3, 0, 1, 2)[None].to(vae.decoder.linear.weight)
-            return images(vae.decode(vae.encode(pixels, cyclic=cyclic), cyclic=cyclic))
-
-        if cyclic:
-            return deflicker_loop(frames, again, TIME)
-        return torch.cat(list(deflicker([frames], lambda pieces: [again(torch.cat(list(pieces)))], TIME)))
-
-    @torch.no_grad()
     def generate(self, canvas: Canvas, prompt: str, seed: int) -> Tensor:
         """All latents of a canvas."""
         options = self.options
         positive, negative = (self.denoiser(canvas, text) for text in (prompt, ""))
+        hiding = clip_noise(self.models, canvas.latents.shape[2:], options.seed + seed + 1)[None]
+        without = self.denoiser(canvas, prompt, hiding)
         guidance = Guidance(scale=options.cfg)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            return guidance.combine(positive(x, sigma), negative(x, sigma), x)
+            cond = positive(x, sigma)
+            combined = guidance.combine(cond, negative(x, sigma), x)
+            if not options.history or not bool((canvas.change == 0).any()):
+                return combined
+            return history_guidance(combined, cond, without(x, sigma), options.history)
 
         noise = clip_noise(self.models, canvas.latents.shape[2:], seed)[None]
         levels = sigmas("linear", options.steps, shift=options.shift)
         start = add_noise(canvas.latents.to(noise), noise, float(levels[0]))
         return sample(Solver(name=options.solver), denoise, start, levels, generator=noise_generator(seed)).cpu()
 
-    def denoiser(self, canvas: Canvas, prompt: str) -> Denoiser:
-        """The model with a noise level per latent frame (clamp, where levels lie between 0 and 1)."""
+    def denoiser(self, canvas: Canvas, prompt: str, hiding: Tensor | None = None) -> Denoiser:
+        """The model with a noise level per latent frame (clamp, where levels lie between 0 and 1).
+
+        hiding: noise to show instead of what is known.
+        """
         plain = predictor(self.models, [prompt], tuple(canvas.latents.shape[2:]), cyclic=canvas.cyclic)
 
         def predict(x: Tensor, sigma: Tensor) -> Tensor:
             known, change = canvas.latents.to(x), canvas.change.to(x)
             seen = seen_change(change, sigma, "clamp")
-            denoised = plain(torch.lerp(known, x, seen), seen.mean(dim=(1, 3, 4)) * sigma[:, None])
+            state = torch.lerp(known, x, seen)
+            if hiding is not None:
+                state, seen = hidden_history(state, seen, sigma, hiding)
+            denoised = plain(state, seen.mean(dim=(1, 3, 4)) * sigma[:, None])
             return torch.lerp(known, denoised, open_places(change, sigma, "clamp"))
 
         return predict
@@ -149,7 +149,7 @@ class Bench:
         """Nothing is generated."""
         none = torch.zeros(self.latents[0].shape[2], dtype=torch.bool)
         clips = [self.decode(clip) for clip in self.latents]
-        clips = [self.deflickered(clip) for clip in clips] if deflicker else clips
+        clips = [deflickered(self.models.vae, clip) for clip in clips] if deflicker else clips
         ratios = [between_latents(clip, none, cyclic=False) for clip in clips]
         like = [float(psnr(*pair).mean()) for pair in zip(clips, map(true_frames, self.truths), strict=True)]
         elsewhere, known = (round(statistics.median(values), 4) for values in (ratios, like))
@@ -176,7 +176,7 @@ class Bench:
         """Generate, decode, measure and remember one clip."""
         latents = self.generate(canvas, self.prompts[index], self.options.seed + index)
         frames = self.decode(latents, cyclic=canvas.cyclic)
-        steady = self.deflickered(frames, cyclic=canvas.cyclic)
+        steady = deflickered(self.models.vae, frames, cyclic=canvas.cyclic)
         if index < 2:
             self.clips.append((steady * 255).round().byte().numpy())
             self.captions.append(f"{name}\n{self.prompts[index]}")
@@ -210,16 +210,6 @@ class Bench:
         report = measure_video(kept, FPS, with_motion=False)
         names = ("colour drift", "contrast drift", "sharpness drift")
         return {name: round(report.value(name), 3) for name in names}
-
-
-def images(pixels: Tensor) -> Tensor:
-    """Decoded pixels (1, 3, F, H, W) as frames (F, H, W, 3) in 0..1."""
-    return ((pixels[0].float().cpu().clamp(-1, 1) + 1) / 2).permute(1, 2, 3, 0)
-
-
-def true_frames(clip: Frames) -> Tensor:
-    """A rendered clip as frames in 0..1."""
-    return torch.from_numpy(clip).float() / 255
 
 
 def between_latents(frames: Tensor, known: Tensor, *, cyclic: bool) -> float:

@@ -1,0 +1,67 @@
+"""History guidance on a core MODEL: a third prediction at every step, for which the known places are noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import comfy.conds
+import comfy.model_base
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...models.guidance import hidden_history, history_guidance
+
+KEY = "spacetime_history"  # attachment of a MODEL: the function that is in its options
+SEED = 0x5EED  # of the noise that stands for known places; it is the same at all steps
+
+
+def with_history(model: Any, scale: float) -> Any:
+    """A clone of a MODEL with history guidance instead of what it had of it. ValueError for one noise level per video.
+
+    Runs without a noise mask stay as they are.
+    """
+    if type(model.model).process_timestep is comfy.model_base.BaseModel.process_timestep:
+        raise ValueError(
+            f"{type(model.model).__name__} has one noise level for the whole video, so known frames cannot be hidden "
+            "from it: history guidance works with this pack's model, LTX-Video and Wan 2.2 5B"
+        )
+    patched = model.clone()
+    earlier = patched.get_attachment(KEY)
+    functions = patched.model_options.get("sampler_post_cfg_function", [])
+    patched.model_options["sampler_post_cfg_function"] = [function for function in functions if function is not earlier]
+    patched.set_attachments(KEY, None)
+    if not scale:
+        return patched
+
+    def guide(args: dict[str, Any]) -> Tensor:
+        denoised, without = args["denoised"], _without_history(args)
+        if without is None:
+            return denoised
+        return history_guidance(denoised, args["cond_denoised"], without, scale)
+
+    patched.set_model_sampler_post_cfg_function(guide)
+    patched.set_attachments(KEY, guide)
+    return patched
+
+
+def _without_history(args: Mapping[str, Any]) -> Tensor | None:
+    """What the model predicts for the same prompt where known places are noise; None where nothing is known."""
+    x, sigma, change = args["input"], args["sigma"], _change(args["cond"])
+    if change is None or not bool((change == 0).any()):
+        return None
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED)).to(x)
+    state, hidden = hidden_history(x, change.to(x), sigma, noise)
+    entries = [
+        {**entry, "model_conds": {**entry["model_conds"], "denoise_mask": comfy.conds.CONDRegular(hidden)}}
+        for entry in args["cond"]
+    ]
+    (prediction,) = comfy.samplers.calc_cond_batch(args["model"], [entries], state, sigma, args["model_options"])
+    return prediction
+
+
+def _change(cond: Sequence[Mapping[str, Any]]) -> Tensor | None:
+    """The mask of the run, as its conditioning carries it."""
+    found = (entry.get("model_conds", {}).get("denoise_mask") for entry in cond or ())
+    return next((mask.cond for mask in found if mask is not None), None)
