@@ -1,5 +1,6 @@
 """Each editing task's workflow, as the editor saves it, in the real ComfyUI; each ends in its measure."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,7 @@ TASKS = {
     "fill_region": (33, ["PSNR", "colour drift"]),
     "outpaint": (33, ["PSNR", "the middle of the larger one was compared"]),
 }
+JOINS = ("extend_forward", "extend_backward", "loop_text", "loop_clip", "connect_gap", "connect_blend")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,17 @@ def test_the_workflow_of_a_task_runs_and_ends_in_its_measure(host, inputs, name)
     text = "\n".join(line for output in result.outputs.values() for line in output.get("text", ()))
     for words in measured:
         assert words in text
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_the_joins_of_the_embedded_model_do_not_show(host, inputs, name):
+    """The workflows and clips as they ship: a join changes the picture no more than other frames do."""
+    outputs = host.run(WORKFLOWS / f"{name}.json").outputs
+    text = "\n".join(line for output in outputs.values() for line in output.get("text", ()))
+    seams = [float(value) for value in re.findall(r"^seam ([0-9.]+) x the median change$", text, re.MULTILINE)]
+    assert len(seams) == text.count("Measure Seam")
+    assert seams
+    assert max(seams) <= 1.1
 
 
 def test_a_clip_is_extended_window_by_window(host, inputs):
