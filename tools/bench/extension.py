@@ -11,7 +11,7 @@ STEPS = 2  # of each window: more would take longer and no more memory
 
 
 def measure(seconds: int, preset: str) -> dict[str, Any]:
-    """One row: Extend Far and VAE Decode Video (video file) with random weights of our presets, in this process."""
+    """One row: Extend Far and VAE Decode Video (video file, deflicker), random weights of a preset, in this process."""
     from ..in_process import load_host
 
     if not load_host():
@@ -36,7 +36,7 @@ def measure(seconds: int, preset: str) -> dict[str, Any]:
 
     def run(more: float) -> None:
         far = ExtendFar.execute(guider, sampler, sigmas, noise, clip, "forward", more, 2.75, 1.0, 0.3, float(FPS), 4)
-        VAEDecode.execute(vae, far.result[0], float(FPS), "video file")
+        VAEDecode.execute(vae, far.result[0], float(FPS), "video file", deflicker=True)
 
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         folder_paths.set_temp_directory(folder)
