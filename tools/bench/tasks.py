@@ -5,7 +5,7 @@ The first rows are of true clips through the VAE and back: what it alone does wh
 `seam` is the change across a join, or from a loop's last frame to its first, over the median change: the median over
 the clips, and the worst. `elsewhere` is the same at the other places where one generated latent follows another, so a
 join that is no worse than those has the same number. `deflickered` and `its worst` are the seam and the worst of the
-same latents decoded with deflicker. `true seam` is that of the true clips, where there are any.
+same latents decoded with deflicker. `true seam` is that of the true clips (of a blend: faded into each other).
 `kept` is the largest difference of known latents, in deviations; `known psnr` the known frames (above: all) against
 the true ones; `drift` in % of full scale (colour) or of the first second (contrast, sharpness).
 """
@@ -267,12 +267,17 @@ def gap(bench: Bench, index: int) -> dict[str, float]:
 
 def blend(bench: Bench, index: int) -> dict[str, float]:
     """Two unlike clips, whose frames fade into each other over 4 latents before the model works on them."""
-    other = bench.options.limit + index
+    other, joins = bench.options.limit + index, [5, 21]
     frames, following = (torch.from_numpy(bench.truths[clip]).float() for clip in (index, other))
-    faded = bench.encode(along_time.cross_fade(frames[:21], following[1:25], 16).round().byte().numpy())
+    faded = along_time.cross_fade(frames[:21], following[1:], 16)
+    latents = bench.encode(faded[:29].round().byte().numpy())
     first, second = bench.latents[index][:, :, :6], bench.latents[other][:, :, :7]
-    canvas = along_time.connect_blend(first, second, 4, bench.options.strength, faded[:, :, 2:6])
-    return bench.judge("connect by a blend", index, canvas, [5, 21])
+    canvas = along_time.connect_blend(first, second, 4, bench.options.strength, latents[:, :, 2:6])
+    row = bench.judge("connect by a blend", index, canvas, joins)
+    return {
+        **row,
+        "true seam": measure_joins(faded[: 1 + TIME * (canvas.latents.shape[2] - 1)] / 255, joins).value("seam"),
+    }
 
 
 TASKS: dict[str, Task] = {
