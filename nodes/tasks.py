@@ -210,7 +210,7 @@ class ConnectVideos(io.ComfyNode):
                 ),
                 seconds_input("seconds", 1.0, "Length of the gap or of the overlap."),
                 io.Float.Input(
-                    "strength", default=0.3, min=0.0, max=1.0, step=0.05, round=0.001,
+                    "strength", default=0.2, min=0.0, max=1.0, step=0.05, round=0.001,
                     tooltip="Blend only: how far the middle may leave both clips. 0: a plain cross-fade.",
                 ),
                 fps_input(),

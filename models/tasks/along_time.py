@@ -65,7 +65,7 @@ def connect_gap(first: Tensor, second: Tensor, gap: int) -> Canvas:
 
 
 def connect_blend(
-    first: Tensor, second: Tensor, overlap: int, strength: float = 0.3, between: Tensor | None = None
+    first: Tensor, second: Tensor, overlap: int, strength: float = 0.2, between: Tensor | None = None
 ) -> Canvas:
     """One clip turns into the other while both play, over `overlap` latents.
 

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=12, help="clips per task")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long extension; 0: none")
     parser.add_argument("--anchor", type=float, default=0.3, help="of the long extension")
-    parser.add_argument("--strength", type=float, default=0.3, help="of the blend")
+    parser.add_argument("--strength", type=float, default=0.2, help="of the blend")
     parser.add_argument("--history", type=float, default=0.0, help="scale of history guidance")
     parser.add_argument("--only", help="the tasks whose names begin so")
     parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
