@@ -185,6 +185,7 @@ class VAEDecode(io.ComfyNode):
                 io.Boolean.Input(
                     "deflicker",
                     default=False,
+                    optional=True,  # workflows from before it hold none
                     tooltip=(
                         "Decode once more, half a latent later, and mix both, so that nothing jumps from one latent's "
                         "frames to the next one's or where a video was joined. Slower, and a little softer."
