@@ -144,7 +144,6 @@ def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
 
     The frames must add up to 1 + 4k and be of fitting size (see video.FitFrames).
     """
-
     with torch.no_grad():
         parts = vae.first_stage_model.encode_stream(_pixels(vae, pieces))
         return torch.cat([part.to(vae.output_device) for part in parts], dim=2)
