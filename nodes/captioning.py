@@ -194,7 +194,7 @@ class CaptionClips(io.ComfyNode):
         cls, clips: Any, name: str, which: str, length: str, limit: int, seed: int, language_model: Any = None
     ) -> io.NodeOutput:
         """Describe file by file."""
-        from ..models.training.recaption import describe_folder
+        from ..models.training.captioner.recaption import describe_folder
         from .host import captioning
 
         place = captioning.captions_folder(name)

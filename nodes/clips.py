@@ -70,9 +70,9 @@ class ClipsFromFolder(io.ComfyNode):
     @classmethod
     def execute(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> io.NodeOutput:
         """Look at the files and show some of their clips."""
-        from ..models.training.clips import ClipSet
-        from ..models.training.data import ClipSize
-        from ..models.training.folder import list_clips
+        from ..models.clips.cache import ClipSize
+        from ..models.clips.clips import ClipSet
+        from ..models.clips.folder import list_clips
         from .host import captioning, training
 
         place, sizes = training.clips_folder(folder), ClipSize.parse_list(size)
@@ -89,7 +89,7 @@ class ClipsFromFolder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> str:
         """Look again when a file or a caption has changed."""
-        from ..models.training.folder import media_files, stamp_of
+        from ..models.clips.folder import media_files, stamp_of
         from .host import captioning, training
 
         place = training.clips_folder(folder)
@@ -126,9 +126,9 @@ class ToyWorld(io.ComfyNode):
     @classmethod
     def execute(cls, size: str, count: int) -> io.NodeOutput:
         """Render a few clips to show."""
-        from ..models.training.clips import ClipSet
-        from ..models.training.contact import Bucket, Shown, share_out
-        from ..models.training.data import ClipSize, toy_clip
+        from ..models.clips.cache import ClipSize, toy_clip
+        from ..models.clips.clips import ClipSet
+        from ..models.training.run.contact import Bucket, Shown, share_out
 
         sizes = ClipSize.parse_list(size)
         buckets = [Bucket(str(one), count) for one in sizes]
@@ -142,8 +142,8 @@ class ToyWorld(io.ComfyNode):
 
 def _buckets_of_folder(place: Path, clips: Sequence[Any]) -> list[Any]:
     """A few clips of each size, read from their files; one that cannot be read any more is not shown."""
-    from ..models.training.contact import Bucket, Shown, share_out
-    from ..models.training.folder import frames_of
+    from ..models.clips.folder import frames_of
+    from ..models.training.run.contact import Bucket, Shown, share_out
 
     groups: dict[str, list[Any]] = {}
     for clip in clips:
@@ -171,7 +171,7 @@ def _bar() -> Any:
 
 def _sheet(buckets: Sequence[Any], text: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """A contact sheet for the node."""
-    from ..models.training.contact import contact_sheet
+    from ..models.training.run.contact import contact_sheet
     from .host import training
 
     return training.picture_ui(contact_sheet(buckets, notes), host.temp_file(".png"), text)

@@ -255,7 +255,7 @@ def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> li
 
 def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
     """The finished run's curve and latest strip for the node."""
-    from ..models.training.chart import progress_picture
+    from ..models.training.run.chart import progress_picture
     from .host import training
 
     return training.picture_ui(progress_picture(folder, steps), folder / training.PROGRESS, text)

@@ -33,9 +33,10 @@ LEVELS = {
     "solvers": 2,
     "guidance": 2,
     "tasks": 2,
+    "clips": 3,
     "generate": 3,
-    "training": 3,
-    "cluster": 4,
+    "training": 4,
+    "cluster": 5,
     "metrics": 3,
 }
 # these know callables and tensors, never a network

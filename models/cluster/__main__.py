@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from ..checkpoints import load_checkpoint
+from ..clips.cache import FPS
 from ..generate import EMBEDDED
-from ..training.data import FPS
-from ..training.stopping import StoppedError, check_stop, stop_on_signals
+from ..training.run.stopping import StoppedError, check_stop, stop_on_signals
 from ..vae.autoencoder import TIME
 from .fan_out import Recipe, jobs_of
 

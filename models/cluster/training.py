@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..training.__main__ import parser, run
-from ..training.parallel import LOST
-from ..training.stopping import StoppedError, asked_to_stop, stop_on_file, stop_on_signals
+from ..training.dit.workers import LOST
+from ..training.run.stopping import StoppedError, asked_to_stop, stop_on_file, stop_on_signals
 from .connection import cluster
 
 STOP = "stop"  # a file in the run folder that tells all workers to end after their step

@@ -13,18 +13,20 @@ from pathlib import Path
 import torch
 
 from ..checkpoints import joined, load_checkpoint, save_checkpoint
+from ..clips.cache import ClipSize, LatentCache, cache_toy_world
+from ..clips.clips import HELD_OUT, ClipSet
+from ..clips.folder import cache_folder
 from ..text.encoder import load_text_encoder
-from . import caption_commands, dit, vae
-from .clips import HELD_OUT, ClipSet
-from .data import ClipSize, LatentCache, cache_toy_world
-from .folder import cache_folder
-from .lora import merge, save_lora
-from .networks import class_names
-from .options import Said, add_folder_options, add_settings, chosen, sizes
-from .parallel import LOST, leave, lost_a_worker
-from .profiles import reconstruct
-from .settings import DiTTraining
-from .stopping import StoppedError, stop_on_signals
+from .captioner import commands as caption_commands
+from .dit import train as dit
+from .dit.lora import merge, save_lora
+from .dit.networks import class_names
+from .dit.profiles import reconstruct
+from .dit.settings import DiTTraining
+from .dit.workers import LOST, leave, lost_a_worker
+from .run.options import Said, add_folder_options, add_settings, chosen, sizes
+from .run.stopping import StoppedError, stop_on_signals
+from .vae import train as vae
 
 
 def parser() -> argparse.ArgumentParser:

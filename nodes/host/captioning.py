@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ...models.captioner.captioner import HEADER, load_captioner
 from ...models.captioner.describer import Captioner
 from ...models.checkpoints import load_checkpoint
+from ...models.clips.cache import fingerprint
 from ...models.text.describing import Describer, LanguageDescriber
-from ...models.training.data import fingerprint
 from .. import host
 from .training import OURS, network_of
 

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from ...models.checkpoints import Checkpoint, joined, load_checkpoint, read_tensors, save_checkpoint, write_tensors
-from ...models.training.chart import latest_sample, progress_picture, read_log
-from ...models.training.data import fingerprint
+from ...models.clips.cache import fingerprint
+from ...models.training.run.chart import latest_sample, progress_picture, read_log
 from . import check_interrupted, progress_bar, show_text
 from .vae import SpacetimeVAE
 

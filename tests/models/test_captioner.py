@@ -20,6 +20,7 @@ from comfyui_spacetime.models.captioner.network import PRESETS, CaptionNetwork, 
 from comfyui_spacetime.models.captioner.vocabulary import Vocabulary, is_detailed
 from comfyui_spacetime.models.captioner.writing import write_captions
 from comfyui_spacetime.models.checkpoints import write_tensors
+from comfyui_spacetime.models.clips.cache import LatentCache, fingerprint
 from comfyui_spacetime.models.metrics.captions import (
     compare,
     facts_of_scene,
@@ -29,9 +30,8 @@ from comfyui_spacetime.models.metrics.captions import (
     word_overlap,
 )
 from comfyui_spacetime.models.toyworld import caption_held_out, detailed_caption, sample_scene, short_caption
-from comfyui_spacetime.models.training.agreement import LEAST, word_weights
-from comfyui_spacetime.models.training.captioner import CaptionedClips, CaptionerTraining, check_cache, train
-from comfyui_spacetime.models.training.data import LatentCache, fingerprint
+from comfyui_spacetime.models.training.captioner.agreement import LEAST, word_weights
+from comfyui_spacetime.models.training.captioner.train import CaptionedClips, CaptionerTraining, check_cache, train
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 
@@ -293,8 +293,8 @@ def test_the_eye_sees_the_frames_around_a_patch():
 
 
 def test_a_resumed_run_equals_a_whole_one(caches, tmp_path, monkeypatch):
-    from comfyui_spacetime.models.training import captioner
-    from comfyui_spacetime.models.training.stopping import StoppedError
+    from comfyui_spacetime.models.training.captioner import train as captioner
+    from comfyui_spacetime.models.training.run.stopping import StoppedError
 
     vae, cache = caches
     settings = replace(SETTINGS, steps=9, save_every=9)
@@ -337,9 +337,9 @@ def test_single_frames_are_described_without_what_happens(caches):
 def test_the_embedded_captioner_says_what_fresh_clips_show():
     """Far from its measured accuracy (`run.py bench captioner`), so that it fails only when something is broken."""
     from comfyui_spacetime.models.checkpoints import load_checkpoint
+    from comfyui_spacetime.models.clips.cache import ClipSize
     from comfyui_spacetime.models.generate import EMBEDDED
-    from comfyui_spacetime.models.training.caption_commands import CAPTIONER
-    from comfyui_spacetime.models.training.data import ClipSize
+    from comfyui_spacetime.models.training.captioner.commands import CAPTIONER
     from comfyui_spacetime.tools.bench.captioner import described
 
     vae = load_checkpoint(EMBEDDED).vae()

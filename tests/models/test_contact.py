@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from comfyui_spacetime.models.training.contact import WIDTH, Bucket, Shown, contact_sheet, share_out
+from comfyui_spacetime.models.training.run.contact import WIDTH, Bucket, Shown, contact_sheet, share_out
 
 RED = np.array([250, 10, 10], np.uint8)
 

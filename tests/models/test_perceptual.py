@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from comfyui_spacetime.models.clips.cache import ClipSize, toy_clip
 from comfyui_spacetime.models.metrics import perceptual
 from comfyui_spacetime.models.metrics.perceptual import PerceptualDistance, load_perceptual
-from comfyui_spacetime.models.training.data import ClipSize, toy_clip
 
 NETWORKS = perceptual.NETWORKS
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from comfyui_spacetime.models.clips.cache import ClipSize
+from comfyui_spacetime.models.clips.clips import ClipSet
+from comfyui_spacetime.models.clips.sidecars import Sidecar, TimedCaption, sidecar_of
 from comfyui_spacetime.models.text.description import Description
-from comfyui_spacetime.models.training.clips import ClipSet
-from comfyui_spacetime.models.training.data import ClipSize
-from comfyui_spacetime.models.training.recaption import ALL, describe_folder
-from comfyui_spacetime.models.training.sidecars import Sidecar, TimedCaption, sidecar_of
+from comfyui_spacetime.models.training.captioner.recaption import ALL, describe_folder
 
 av = pytest.importorskip("av")
 SIZE = ClipSize.parse("32x32x9")

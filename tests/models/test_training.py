@@ -14,21 +14,21 @@ from comfyui_spacetime.models.checkpoints import (
     save_checkpoint,
     write_tensors,
 )
+from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache, cache_toy_world, stack_text, toy_clip
 from comfyui_spacetime.models.patches import Grid
 from comfyui_spacetime.models.pixels import from_uint8, to_uint8
-from comfyui_spacetime.models.training import dit as dit_training
-from comfyui_spacetime.models.training import vae as vae_training
-from comfyui_spacetime.models.training.data import ClipSize, LatentCache, cache_toy_world, stack_text, toy_clip
-from comfyui_spacetime.models.training.layout import orthogonalise
-from comfyui_spacetime.models.training.losses import (
+from comfyui_spacetime.models.training.dit import train as dit_training
+from comfyui_spacetime.models.training.dit.losses import (
     flow_loss,
     sample_levels,
     sample_region,
     sample_sigmas,
     steadiness_loss,
 )
-from comfyui_spacetime.models.training.optim import EMA, Optimiser, learning_rate_scale
-from comfyui_spacetime.models.training.runs import Run, generator
+from comfyui_spacetime.models.training.optim.layout import orthogonalise
+from comfyui_spacetime.models.training.optim.optimiser import EMA, Optimiser, learning_rate_scale
+from comfyui_spacetime.models.training.run.folder import Run, generator
+from comfyui_spacetime.models.training.vae import train as vae_training
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE

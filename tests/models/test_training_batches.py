@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import write_tensors
-from comfyui_spacetime.models.training import dit as training
-from comfyui_spacetime.models.training.batches import Batch, draw_batch, make_batch, pack_batches
-from comfyui_spacetime.models.training.data import LatentCache
-from comfyui_spacetime.models.training.parallel import Workers
-from comfyui_spacetime.models.training.runs import generator
-from comfyui_spacetime.models.training.settings import DiTTraining
+from comfyui_spacetime.models.clips.cache import LatentCache
+from comfyui_spacetime.models.training.dit import train as training
+from comfyui_spacetime.models.training.dit.batches import Batch, draw_batch, make_batch, pack_batches
+from comfyui_spacetime.models.training.dit.settings import DiTTraining
+from comfyui_spacetime.models.training.dit.workers import Workers
+from comfyui_spacetime.models.training.run.folder import generator
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import read_tensors
-from comfyui_spacetime.models.training import dit as training
-from comfyui_spacetime.models.training.clipping import FEWEST, Clip
-from comfyui_spacetime.models.training.optim import Optimiser
-from comfyui_spacetime.models.training.runs import generator
+from comfyui_spacetime.models.training.dit import train as training
+from comfyui_spacetime.models.training.optim.clipping import FEWEST, Clip
+from comfyui_spacetime.models.training.optim.optimiser import Optimiser
+from comfyui_spacetime.models.training.run.folder import generator
 
 from .test_training_batches import EMPTY, VAES, VideoVAE, cache, settings  # noqa: F401 - a fixture
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_spacetime.models.training.data import ClipSize, LatentCache
-from comfyui_spacetime.models.training.folder import cache_folder, list_clips
-from comfyui_spacetime.models.training.footage import cuts, look, read_clip
+from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache
+from comfyui_spacetime.models.clips.folder import cache_folder, list_clips
+from comfyui_spacetime.models.clips.footage import cuts, look, read_clip
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
 
 av = pytest.importorskip("av")
@@ -137,9 +137,7 @@ def test_known_files_are_not_read_again_and_changed_ones_are(folder, tmp_path, m
     index = tmp_path / "index.json"
     first = list_clips(folder, SIZES, index=index)
     seen: list[str] = []
-    monkeypatch.setattr(
-        "comfyui_spacetime.models.training.folder.look", lambda path: seen.append(path.name) or look(path)
-    )
+    monkeypatch.setattr("comfyui_spacetime.models.clips.folder.look", lambda path: seen.append(path.name) or look(path))
     assert list_clips(folder, SIZES, index=index) == first
     assert seen == []
     index.write_text("{ not json", encoding="utf-8")
@@ -338,7 +336,7 @@ def test_a_damaged_shard_is_made_anew_with_a_notice(folder, tmp_path):
 def test_a_stopped_cache_continues_after_its_last_shard(folder, tmp_path, monkeypatch):
     torch.manual_seed(0)
     vae, clips = VideoVAE(PRESETS["test"]), list_clips(folder, SIZES).clips
-    monkeypatch.setattr("comfyui_spacetime.models.training.folder.SHARD", 2)
+    monkeypatch.setattr("comfyui_spacetime.models.clips.folder.SHARD", 2)
 
     def stop(done: int, _total: int) -> None:
         if done >= 3:

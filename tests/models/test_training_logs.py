@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from comfyui_spacetime.models.training.logs import check_logs
+from comfyui_spacetime.models.training.run.logs import check_logs
 
 from .test_training_batches import train, write_cache
 
@@ -44,7 +44,7 @@ def test_tensorboard_reads_what_the_log_says(cache, tmp_path):
 
 def test_a_resumed_run_replaces_what_lay_beyond_its_checkpoint(cache, tmp_path, monkeypatch):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from comfyui_spacetime.models.training import dit as training
+    from comfyui_spacetime.models.training.dit import train as training
 
     original = training.draw_batch
 

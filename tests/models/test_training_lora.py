@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, joined, load_checkpoint, read_tensors, save_checkpoint
-from comfyui_spacetime.models.training import dit as training
-from comfyui_spacetime.models.training.batches import draw_batch
-from comfyui_spacetime.models.training.data import ClipSize, LatentCache, cache_toy_world, toy_class
-from comfyui_spacetime.models.training.lora import merge, read_lora
-from comfyui_spacetime.models.training.networks import build, class_names
-from comfyui_spacetime.models.training.profiles import reconstruct
-from comfyui_spacetime.models.training.runs import generator
+from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache, cache_toy_world, toy_class
+from comfyui_spacetime.models.training.dit import train as training
+from comfyui_spacetime.models.training.dit.batches import draw_batch
+from comfyui_spacetime.models.training.dit.lora import merge, read_lora
+from comfyui_spacetime.models.training.dit.networks import build, class_names
+from comfyui_spacetime.models.training.dit.profiles import reconstruct
+from comfyui_spacetime.models.training.run.folder import generator
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE

@@ -57,7 +57,7 @@ def losses(folder: Path) -> dict[tuple[int, str], float]:
 
 
 def test_workers_share_a_batch_without_gap_or_overlap():
-    from comfyui_spacetime.models.training.parallel import Workers
+    from comfyui_spacetime.models.training.dit.workers import Workers
 
     for total in (1, 4, 5):
         parts = [Workers(rank, 2).rows(total) for rank in range(2)]

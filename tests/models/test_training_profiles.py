@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
-from comfyui_spacetime.models.training.optim import EMA
-from comfyui_spacetime.models.training.profiles import (
+from comfyui_spacetime.models.training.dit.profiles import (
     GAMMAS,
     Profiles,
     fit,
@@ -18,6 +17,7 @@ from comfyui_spacetime.models.training.profiles import (
     save_snapshots,
     snapshot_steps,
 )
+from comfyui_spacetime.models.training.optim.optimiser import EMA
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 
 from .test_training_batches import cache, train  # noqa: F401 - a fixture
@@ -109,7 +109,7 @@ def test_a_run_leaves_snapshots_and_an_early_model(cache, tmp_path):  # noqa: F8
 
 
 def test_a_resumed_run_leaves_the_same_averages(cache, tmp_path, monkeypatch):  # noqa: F811
-    from comfyui_spacetime.models.training import dit as training
+    from comfyui_spacetime.models.training.dit import train as training
 
     common = {"steps": 8, "save_every": 3, "snapshots": 2, "early": 0.5}
     train(cache, tmp_path / "whole", **common)

@@ -15,9 +15,9 @@ import torch
 from comfyui_spacetime.models.checkpoints import read_tensors
 from comfyui_spacetime.models.training import __main__ as command
 from comfyui_spacetime.models.training.__main__ import parser, run
-from comfyui_spacetime.models.training.layout import newest
-from comfyui_spacetime.models.training.parallel import ShardedWorkers, Workers
-from comfyui_spacetime.models.training.sharded import rows_of_workers
+from comfyui_spacetime.models.training.dit.sharded import rows_of_workers
+from comfyui_spacetime.models.training.dit.workers import ShardedWorkers, Workers
+from comfyui_spacetime.models.training.optim.layout import newest
 from comfyui_spacetime.tools import commands
 from comfyui_spacetime.tools.bench import resume, workers
 from comfyui_spacetime.tools.terminal import Trouble

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from comfyui_spacetime.models.training.vae import start_at_principal_components
+from comfyui_spacetime.models.training.vae.train import start_at_principal_components
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
 from comfyui_spacetime.models.vae.layers import TimeCache, depth_to_space, space_to_depth
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import load_checkpoint, read_tensors
+from comfyui_spacetime.models.clips.cache import ClipSize, toy_pixels
 from comfyui_spacetime.models.metrics import perceptual
-from comfyui_spacetime.models.training import vae as vae_training
-from comfyui_spacetime.models.training.critic import Adversary
-from comfyui_spacetime.models.training.data import ClipSize, toy_pixels
-from comfyui_spacetime.models.training.optim import Optimiser
-from comfyui_spacetime.models.training.vae import VAETraining, crops, start_at_principal_components, train
-from comfyui_spacetime.models.training.vae_objective import Objective, reconstruction_loss
+from comfyui_spacetime.models.training.optim.optimiser import Optimiser
+from comfyui_spacetime.models.training.vae import train as vae_training
+from comfyui_spacetime.models.training.vae.critic import Adversary
+from comfyui_spacetime.models.training.vae.objective import Objective, reconstruction_loss
+from comfyui_spacetime.models.training.vae.train import VAETraining, crops, start_at_principal_components, train
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
 
 SIZE = ClipSize(32, 32, 9)

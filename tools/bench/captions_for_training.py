@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 from ...models.checkpoints import load_checkpoint
+from ...models.clips.cache import ClipSize, LatentCache, cache_toy_world
+from ...models.clips.clips import HELD_OUT
 from ...models.generate import EMBEDDED
 from ...models.text.encoder import load_text_encoder
-from ...models.training.batches import Batch, draw_batch
-from ...models.training.clips import HELD_OUT
-from ...models.training.data import ClipSize, LatentCache, cache_toy_world
-from ...models.training.dit import averaged, batch_loss
-from ...models.training.optim import EMA, Optimiser, learning_rate_scale
-from ...models.training.runs import generator
-from ...models.training.settings import DiTTraining
+from ...models.training.dit.batches import Batch, draw_batch
+from ...models.training.dit.settings import DiTTraining
+from ...models.training.dit.train import averaged, batch_loss
+from ...models.training.optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ...models.training.run.folder import generator
 from ...models.transformer.dit import PRESETS, DiT
 
 KINDS = ("short", "detailed")

@@ -33,9 +33,9 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     import torch
 
     from ...models.checkpoints import load_checkpoint
-    from ...models.training import dit
-    from ...models.training.data import LatentCache
-    from ...models.training.settings import DiTTraining
+    from ...models.clips.cache import LatentCache
+    from ...models.training.dit import train as dit
+    from ...models.training.dit.settings import DiTTraining
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...models.clips.cache import Example
 from ...models.patches import Grid
-from ...models.training.batches import Batch, make_batch, pack_batches
-from ...models.training.data import Example
-from ...models.training.dit import accumulated, batch_loss
-from ...models.training.losses import flow_loss
-from ...models.training.runs import generator
-from ...models.training.settings import DiTTraining
+from ...models.training.dit.batches import Batch, make_batch, pack_batches
+from ...models.training.dit.losses import flow_loss
+from ...models.training.dit.settings import DiTTraining
+from ...models.training.dit.train import accumulated, batch_loss
+from ...models.training.run.folder import generator
 from ...models.transformer.attention import matmul_attention
 from ...models.transformer.dit import PRESETS, DiT
 from .timing import by_turns

@@ -25,11 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...models.patches import Grid
-from ...models.training.batches import Batch
-from ...models.training.dit import accumulated, batch_loss
-from ...models.training.optim import Optimiser
-from ...models.training.profiles import Profiles
-from ...models.training.runs import generator
+from ...models.training.dit.batches import Batch
+from ...models.training.dit.profiles import Profiles
+from ...models.training.dit.train import accumulated, batch_loss
+from ...models.training.optim.optimiser import Optimiser
+from ...models.training.run.folder import generator
 from ...models.transformer.dit import DiT, DiTConfig
 from .forwards import forward_dtype
 from .memory import Peak, resident_mb

@@ -28,7 +28,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """Rows name, parameters_m, clips_per_step, gflop, cpu_s_per_step, clips_per_cpu_s."""
     import torch
 
-    from ...models.training.data import ClipSize, toy_pixels
+    from ...models.clips.cache import ClipSize, toy_pixels
 
     torch.set_num_threads(1)
     clips = toy_pixels(0, 8, ClipSize(64, 64, 17))
@@ -42,7 +42,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 def vae_row(preset: str, clips: list[Any], options: argparse.Namespace) -> dict[str, Any]:
     """Four crops of 64 x 64 x 17 a step, no images among them."""
-    from ...models.training.vae import VAETraining, train
+    from ...models.training.vae.train import VAETraining, train
     from ...models.vae.autoencoder import PRESETS, VideoVAE
 
     settings = VAETraining(preset=preset, images=0.0, frames=(17,), dtype=options.dtype)
@@ -59,9 +59,9 @@ def dit_row(preset: str, data: Path, options: argparse.Namespace) -> dict[str, A
     import torch
 
     from ...models.checkpoints import load_checkpoint
-    from ...models.training import dit
-    from ...models.training.data import LatentCache
-    from ...models.training.settings import DiTTraining
+    from ...models.clips.cache import LatentCache
+    from ...models.training.dit import train as dit
+    from ...models.training.dit.settings import DiTTraining
     from ...models.transformer.dit import PRESETS, DiT
 
     cache, vae = LatentCache(data / "clips"), load_checkpoint(data / "vae.safetensors").vae()

@@ -35,9 +35,9 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per loss: case, psnr, ssim, perceptual, sharpness, cpu_s_per_step."""
     import torch
 
+    from ...models.clips.cache import ClipSize
+    from ...models.clips.clips import ClipSet
     from ...models.metrics.perceptual import load_perceptual
-    from ...models.training.clips import ClipSet
-    from ...models.training.data import ClipSize
 
     torch.set_num_threads(1)
     distance = load_perceptual("alex")
@@ -51,7 +51,7 @@ def trained(
     options: argparse.Namespace, changes: dict[str, Any], clips: list[Any], held_out: list[Any], distance: Any
 ) -> dict[str, Any]:
     """Train with these losses and judge."""
-    from ...models.training.vae import VAETraining, evaluate, train
+    from ...models.training.vae.train import VAETraining, evaluate, train
 
     settings = VAETraining(
         preset=options.preset, steps=options.steps, save_every=options.steps, batch=2, learning_rate=1e-3, **changes
@@ -77,7 +77,7 @@ def seen_by(distance: Any, vae: Any, clips: list[Any]) -> Iterator[tuple[float, 
     import torch
 
     from ...models.pixels import as_pixels
-    from ...models.training.vae import encoded
+    from ...models.training.vae.train import encoded
 
     for held in clips:
         clip = as_pixels(held)

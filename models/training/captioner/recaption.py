@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..text.describing import Describer
-from .data import Progress, quiet
-from .folder import FolderClip
-from .footage import read_clip
-from .sidecars import read_record, sidecar_of, write_sidecar
+from ...clips.cache import Progress, quiet
+from ...clips.folder import FolderClip
+from ...clips.footage import read_clip
+from ...clips.sidecars import read_record, sidecar_of, write_sidecar
+from ...text.describing import Describer
 
 MISSING, ALL = "clips without a caption", "all clips"
 WHICH = (MISSING, ALL)

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
-from .data import FPS, ClipSize
+from ...clips.cache import FPS, ClipSize
 from .stopping import check_stop
 
 Settings = TypeVar("Settings")

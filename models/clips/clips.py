@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .data import FPS, ClipSize, Progress, quiet, toy_pixels
+from .cache import FPS, ClipSize, Progress, quiet, toy_pixels
 from .folder import FolderClip, Listing, clip_pixels, clips_mark, list_clips
 
 HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on

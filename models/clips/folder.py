@@ -20,7 +20,7 @@ import torch
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
-from .data import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, remove_damaged, write_shard
+from .cache import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, remove_damaged, write_shard
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
 from .sidecars import class_of, plain_words, sidecar_of
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .layout import newest
+from ..optim.layout import newest
+from ..optim.optimiser import EMA
 from .logs import Log, open_logs
-from .optim import EMA
 
 
 class Stateful(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..patches import Grid
+from ...patches import Grid
 
 Shape = tuple[int, int, int]  # a clip's patch grid: frames, height, width
 

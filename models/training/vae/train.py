@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints import Checkpoint, save_checkpoint
-from ..metrics.reference import ssim
-from ..pixels import as_pixels, to_uint8
-from ..vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
-from ..vae.layers import space_to_depth
-from .optim import EMA, Optimiser, learning_rate_scale
-from .runs import Run, generator, strip
-from .stopping import StoppedError, asked_to_stop
-from .vae_objective import Objective, VAETraining
+from ...checkpoints import Checkpoint, save_checkpoint
+from ...metrics.reference import ssim
+from ...pixels import as_pixels, to_uint8
+from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
+from ...vae.layers import space_to_depth
+from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.folder import Run, generator, strip
+from ..run.stopping import StoppedError, asked_to_stop
+from .objective import Objective, VAETraining
 
 __all__ = ["VAETraining", "train"]
 LEAST_DEVIATION = 1e-4  # of a channel's pixels, below which it holds nothing

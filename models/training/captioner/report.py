@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ..pixels import to_uint8
-from ..vae.autoencoder import VideoVAE
+from ...pixels import to_uint8
+from ...vae.autoencoder import VideoVAE
 
 SHOWN, COLUMNS, SIDE, LETTERS = 4, 8, 76, 96
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from ..captioner.captioner import load_captioner
-from ..captioner.describer import Captioner
-from ..checkpoints import load_checkpoint
-from ..generate import EMBEDDED
-from ..text.configuration import FILE, read_configuration
-from ..text.describing import LENGTHS, Describer, LanguageDescriber
-from . import captioner
-from .clips import ClipSet
-from .data import LatentCache, fingerprint
-from .options import Said, add_folder_options, add_settings, chosen, sizes
+from ...captioner.captioner import load_captioner
+from ...captioner.describer import Captioner
+from ...checkpoints import load_checkpoint
+from ...clips.cache import LatentCache, fingerprint
+from ...clips.clips import ClipSet
+from ...generate import EMBEDDED
+from ...text.configuration import FILE, read_configuration
+from ...text.describing import LENGTHS, Describer, LanguageDescriber
+from ..run.options import Said, add_folder_options, add_settings, chosen, sizes
+from . import train as captioner
 from .recaption import MISSING, WHICH, describe_folder
 
 CAPTIONER = EMBEDDED.with_name("spacetime-toy-captioner.safetensors")

@@ -16,11 +16,11 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from ..transformer.dit import DiT
+from ...transformer.dit import DiT
+from ..optim.layout import Layout, newest
+from ..optim.optimiser import EMA, Optimiser
+from ..run.folder import Run
 from .batches import Batch
-from .layout import Layout, newest
-from .optim import EMA, Optimiser
-from .runs import Run
 
 HELD = "worker %d of %d holds %d bytes of parameters and optimiser state"
 LOST = "another worker of this run is gone: the same command continues from the last checkpoint"

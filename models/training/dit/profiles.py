@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints import Checkpoint, load_checkpoint, read_tensors, write_tensors
-from .layout import Layout
+from ...checkpoints import Checkpoint, load_checkpoint, read_tensors, write_tensors
+from ..optim.layout import Layout
+from ..optim.optimiser import EMA
 from .lora import pairs_of
-from .optim import EMA
 
 GAMMAS = (6.94, 16.97)  # the run's result, and a shorter memory: relative widths 0.10 and 0.05
 BINS = 20_000  # a longer run is divided into so many stretches

@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import Checkpoint, save_checkpoint
-from ..patches import Grid, from_patches, to_patches
-from ..pixels import to_uint8
-from ..transformer.attention import matmul_attention, sdpa
-from ..transformer.dit import DiT
-from ..vae.autoencoder import VideoVAE
+from ...checkpoints import Checkpoint, save_checkpoint
+from ...clips.cache import LatentCache, stack_text
+from ...patches import Grid, from_patches, to_patches
+from ...pixels import to_uint8
+from ...transformer.attention import matmul_attention, sdpa
+from ...transformer.dit import DiT
+from ...vae.autoencoder import VideoVAE
+from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.folder import Run, generator, strip
+from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch
-from .data import LatentCache, stack_text
 from .lora import merged, pairs_of, save_lora
 from .losses import flow_loss, steadiness_loss
 from .networks import build
-from .optim import EMA, Optimiser, learning_rate_scale
-from .parallel import Workers, join
 from .profiles import Profiles, save_snapshots, snapshot_steps
-from .runs import Run, generator, strip
 from .settings import ASSUMED, DiTTraining
-from .stopping import StoppedError, asked_to_stop
+from .workers import Workers, join
 
 
 def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:

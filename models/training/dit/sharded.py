@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed
 
-from ..checkpoints import opened
-from ..transformer.blocks import Block
-from ..transformer.dit import DiT
-from .layout import Layout, forget_others, orthogonalise
+from ...checkpoints import opened
+from ...transformer.blocks import Block
+from ...transformer.dit import DiT
+from ..optim.layout import Layout, forget_others, orthogonalise
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor

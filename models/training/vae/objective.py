@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..metrics.perceptual import load_perceptual
-from ..vae.autoencoder import TIME, VideoVAE
-from ..vae.layers import TimeCache
+from ...metrics.perceptual import load_perceptual
+from ...vae.autoencoder import TIME, VideoVAE
+from ...vae.layers import TimeCache
+from ..optim.optimiser import Optimiser
 from .critic import Adversary
-from .optim import Optimiser
 
 
 @dataclass(frozen=True, kw_only=True)

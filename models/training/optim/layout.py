@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoints import opened, read_tensors, write_tensors
+from ...checkpoints import opened, read_tensors, write_tensors
 
 FILE = "checkpoint.safetensors"
 PARTS = re.compile(r"checkpoint-(\d{8})")
@@ -70,7 +70,7 @@ class Layout:
         """The tensors of a checkpoint, split or not. KeyError or RuntimeError when it lacks some of `state`'s."""
         if not path.is_dir():
             return read_tensors(path)[0]
-        from .sharded import load_parts
+        from ..dit.sharded import load_parts
 
         found = {key: torch.empty_like(tensor, device="cpu") for key, tensor in state.items()}
         load_parts(path, found, together=False)

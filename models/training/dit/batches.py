@@ -12,9 +12,9 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from ..patches import Grid, to_patches
-from ..transformer.dit import PRESETS
-from .data import Example, LatentCache, stack_text
+from ...clips.cache import Example, LatentCache, stack_text
+from ...patches import Grid, to_patches
+from ...transformer.dit import PRESETS
 from .losses import sample_levels, sample_region
 from .settings import DiTTraining
 

@@ -17,20 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..captioner.captioner import CaptionerFile, save_captioner
-from ..captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_sdpa
-from ..captioner.vocabulary import Vocabulary, is_detailed
-from ..captioner.writing import write_captions
-from ..metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
-from ..text.description import still_part
-from ..transformer.attention import matmul_attention, sdpa
-from ..vae.autoencoder import VideoVAE
+from ...captioner.captioner import CaptionerFile, save_captioner
+from ...captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_sdpa
+from ...captioner.vocabulary import Vocabulary, is_detailed
+from ...captioner.writing import write_captions
+from ...clips.cache import FPS, LatentCache, fingerprint
+from ...metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
+from ...text.description import still_part
+from ...transformer.attention import matmul_attention, sdpa
+from ...vae.autoencoder import VideoVAE
+from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.folder import Run, generator
+from ..run.stopping import StoppedError, asked_to_stop
 from .agreement import word_weights
-from .captioner_report import save_examples
-from .data import FPS, LatentCache, fingerprint
-from .optim import EMA, Optimiser, learning_rate_scale
-from .runs import Run, generator
-from .stopping import StoppedError, asked_to_stop
+from .report import save_examples
 
 IGNORED = -100  # targets that are padding
 JUDGED = 32  # held-out clips of each size whose captions are written and judged

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .optim import Optimiser
+from ..optim.optimiser import Optimiser
 
 MOST = 1e4  # of the adaptive weight
 

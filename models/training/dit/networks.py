@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from ..checkpoints import Checkpoint
-from ..transformer.dit import PRESETS, DiT
+from ...checkpoints import Checkpoint
+from ...transformer.dit import PRESETS, DiT
 from .lora import add_adapters
 from .settings import DiTTraining
 

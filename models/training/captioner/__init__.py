@@ -1,0 +1,1 @@
+"""Training a captioner, and describing a folder of clips with one."""

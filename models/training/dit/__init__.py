@@ -1,0 +1,1 @@
+"""Training a DiT: settings, batches, losses, adapters, averages, workers."""

@@ -1,0 +1,1 @@
+"""Training a VAE: losses and the critic."""
