@@ -10,6 +10,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.training.run.ranges import limits
 from . import host, sockets
 from .schema import schema
 
@@ -47,11 +48,11 @@ class ClipsFromFolder(io.ComfyNode):
                 ),
                 io.String.Input("size", default="64x64x17", tooltip=SIZE_TIP),
                 io.Float.Input(
-                    "fps", default=12.0, min=1.0, max=60.0, step=1.0, round=0.001,
+                    "fps", default=12.0, **limits("fps"), step=1.0, round=0.001,
                     tooltip="Frames per second of the clips. 17 frames at 12 fps are 1.4 seconds.",
                 ),
                 io.Int.Input(
-                    "max_clips", default=400, min=1, max=100_000,
+                    "max_clips", default=400, **limits("clips"),
                     tooltip="At most so many clips are held in memory while the VAE is trained. The DiT uses all.",
                 ),
                 io.String.Input(
@@ -116,7 +117,7 @@ class ToyWorld(io.ComfyNode):
             search_aliases=["dataset", "synthetic data", "physics", "training data"],
             inputs=[
                 io.String.Input("size", default="64x64x17", tooltip=f"{SIZE_TIP} A c at the end makes loops of 4k."),
-                io.Int.Input("count", default=400, min=1, max=1_000_000, tooltip="How many clips of each size."),
+                io.Int.Input("count", default=400, **limits("count"), tooltip="How many clips of each size."),
             ],
             outputs=[sockets.Clips.Output(display_name="clips", tooltip="For Train VAE and Train DiT.")],
             hidden=[io.Hidden.unique_id],

@@ -8,6 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.training.run.ranges import limits
 from . import host, sockets
 from . import train_inputs as shared
 from .host.sampling import serve_json
@@ -38,9 +39,9 @@ class TrainVAE(io.ComfyNode):
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 shared.name("my_vae"),
                 shared.preset(VAE_PRESETS, "toy is the embedded VAE's, base is larger; test is for trying things out."),
-                io.Int.Input("steps", default=1000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
-                io.Int.Input("batch", default=4, min=1, max=1024, tooltip="Crops per step. Fewer need less memory."),
-                io.Int.Input("crop", default=64, min=16, max=1024, step=16, tooltip="Side of the crops in pixels."),
+                io.Int.Input("steps", default=1000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
+                io.Int.Input("batch", default=4, **limits("batch"), tooltip="Crops per step. Fewer need less memory."),
+                io.Int.Input("crop", default=64, **limits("crop"), tooltip="Side of the crops in pixels."),
                 shared.rate(), *shared.common(),
                 io.Vae.Input(
                     "start_from", optional=True,
@@ -100,9 +101,9 @@ class TrainDiT(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),
                 shared.name("my_model"),
                 shared.preset(DIT_PRESETS, "toy is the embedded model's, S to XL the paper's; test is for trying out."),
-                io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
+                io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
-                    "tokens", default=2592, min=16, max=10_000_000,
+                    "tokens", default=2592, **limits("tokens"),
                     tooltip=(
                         "Patches per step; the number of clips follows from their size. A clip of 64x64x17 has 80. "
                         "Lower it when memory is full."
@@ -187,9 +188,9 @@ class TrainCaptioner(io.ComfyNode):
                 shared.preset(
                     CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."
                 ),
-                io.Int.Input("steps", default=2000, min=1, max=10_000_000, tooltip="Optimiser steps of the whole run."),
+                io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
-                    "tokens", default=4096, min=16, max=10_000_000,
+                    "tokens", default=4096, **limits("tokens"),
                     tooltip="Patches per step: the number of clips follows. Lower it when memory is full.",
                 ),
                 shared.rate(), *shared.common(),

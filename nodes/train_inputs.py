@@ -6,7 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-NUMBERS = ["bfloat16", "float32"]
+from ..models.training.run.ranges import CHOICES, limits
+
+NUMBERS = list(CHOICES["dtype"])
 LOGS = ["none", "tensorboard", "wandb", "tensorboard,wandb"]
 
 
@@ -25,7 +27,7 @@ def preset(options: list[str], tip: str) -> Any:
 def rate() -> Any:
     """The learning rate."""
     return io.Float.Input(
-        "learning_rate", default=1e-3, min=1e-6, max=0.1, step=1e-4, round=1e-6,
+        "learning_rate", default=1e-3, **limits("learning_rate"), step=1e-4, round=1e-6,
         tooltip="Lower it when the loss jumps or becomes nan; a third of it when continuing.",
     )  # fmt: skip
 
@@ -34,22 +36,22 @@ def losses() -> list[Any]:
     """What the VAE is trained to do beside reconstructing: optional, so that workflows saved without it still run."""
     return [
         io.Float.Input(
-            "images", default=0.3, min=0.0, max=1.0, step=0.05, optional=True,
+            "images", default=0.3, **limits("images"), step=0.05, optional=True,
             tooltip="Share of the steps on images: stills of the folder and single frames of the clips.",
         ),
         io.Float.Input(
-            "perceptual", default=0.0, min=0.0, max=10.0, step=0.05, round=0.001, optional=True,
+            "perceptual", default=0.0, **limits("perceptual"), step=0.05, round=0.001, optional=True,
             tooltip=(
                 "Weight of the perceptual loss (VGG features), 0.5 is usual. It makes textures sharper and a step "
                 "slower, and needs: pip install --no-deps stlpips-pytorch."
             ),
         ),
         io.Float.Input(
-            "adversarial", default=0.0, min=0.0, max=10.0, step=0.05, round=0.001, optional=True,
+            "adversarial", default=0.0, **limits("adversarial"), step=0.05, round=0.001, optional=True,
             tooltip="Weight of a critic that tells clips from reconstructions; 0.2 is usual, for long runs.",
         ),
         io.Float.Input(
-            "adversarial_from", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
+            "adversarial_from", default=0.5, **limits("adversarial_from"), step=0.05, optional=True,
             tooltip="Share of the run after which the critic comes in: before, there is only blur to criticise.",
         ),
     ]  # fmt: skip
@@ -59,11 +61,11 @@ def common() -> list[Any]:
     """What every run has: checkpoints, a seed, a kind of numbers."""
     return [
         io.Int.Input(
-            "save_every", default=250, min=1, max=100_000,
+            "save_every", default=250, **limits("save_every"),
             tooltip="Steps between checkpoints and samples; a killed run loses at most the steps since the last.",
         ),
         io.Int.Input(  # not called seed: editors change that after each run, and another seed is another run
-            "run_seed", default=0, min=0, max=2**31 - 1, tooltip="Equal seeds make equal runs on the CPU.",
+            "run_seed", default=0, **limits("seed"), tooltip="Equal seeds make equal runs on the CPU.",
         ),
         io.Combo.Input(
             "numbers", options=NUMBERS, default=NUMBERS[0],
@@ -76,7 +78,7 @@ def dit_extras() -> list[Any]:
     """Inputs that came later; workflows without them run as before."""
     return [
         io.Int.Input(
-            "lora_rank", default=0, min=0, max=1024, optional=True,
+            "lora_rank", default=0, **limits("lora"), optional=True,
             tooltip=(
                 "0 trains the whole model. Above 0 only a small addition of this rank to the model of start_from, "
                 "which core's Load LoRA nodes list as spacetime/<name>."
@@ -91,7 +93,7 @@ def dit_extras() -> list[Any]:
             tooltip="Clips of all sizes in every step, packed into one sequence, instead of one size per step.",
         ),
         io.Int.Input(
-            "parts", default=1, min=1, max=1000, optional=True,
+            "parts", default=1, **limits("accumulate"), optional=True,
             tooltip="Compute each step in so many parts, one after the other: the same result with less memory.",
         ),
         io.Boolean.Input(

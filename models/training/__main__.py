@@ -24,7 +24,7 @@ from .dit.networks import class_names
 from .dit.profiles import reconstruct
 from .dit.settings import DiTTraining
 from .dit.workers import LOST, leave, lost_a_worker
-from .run.options import Said, add_folder_options, add_settings, chosen, sizes
+from .run.options import Said, add_device, add_folder_options, add_number, add_settings, chosen, sizes
 from .run.stopping import StoppedError, stop_on_signals
 from .vae import train as vae
 
@@ -35,19 +35,19 @@ def parser() -> argparse.ArgumentParser:
         prog="run.py train",
         description="Train the VAE, cache latents, train the DiT, choose its average, merge LoRAs, bundle.",
     )
-    top.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
+    add_number(top, "threads", 0, "CPU threads (0: torch's choice)")
     top.add_argument("--with-parent", action="store_true", help="stop when the process that started this one is gone")
     commands = top.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("vae", help="train the video VAE on a folder of clips, or on toy-world clips")
     one.add_argument("--out", type=Path, required=True, help="run folder; an existing run continues")
     one.add_argument("--data", type=Path, help="folder of video files; left out: the toy world")
-    one.add_argument("--clips", type=int, default=400, help="clips to train on, at most")
+    add_number(one, "clips", 400, "clips to train on, at most")
     one.add_argument("--size", type=sizes, default=(ClipSize(96, 96, 33),), help="one or several, 64x64x17,96x64x17")
     add_folder_options(one)
     one.add_argument("--init", type=Path, help="checkpoint to continue from")
     one.add_argument("--frames", type=lengths, default=vae.VAETraining().frames, help="lengths of the crops, 17,9")
-    one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device(one)
     add_settings(one, vae.VAETraining())
 
     two = commands.add_parser(
@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--size", type=sizes, required=True, help="such as 96x96x33, or 96x96x32c for loops; or several")
     two.add_argument("--clips", type=Path, help="folder of video files; left out: the toy world")
     add_folder_options(two)
-    two.add_argument("--count", type=int, default=400, help="toy-world clips of each size")
-    two.add_argument("--first", type=int, default=0, help="number of the first toy-world clip")
+    add_number(two, "count", 400, "toy-world clips of each size")
+    add_number(two, "first", 0, "number of the first toy-world clip")
     two.add_argument("--held-out", action="store_true", help="clips that no training run sees")
 
     three = commands.add_parser("dit", help="train the DiT on cached latents")
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument(
         "--classes", dest="by_class", action="store_true", help="label clips with their class: their sub-folder's name"
     )
-    three.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device(three)
     three.add_argument(
         "--shard", action="store_true",
         help="with several workers: split model, optimiser and average among them (FSDP2); they must share the disk",
@@ -91,33 +91,40 @@ def add_finishing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     four.add_argument("--dit", type=Path, required=True)
     four.add_argument("--vae", type=Path, required=True)
     four.add_argument("--out", type=Path, required=True)
-    four.add_argument("--shift", type=float, default=2.0, help="shift of the noise schedule that suits this model")
+    add_number(four, "shift", 2.0, "shift of the noise schedule that suits this model")
     four.add_argument("--trained-on", type=sizes, default=(), help="clip sizes of its training, if --dit has none")
 
     five = commands.add_parser("ema", help="choose, after the run, how long a memory the averaged weights have")
     five.add_argument("--run", type=Path, required=True, help="run folder of `train dit`")
-    five.add_argument(
-        "--sigma-rel", type=float, required=True, help="memory as a share of the run; it trained with 0.1"
-    )
-    five.add_argument("--step", type=int, default=0, help="the average after so many steps (0: at the last snapshot)")
+    add_number(five, "sigma_rel", None, "memory as a share of the run; it trained with 0.1")
+    add_number(five, "step", 0, "the average after so many steps (0: at the last snapshot)")
     five.add_argument("--out", type=Path, required=True, help="file for the DiT with these weights")
 
     six = commands.add_parser("merge", help="put a LoRA into the model that it was trained on")
     six.add_argument("--dit", type=Path, required=True, help="checkpoint with the model")
     six.add_argument("--lora", type=Path, required=True, help="lora.safetensors of a run")
-    six.add_argument("--strength", type=float, default=1.0)
+    add_number(six, "strength", 1.0)
     six.add_argument("--out", type=Path, required=True)
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """Numbers of frames from "17,9"."""
-    return tuple(int(part) for part in text.split(","))
+    """Numbers of frames from "17,9"; argparse shows the sentence of this error."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} are no numbers of frames such as 17,9") from error
 
 
 def mixture(text: str) -> tuple[tuple[str, float], ...]:
     """Clip sizes and their shares from "64x64x33=2,96x96x33=1"."""
     pairs = [part.partition("=") for part in text.split(",") if part]
-    return tuple((str(ClipSize.parse(size)), float(share or 1)) for size, _, share in pairs)
+    try:
+        shares = tuple((str(ClipSize.parse(size)), float(share or 1)) for size, _, share in pairs)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if not all(0 < share < float("inf") for _, share in shares):
+        raise argparse.ArgumentTypeError(f"the shares in {text} are not all above 0")
+    return shares
 
 
 def train_vae(args: argparse.Namespace) -> None:

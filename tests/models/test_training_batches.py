@@ -123,7 +123,7 @@ def test_packing_fills_a_step_from_all_sizes_and_leaves_little_free(cache):
 
 
 def test_a_budget_below_the_smallest_clip_still_takes_one(cache):
-    batch = draw_batch(cache, EMPTY, settings(packing=True, tokens=1), generator(0, 1))
+    batch = draw_batch(cache, EMPTY, settings(packing=True, tokens=16, mix=(("48x32x17", 1.0),)), generator(0, 1))
     assert batch.count == 1
 
 
@@ -222,7 +222,7 @@ def test_a_folder_from_before_a_setting_existed_continues(cache, tmp_path):
     ("wrong", "says"),
     [
         ({"compile": True, "packing": True}, "leave out --compile or pack"),
-        ({"accumulate": 0}, "--accumulate is 1 or more"),
+        ({"accumulate": 0}, "--accumulate is 1 to 1000, not 0"),
     ],
 )
 def test_settings_that_cannot_be_are_one_sentence(wrong, says):

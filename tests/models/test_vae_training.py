@@ -99,10 +99,10 @@ def test_clips_without_variety_are_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"images": 1.5}, "images is a share of the run: 1.5"),
-        ({"adversarial_from": -0.1}, "adversarial_from is a share"),
-        ({"perceptual": -1.0}, "perceptual is the weight of a loss: -1.0 must be 0"),
-        ({"adversarial": float("nan")}, "adversarial is the weight of a loss: nan"),
+        ({"images": 1.5}, "--images is 0 to 1, not 1.5"),
+        ({"adversarial_from": -0.1}, "--adversarial-from is 0 to 1, not -0.1"),
+        ({"perceptual": -1.0}, "--perceptual is 0 to 10, not -1.0"),
+        ({"adversarial": float("nan")}, "--adversarial is 0 to 10, not nan"),
         ({"frames": (16,)}, r"crops have 1 \+ 4k frames, not \[16\]"),
     ],
 )

@@ -16,7 +16,7 @@ from ...clips.clips import ClipSet
 from ...generate import EMBEDDED
 from ...text.configuration import FILE, read_configuration
 from ...text.describing import LENGTHS, Describer, LanguageDescriber
-from ..run.options import Said, add_folder_options, add_settings, chosen, sizes
+from ..run.options import Said, add_device, add_folder_options, add_number, add_settings, chosen, sizes
 from . import train as captioner
 from .recaption import MISSING, WHICH, describe_folder
 
@@ -31,7 +31,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     one.add_argument("--held-out", type=Path, required=True, help="cache folder of held-out clips")
     one.add_argument("--out", type=Path, required=True, help="run folder; an existing run continues")
     one.add_argument("--init", type=Path, help="captioner to continue from; it brings its size and its words")
-    one.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device(one)
     add_settings(one, captioner.CaptionerTraining())
 
     two = commands.add_parser("caption", help="describe the clips of a folder of video files: captions to train on")
@@ -45,8 +45,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     two.add_argument("--endpoint", help="describe with this endpoint of your configuration instead")
     two.add_argument("--configuration", type=Path, default=Path(FILE), help="file with your endpoints")
     two.add_argument("--length", choices=tuple(LENGTHS), default="detailed")
-    two.add_argument("--limit", type=int, default=0, help="describe at most so many files; 0: all")
-    two.add_argument("--seed", type=int, default=0)
+    add_number(two, "limit", 0, "describe at most so many files; 0: all")
+    add_number(two, "seed", 0)
 
 
 def train_captioner(args: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ from ...transformer.attention import matmul_attention, sdpa
 from ...vae.autoencoder import VideoVAE
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
 from ..run.folder import Run, generator
+from ..run.ranges import check_settings
 from ..run.stopping import StoppedError, asked_to_stop
 from .agreement import word_weights
 from .report import save_examples
@@ -51,6 +52,9 @@ class CaptionerTraining:
     decay: float = 0.3  # share of the steps at the end over which the learning rate falls to zero
     save_every: int = 250
     dtype: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        check_settings(self, PRESETS)
 
 
 class Rows(NamedTuple):

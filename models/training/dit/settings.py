@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...transformer.dit import PRESETS
+from ..run.ranges import check_settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiTTraining:
@@ -37,18 +40,9 @@ class DiTTraining:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        check_settings(self, PRESETS)
         if self.compile and self.packing:
             raise ValueError("packed steps have ever new shapes, which cannot be compiled: leave out --compile or pack")
-        if self.accumulate < 1:
-            raise ValueError(f"a step in {self.accumulate} parts: --accumulate is 1 or more")
-        if self.steadiness < 0:
-            raise ValueError(f"a weight of {self.steadiness}: --steadiness is 0 (off) or more")
-        if self.lora < 0:
-            raise ValueError(f"a LoRA of rank {self.lora}: --lora is 0 (train the whole model) or more")
-        if self.snapshots < 0:
-            raise ValueError(f"{self.snapshots} snapshots: --snapshots is 0 (none) or more")
-        if not 0 <= self.early < 1:
-            raise ValueError(f"an early checkpoint after {self.early} of the run: --early is 0 (none) to below 1")
 
 
 # what a config.json means that was written before these settings existed

@@ -149,4 +149,4 @@ class EMA:
 
 def learning_rate_scale(step: int, total: int, *, warmup: int = 100, decay: float = 0.3) -> float:
     """Warm-up, constant, then linear to zero over the last `decay` of the run (step counts from 0)."""
-    return min(1.0, (step + 1) / warmup, (total - step) / max(total * decay, 1))
+    return min(1.0, (step + 1) / max(warmup, 1), (total - step) / max(total * decay, 1))

@@ -9,7 +9,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from ...clips.cache import FPS, ClipSize
+from .ranges import RANGES, option, within
 from .stopping import check_stop
 
 Settings = TypeVar("Settings")
@@ -19,11 +22,33 @@ def add_settings(parser: argparse.ArgumentParser, settings: object) -> None:
     """One option per plain field of a settings dataclass."""
     for entry in fields(settings):  # type: ignore[arg-type]
         default = getattr(settings, entry.name)
-        option = f"--{entry.name.replace('_', '-')}"
         if isinstance(default, bool):
-            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=default)
+            parser.add_argument(option(entry.name), action=argparse.BooleanOptionalAction, default=default)
+        elif entry.name in RANGES:
+            add_number(parser, entry.name, default)
         elif isinstance(default, (int, float, str)):
-            parser.add_argument(option, type=type(default), default=default)
+            parser.add_argument(option(entry.name), type=type(default), default=default)
+
+
+def add_number(parser: argparse.ArgumentParser, name: str, default: float | None, meaning: str = "") -> None:
+    """An option of the table of ranges; without a default it must be given."""
+    said = ", ".join(part for part in (meaning, str(RANGES[name])) if part)
+    parser.add_argument(option(name), type=within(name), default=default, required=default is None, help=said)
+
+
+def device(text: str) -> str:
+    """A device of the command line that this machine has; argparse shows the sentence of this error."""
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.mps.is_available() else [])]
+    name, _, number = text.partition(":")
+    if name not in there or (number and not (number.isdigit() and int(number) < max(1, torch.cuda.device_count()))):
+        raise argparse.ArgumentTypeError(f"this machine has no device {text}, only {', '.join(there)}")
+    return text
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where a run computes."""
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", type=device, default=default, help="cpu, or a GPU such as cuda")
 
 
 def chosen(settings: Settings, args: argparse.Namespace) -> Settings:
@@ -34,7 +59,7 @@ def chosen(settings: Settings, args: argparse.Namespace) -> Settings:
 
 def add_folder_options(command: argparse.ArgumentParser, *, captions: bool = True) -> None:
     """How a folder of video files is read."""
-    command.add_argument("--fps", type=float, default=FPS, help="frames per second of clips from a folder")
+    add_number(command, "fps", FPS, "frames per second of clips from a folder")
     command.add_argument("--index", type=Path, help="file that remembers what the folder's videos hold")
     if captions:
         command.add_argument("--captions", type=Path, help="set of captions (`train caption`), before the sidecars")

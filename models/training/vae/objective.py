@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...metrics.perceptual import load_perceptual
-from ...vae.autoencoder import TIME, VideoVAE
+from ...vae.autoencoder import PRESETS, TIME, VideoVAE
 from ...vae.layers import TimeCache
 from ..optim.optimiser import Optimiser
+from ..run.ranges import check_settings
 from .critic import Adversary
 
 
@@ -48,12 +49,7 @@ class VAETraining:
     dtype: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        for name in ("images", "adversarial_from"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share of the run: {getattr(self, name)} does not lie between 0 and 1")
-        for name in ("steadiness", "perceptual", "adversarial", "kl_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is the weight of a loss: {getattr(self, name)} must be 0 (off) or more")
+        check_settings(self, PRESETS)
         wrong = [frames for frames in self.frames if frames < 1 or frames % TIME != 1]
         if wrong or not self.frames:
             raise ValueError(f"crops have 1 + 4k frames, not {wrong or 'none'}: take for example 17,9")
