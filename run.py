@@ -10,7 +10,9 @@ if sys.version_info < (3, 10):
     sys.exit("Python 3.10 or newer is needed, and this is %d.%d." % sys.version_info[:2])
 
 # older Pythons could not even read it, so it comes after the check
-from tools.commands import main
+from importlib import import_module
+
+from tools.pack import load
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(import_module(f"{load().__name__}.tools.commands").main(sys.argv[1:]))

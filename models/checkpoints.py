@@ -7,18 +7,15 @@ Files are written under a temporary name and renamed, so a reader never sees hal
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .files import read_tensors, write_tensors
 from .trained_on import TrainedOn
 from .transformer.dit import DiT, DiTConfig
 from .vae.autoencoder import VAEConfig, VideoVAE
@@ -68,40 +65,6 @@ def _filled(model: Module, state: Mapping[str, Tensor], name: str) -> Module:
         raise ValueError(f"the {name} weights do not fit their config: {wrong[0]} {list(wrong[1])} has no counterpart")
     model.load_state_dict(dict(state))
     return model
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write a safetensors file whole or not at all. OSError when the disk is full; the old file is then untouched."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        try:
-            save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, partial, dict(header))
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written ({error}): free some space; the old file is kept") from error
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the header of a safetensors file. ValueError, in one sentence, when it is not one."""
-    with opened(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file to read single tensors or slices of. ValueError, in one sentence, when it is not one."""
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}): download or copy it again") from error
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..models.files import write_bytes
 from .client import load_workflow
 from .comfyui import MEDIA
 from .edits import mirror, set_input
@@ -144,9 +145,7 @@ def keep(host: Host, file: dict[str, str], out: Path | None) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not is_file:
             target = unused(target)
-        part = target.with_name(target.name + ".part")
-        part.write_bytes(host.client.fetch(file))
-        part.replace(target)
+        write_bytes(target, host.client.fetch(file))
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError):
         raise Trouble(f"{target} cannot be written: choose another place with --out.") from None
     return target.resolve()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import read_tensors, write_tensors
+from ..files import read_tensors, write_tensors
 from .network import CaptionerConfig, CaptionNetwork
 
 HEADER = "spacetime_captioner"

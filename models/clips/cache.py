@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..checkpoints import read_tensors, write_tensors
+from ..files import read_tensors, write_tensors
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..toyworld import captions, render, sample_scene

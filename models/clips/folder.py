@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from ..files import read_json, write_json
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
@@ -24,6 +25,7 @@ from .cache import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, remove_da
 from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
 from .sidecars import class_of, plain_words, sidecar_of
 
+MAX_INDEX = 400_000_000  # bytes: about a million files
 HELD_OUT_SHARE = 0.1
 
 
@@ -187,11 +189,11 @@ def windows(footage: Footage, sizes: Sequence[ClipSize], fps: float) -> list[tup
 def read_index(path: Path | None) -> dict[str, tuple[str, Footage | str]]:
     """What `write_index` wrote; empty when there is nothing or it cannot be read."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        entries = read_json(path, dict, limit=MAX_INDEX) if path else {}
         return {
             name: (stamp, held if isinstance(held, str) else _footage(held)) for name, (stamp, held) in entries.items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
@@ -207,10 +209,7 @@ def write_index(path: Path | None, footages: dict[str, tuple[str, Footage | str]
     entries = {
         name: [stamp, held if isinstance(held, str) else asdict(held)] for name, (stamp, held) in footages.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
-    partial.replace(path)
+    write_json(path, entries)
 
 
 def frames_of(folder: Path, clip: FolderClip) -> Frames:

@@ -9,11 +9,12 @@ such sets, since it must not write where the files are.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ..files import write_text
 
 MAX_CAPTIONS = 8
 MAX_BYTES = 4_000_000  # of a sidecar
@@ -99,13 +100,10 @@ def write_sidecar(captions: Path, name: str, clips: Sequence[dict[str, Any]], re
     name: the file's path in its folder. The .txt has one line for each clip.
     """
     place = captions / name
-    place.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record | {"clips": list(clips)}, indent=1, ensure_ascii=False)
     lines = "".join(f"{clip['caption']}\n" for clip in clips)
     for path, content in ((place.with_suffix(".txt"), lines), (place.with_suffix(".json"), text)):
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
+        write_text(path, content)
 
 
 def read_record(captions: Path, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ...models.captioner.captioner import HEADER, load_captioner
 from ...models.captioner.describer import Captioner
 from ...models.checkpoints import load_checkpoint
 from ...models.clips.cache import fingerprint
+from ...models.files import write_bytes
 from ...models.text.describing import Describer, LanguageDescriber
 from .. import host
 from .training import OURS, network_of
@@ -120,7 +121,5 @@ def captions_mark(name: str) -> str:
 def publish(captioner: Path, name: str) -> Path:
     """Put a trained captioner where the loader lists it, as spacetime/<name>.safetensors; returns its path."""
     place = Path(folder_paths.get_output_directory()).resolve() / "checkpoints" / OURS
-    place.mkdir(parents=True, exist_ok=True)
-    partial = place / f".{name}.partial"
-    partial.write_bytes(captioner.read_bytes())
-    return partial.replace(place / f"{name}.safetensors")
+    write_bytes(place / f"{name}.safetensors", captioner.read_bytes())
+    return place / f"{name}.safetensors"

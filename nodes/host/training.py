@@ -16,8 +16,9 @@ import folder_paths
 import torch
 from PIL import Image
 
-from ...models.checkpoints import Checkpoint, joined, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from ...models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
 from ...models.clips.cache import fingerprint
+from ...models.files import read_tensors, replacing, write_tensors
 from ...models.training.run.chart import latest_sample, progress_picture, read_log
 from . import check_interrupted, progress_bar, show_text
 from .vae import SpacetimeVAE
@@ -97,10 +98,8 @@ def shown_of_run(name: str) -> dict[str, Any]:
 
 def write_picture(picture: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as partial:
+        picture.save(partial, format="PNG")
 
 
 def network_of(vae: Any) -> Any:

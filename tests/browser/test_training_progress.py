@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_spacetime.models.checkpoints import read_tensors
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.tools.pictures.editor import READY
 
 pytestmark = pytest.mark.browser

@@ -19,8 +19,8 @@ from comfyui_spacetime.models.captioner.describer import Captioner, cover
 from comfyui_spacetime.models.captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_sdpa
 from comfyui_spacetime.models.captioner.vocabulary import Vocabulary, is_detailed
 from comfyui_spacetime.models.captioner.writing import write_captions
-from comfyui_spacetime.models.checkpoints import write_tensors
 from comfyui_spacetime.models.clips.cache import LatentCache, fingerprint
+from comfyui_spacetime.models.files import write_tensors
 from comfyui_spacetime.models.metrics.captions import (
     compare,
     facts_of_scene,

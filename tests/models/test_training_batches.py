@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import write_tensors
 from comfyui_spacetime.models.clips.cache import LatentCache
+from comfyui_spacetime.models.files import write_tensors
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import Batch, draw_batch, make_batch, pack_batches
 from comfyui_spacetime.models.training.dit.settings import DiTTraining

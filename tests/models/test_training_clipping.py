@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import read_tensors
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.optim.clipping import FEWEST, Clip
 from comfyui_spacetime.models.training.optim.optimiser import Optimiser

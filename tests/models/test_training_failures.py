@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import read_tensors, write_tensors
+from comfyui_spacetime.models.files import read_tensors, write_tensors
 from comfyui_spacetime.tools.bench import resume
 
 from .test_training_batches import cache, train  # noqa: F401 - a fixture
@@ -40,7 +40,7 @@ def test_a_full_disk_ends_a_run_with_its_last_checkpoint_whole(tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "checkpoint.safetensors cannot be written" in ended.stderr
-    assert "free some space; the old file is kept" in ended.stderr
+    assert "takes no file that large: choose another disk, or raise the limit; what was there is kept" in ended.stderr
     assert file.read_bytes() == before
     assert not list(out.glob("*.partial"))
     resume.finish(resume.start(arguments, out))  # room again: it goes on

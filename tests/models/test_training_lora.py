@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import Checkpoint, joined, load_checkpoint, read_tensors, save_checkpoint
+from comfyui_spacetime.models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
 from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache, cache_toy_world, toy_class
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import draw_batch
 from comfyui_spacetime.models.training.dit.lora import merge, read_lora

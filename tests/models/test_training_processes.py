@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_spacetime.models.checkpoints import read_tensors
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.tools.bench import resume
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
+from comfyui_spacetime.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.training.dit.profiles import (
     GAMMAS,
     Profiles,

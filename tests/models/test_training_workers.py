@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import read_tensors
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.training import __main__ as command
 from comfyui_spacetime.models.training.__main__ import parser, run
 from comfyui_spacetime.models.training.dit.sharded import rows_of_workers

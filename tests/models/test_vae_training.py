@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from comfyui_spacetime.models.checkpoints import load_checkpoint, read_tensors
+from comfyui_spacetime.models.checkpoints import load_checkpoint
 from comfyui_spacetime.models.clips.cache import ClipSize, toy_pixels
+from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.metrics import perceptual
 from comfyui_spacetime.models.training.optim.optimiser import Optimiser
 from comfyui_spacetime.models.training.vae import train as vae_training

@@ -73,7 +73,8 @@ def test_clips_from_folder_shows_what_it_found(folders):
 def test_a_vae_run_is_interrupted_and_continued_under_its_own_settings_only(folders):
     import comfy.model_management as manage
 
-    from comfyui_spacetime.models.checkpoints import load_checkpoint, read_tensors
+    from comfyui_spacetime.models.checkpoints import load_checkpoint
+    from comfyui_spacetime.models.files import read_tensors
     from comfyui_spacetime.nodes.clips import ToyWorld
     from comfyui_spacetime.nodes.train import TrainVAE
 
@@ -241,7 +242,7 @@ def test_one_still_image_is_enough_to_begin_and_a_flat_one_is_refused(folders):
 
 
 def test_a_run_folder_of_another_kind_is_refused_and_kept(folders):
-    from comfyui_spacetime.models.checkpoints import read_tensors
+    from comfyui_spacetime.models.files import read_tensors
     from comfyui_spacetime.nodes.clips import ToyWorld
     from comfyui_spacetime.nodes.train import TrainDiT, TrainVAE
 

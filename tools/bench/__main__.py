@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 import os
 import platform
 import re
@@ -11,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ...models.files import write_json
 from ..doctor import cpu_name
 
 HERE = Path(__file__).parent
@@ -33,9 +33,7 @@ def main() -> int:
         reports.append({"name": name, "machine": machine(), "rows": table(measure(module, name, rest))})
     if options.json:
         content = reports[0] if options.name else {"machine": machine(), "benchmarks": reports}
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(options.json)
+        write_json(options.json, content, indent=1)
     return 0
 
 

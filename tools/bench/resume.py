@@ -105,7 +105,7 @@ def same(one: Path, other: Path, result: str) -> bool:
     """Whether two run folders hold the same training state, weights and scores, to the bit."""
     import torch
 
-    from ...models.checkpoints import read_tensors
+    from ...models.files import read_tensors
 
     for name in ("checkpoint.safetensors", result):
         (a, header), (b, other_header) = read_tensors(one / name), read_tensors(other / name)

@@ -72,7 +72,7 @@ def held(said: str) -> list[int]:
 
 def whole_bytes(run: Path, bytes_each: int = 4) -> int:
     """The same for one process, from its checkpoint: masters and moments in fp32, parameters in `bytes_each`."""
-    from ...models.checkpoints import read_tensors
+    from ...models.files import read_tensors
 
     tensors, _ = read_tensors(run / "checkpoint.safetensors")
     state = sum(4 * tensor.numel() for key, tensor in tensors.items() if not key.startswith("ema."))
@@ -81,7 +81,7 @@ def whole_bytes(run: Path, bytes_each: int = 4) -> int:
 
 def apart(one: Path, other: Path) -> tuple[float, float]:
     """Greatest difference between two runs' logged losses and between their weights."""
-    from ...models.checkpoints import read_tensors
+    from ...models.files import read_tensors
 
     logs = [log_of(folder) for folder in (one, other)]
     weights = [read_tensors(folder / "dit.safetensors")[0] for folder in (one, other)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from ...files import replacing
 from ...pixels import to_uint8
 from ...vae.autoencoder import VideoVAE
 
@@ -29,10 +29,8 @@ def save_examples(path: Path, examples: Sequence[tuple[torch.Tensor, str]], vae:
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    sheet.save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as partial:
+        sheet.save(partial, format="PNG")
 
 
 def captioned(video: torch.Tensor, text: str) -> Image.Image:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...checkpoints import Checkpoint, read_tensors, write_tensors
+from ...checkpoints import Checkpoint
+from ...files import read_tensors, write_tensors
 from ...transformer.dit import DiT
 
 PREFIX, DOWN, UP = "diffusion_model.", ".lora_down", ".lora_up"

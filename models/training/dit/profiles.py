@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...checkpoints import Checkpoint, load_checkpoint, read_tensors, write_tensors
+from ...checkpoints import Checkpoint, load_checkpoint
+from ...files import read_tensors, write_tensors
 from ..optim.layout import Layout
 from ..optim.optimiser import EMA
 from .lora import pairs_of

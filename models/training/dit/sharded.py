@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed
 
-from ...checkpoints import opened
+from ...files import opened
 from ...transformer.blocks import Block
 from ...transformer.dit import DiT
 from ..optim.layout import Layout, forget_others, orthogonalise

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...checkpoints import opened, read_tensors, write_tensors
+from ...files import opened, read_tensors, write_tensors
 
 FILE = "checkpoint.safetensors"
 PARTS = re.compile(r"checkpoint-(\d{8})")

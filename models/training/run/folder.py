@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...files import read_json, replacing, write_json
 from ..optim.layout import newest
 from ..optim.optimiser import EMA
 from .logs import Log, open_logs
@@ -60,7 +61,7 @@ class Run:
 
     def _begin(self, config: dict[str, Any], assumed: Mapping[str, Any]) -> None:
         file, checkpoint = self.folder / "config.json", newest(self.folder)
-        before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        before = read_json(file, dict, advice=ELSEWHERE) if file.exists() else None
         known = {} if before is None else {**assumed, **before}
         if known != config:
             differing = sorted(k for k in config.keys() | known.keys() if config.get(k) != known.get(k))
@@ -69,7 +70,7 @@ class Run:
                     f"{self.folder} holds a run with other settings ({', '.join(differing)}): "
                     "choose another name (--out) for this one"
                 )
-            replace_text(file, json.dumps(config, indent=1))
+            write_json(file, config, indent=1)
             if checkpoint is None:
                 self.log.unlink(missing_ok=True)  # of a run that never got to its first checkpoint
         if self.log.exists() and not self.log.read_bytes().endswith(b"\n"):
@@ -143,19 +144,11 @@ def strip(rows: list[NDArray[np.uint8]], path: Path, columns: int = 9) -> None:
         pictures.append(
             np.concatenate([np.pad(frames[i], ((1, 1), (1, 1), (0, 0)), constant_values=255) for i in chosen], axis=1)
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    Image.fromarray(np.concatenate(pictures)).save(partial, format="PNG")
-    partial.replace(path)
+    with replacing(path) as partial:
+        Image.fromarray(np.concatenate(pictures)).save(partial, format="PNG")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
+ELSEWHERE = "mend it, or choose another folder (--out)"
 _claimed: dict[Path, Any] = {}
 
 

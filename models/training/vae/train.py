@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoints import Checkpoint, save_checkpoint
+from ...files import replacing
 from ...metrics.reference import ssim
 from ...pixels import as_pixels, to_uint8
 from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
@@ -203,14 +204,14 @@ def report(
     """Scores of the averaged weights on held-out clips, the VAE for use, and a strip of clips and reconstructions."""
     finished = finish(vae, average, clips, settings)
     picture = sample_file(run, step)
-    scores = evaluate(finished, held_out, picture.with_suffix(".part"))
-    run.record(step=step, **scores)
-    meta = {"steps": step, **scores}
-    save_checkpoint(
-        run.folder / "vae.safetensors",
-        Checkpoint(vae_config=vae.config, vae_state=finished.state_dict(), meta=meta),
-    )
-    picture.with_suffix(".part").replace(picture)
+    with replacing(picture) as partial:
+        scores = evaluate(finished, held_out, partial)
+        run.record(step=step, **scores)
+        meta = {"steps": step, **scores}
+        save_checkpoint(
+            run.folder / "vae.safetensors",
+            Checkpoint(vae_config=vae.config, vae_state=finished.state_dict(), meta=meta),
+        )
 
 
 def finish(vae: VideoVAE, average: EMA, clips: Clips, settings: VAETraining) -> VideoVAE:
