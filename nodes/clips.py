@@ -90,13 +90,11 @@ class ClipsFromFolder(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> str:
         """Look again when a file or a caption has changed."""
-        from ..models.clips.folder import media_files, stamp_of
+        from ..models.clips.entries import folder_mark
         from .host import captioning, training
 
         place = training.clips_folder(folder)
-        sidecars = sorted(path for kind in ("*.txt", "*.json") for path in place.rglob(kind))
-        files = [path for path in (*media_files(place), *sidecars) if path.is_file()]
-        described = [captioning.captions_mark(captions), *(f"{path} {stamp_of(path)}" for path in files)]
+        described = [captioning.captions_mark(captions), folder_mark(place)]
         return hashlib.sha256("\n".join([size, str(fps), str(max_clips), *described]).encode()).hexdigest()
 
 
@@ -155,7 +153,8 @@ def _buckets_of_folder(place: Path, clips: Sequence[Any]) -> list[Any]:
         for clip in groups[bucket.name][:share]:
             host.check_interrupted()
             with suppress(ValueError):
-                bucket.shown.append(Shown(frames_of(place, clip), clip.captions[0]))
+                caption = clip.captions[0] if clip.captions else "(its captions are not used)"
+                bucket.shown.append(Shown(frames_of(place, clip), caption))
     return buckets
 
 

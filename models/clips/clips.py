@@ -51,7 +51,7 @@ class ClipSet:
         return [option, self.folder, "--fps", str(self.fps), *given]
 
     def folder_clips(self, *, held_out: bool, progress: Progress = quiet) -> tuple[FolderClip, ...]:
-        """The clips of the folder that are for training, or those that are not."""
+        """The clips of the folder that are for training, or those that are held out."""
         return self.listing(progress).part(held_out=held_out)
 
     def listing(self, progress: Progress = quiet) -> Listing:
@@ -70,8 +70,9 @@ class ClipSet:
                 _joined([toy_pixels(HELD_OUT, judged, size) for size in self.sizes]),
                 "",
             )
-        clips = self.folder_clips(held_out=False)[: self.count]
-        judged_clips = self.folder_clips(held_out=True)[:JUDGED]
+        listing = self.listing()
+        clips = listing.part(held_out=False)[: self.count]
+        judged_clips = listing.part(held_out=True)[:JUDGED]
         folder = Path(self.folder)
         return clip_pixels(folder, clips, progress), clip_pixels(folder, judged_clips), clips_mark(clips)
 

@@ -10,23 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..files import read_json, write_json
 from ..pixels import from_uint8, stored
+from ..remedies import remedy
 from ..text.encoder import TextEncoder
 from ..vae.autoencoder import VideoVAE
 from .cache import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, remove_damaged, write_shard
-from .footage import IMAGES, VIDEOS, Footage, Frames, Scene, look, read_clip
-from .sidecars import class_of, plain_words, sidecar_of
-
-MAX_INDEX = 400_000_000  # bytes: about a million files
-HELD_OUT_SHARE = 0.1
+from .entries import Reason, entries_of, in_words, stamp_of
+from .footage import Footage, Frames, look, read_clip
+from .index import Index
+from .sidecars import CaptionFiles, class_of, plain_words
+from .split import Place, held_out, held_out_files
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class FolderClip:
     start: float  # seconds
     size: ClipSize
     fps: float
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # ("",): learned without text; (): what is written cannot be used
+    scene: int = 0  # number of the file's scene
 
     @property
     def class_name(self) -> str:
@@ -46,25 +47,43 @@ class FolderClip:
         return plain_words(PurePosixPath(self.file).parent.name)
 
     @property
+    def place(self) -> Place:
+        """Where it comes from."""
+        return Place(self.file, self.scene, self.start)
+
+    @property
     def key(self) -> str:
-        """A hash of where the clip comes from, its captions left out: the order and the held-out part hang on it."""
+        """A hash of where the clip comes from, its captions left out: the order hangs on it."""
         return hashlib.sha256(f"{self.file} {self.start:.3f} {self.size}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The clips of a folder in a fixed random order, and what was left out and why, by file."""
+    """The clips of a folder in a fixed random order, and what was left out and why, by file.
+
+    held_before: stems of files that were held out when the folder was looked at last.
+    """
 
     clips: tuple[FolderClip, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
-    uncaptioned: int = 0
+    skipped: tuple[Reason, ...] = ()
+    notes: tuple[Reason, ...] = ()  # what is written about a file, and not used
+    held_before: tuple[str, ...] = ()
+
+    @cached_property
+    def held_out(self) -> frozenset[Place]:
+        """Where the clips are that nothing is trained on (split.py)."""
+        return held_out([clip.place for clip in self.clips], self.held_before)
 
     def part(self, *, held_out: bool) -> tuple[FolderClip, ...]:
-        """A tenth of the clips, at least one, is held out; a single clip is in both parts."""
+        """The clips that are held out, or the others; a single clip is in both parts."""
         if len(self.clips) == 1:
             return self.clips
-        count = max(1, round(HELD_OUT_SHARE * len(self.clips)))
-        return self.clips[:count] if held_out else self.clips[count:]
+        return tuple(clip for clip in self.clips if (clip.place in self.held_out) == held_out)
+
+    @property
+    def uncaptioned(self) -> int:
+        """How many clips are learned without text."""
+        return sum(clip.captions == ("",) for clip in self.clips)
 
     def text(self) -> str:
         """What was found, for people."""
@@ -76,15 +95,20 @@ class Listing:
         return "\n".join([f"{len(self.clips)} clips from {files} files: {found}", *self.problems()])
 
     def problems(self) -> list[str]:
-        """What people should know: clips without captions, and files that were skipped."""
-        skipped = [f"skipped {name}: {why}" for name, why in self.skipped]
-        if not self.uncaptioned:
-            return skipped
+        """What people should know: clips without captions, captions that are not used, and files that were skipped."""
+        unread = {clip.file for clip in self.clips if not clip.captions}
         missing = (
             f"{self.uncaptioned} clips have no caption (no .txt beside the file, not in a sub-folder named after a "
             "class): the model learns them without text"
         )
-        return [missing, *skipped]
+        without = [(name, why) for name, why in self.notes if name in unread]
+        others = [(name, why) for name, why in self.notes if name not in unread]
+        return [
+            *([missing] if self.uncaptioned else []),
+            *in_words(without, "left out where captions are learned"),
+            *in_words(others, "in part not used"),
+            *in_words(self.skipped),
+        ]
 
 
 def list_clips(
@@ -97,76 +121,79 @@ def list_clips(
     index: file in which to remember what the videos hold. captions: a set of captions that goes before the sidecars.
     ValueError when there is not one clip.
     """
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: make it and put video files into it")
+    entries = entries_of(folder)
     if any(size.cyclic for size in sizes):
         raise ValueError("clips cut from video files are no loops: leave the c at the end of the size away")
-    known = read_index(index)
-    paths = media_files(folder)
-    footages: dict[str, tuple[str, Footage | str]] = {}
-    for number, path in enumerate(paths):
-        progress(number, len(paths))
-        name, stamp = path.relative_to(folder).as_posix(), stamp_of(path)
-        before = known.get(name)
-        footages[name] = before if before and before[0] == stamp else (stamp, look_safely(path, folder))
-        if number % 50 == 49:  # many hours of video take a while: a second try begins here
-            write_index(index, known | footages)
-    write_index(index, footages)
+    known = Index.read(index)
+    found, skipped = look_through(folder, entries.media, known, index, progress)
+    written = CaptionFiles(folder, entries, captions)
     clips: list[FolderClip] = []
-    skipped: list[tuple[str, str]] = []
-    for name, (stamp, footage) in footages.items():
+    notes: list[Reason] = []
+    for name, (stamp, footage) in found.items():
         if isinstance(footage, str):
             skipped.append((name, footage))
             continue
-        sidecar, unwritten = sidecar_of(folder / name, folder, captions), class_of(folder / name, folder)
+        sidecar = written.of(name)
+        unwritten = () if sidecar.problem else class_of(folder / name, folder)
         made = [
-            FolderClip(name, stamp, start, size, fps, sidecar.at(start, size.num_frames / fps) or unwritten)
-            for start, size in windows(footage, sizes, fps)
+            FolderClip(name, stamp, start, size, fps, sidecar.at(start, size.num_frames / fps) or unwritten, scene)
+            for start, size, scene in windows(footage, sizes, fps)
         ]
+        if sidecar.problem:
+            notes.append((name, sidecar.problem))
         if not made:
             shortest = min(size.num_frames for size in sizes)
             skipped.append((name, f"no scene lasts {shortest / fps:.2g} s ({shortest} frames at {fps:g} fps)"))
         elif footage.damage:
             skipped.append((f"the rest of {name}", footage.damage))
         clips += made
+    skipped += entries.unused
     if not clips:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped[:5])
         raise ValueError(
             f"{folder} holds no clip to train on ({reasons or 'no video files'}): add files or ask for fewer frames"
         )
     clips.sort(key=lambda clip: clip.key)
-    return Listing(tuple(clips), tuple(skipped), sum(clip.captions == ("",) for clip in clips))
+    listing = Listing(tuple(clips), tuple(skipped), tuple(notes), known.held_out)
+    held = {*held_out_files(listing.held_out, [clip.place for clip in clips]), *known.held_out} & entries.stems.keys()
+    if known.files != found or set(known.held_out) != held:
+        Index(found, tuple(sorted(held))).write(index)
+    return listing
 
 
-def media_files(folder: Path) -> list[Path]:
-    """All videos and pictures of a folder and its sub-folders, hidden ones left out."""
-    found = []
-    for root, folders, names in os.walk(folder):  # does not follow links to other folders
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, name) for name in sorted(names) if Path(name).suffix.lower() in VIDEOS | IMAGES]
-    return [path for path in found if not path.name.startswith(".")]
+Found = dict[str, tuple[str, Footage | str]]
 
 
-def look_safely(path: Path, folder: Path) -> Footage | str:
+def look_through(
+    folder: Path, names: Sequence[str], known: Index, index: Path | None, progress: Progress = quiet
+) -> tuple[Found, list[Reason]]:
+    """The stamp of each file and what it holds, or why it is not used; and files that are gone meanwhile."""
+    found: Found = {}
+    gone: list[Reason] = []
+    for number, name in enumerate(names):
+        progress(number, len(names))
+        try:
+            stamp, before = stamp_of(folder / name), known.files.get(name)
+            found[name] = before if before and before[0] == stamp else (stamp, look_safely(folder / name))
+        except OSError as error:
+            gone.append((name, f"it cannot be read, {remedy(error)}"))
+        if number % 50 == 49:  # many hours of video take a while: a second try begins here
+            Index(known.files | found, known.held_out).write(index)
+    return found, gone
+
+
+def look_safely(path: Path) -> Footage | str:
     """What a file holds, or why it is skipped."""
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return "it is a link that leads out of the folder"
     try:
         return look(path)
     except ValueError as error:
         return str(error)
 
 
-def stamp_of(path: Path) -> str:
-    """Changes when the file does."""
-    stat = path.stat()
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
-def windows(footage: Footage, sizes: Sequence[ClipSize], fps: float) -> list[tuple[float, ClipSize]]:
-    """Start and size of the clips that a file's scenes are cut into, spread evenly over each scene."""
+def windows(footage: Footage, sizes: Sequence[ClipSize], fps: float) -> list[tuple[float, ClipSize, int]]:
+    """Start, size and scene of the clips that a file's scenes are cut into, spread evenly over each scene."""
     found = []
-    for scene in footage.scenes:
+    for number, scene in enumerate(footage.scenes):
         duration = scene.end - scene.start
         fitting = [size for size in sizes if (size.num_frames - 1) / fps < duration - 1e-3]
         if footage.num_frames == 1:
@@ -182,34 +209,8 @@ def windows(footage: Footage, sizes: Sequence[ClipSize], fps: float) -> list[tup
         length = size.num_frames / fps
         count = max(1, int(duration / length + 1e-3)) if size.num_frames > 1 else 1
         gap = max(0.0, duration - count * length) / (count + 1)
-        found += [(round(scene.start + gap + i * (length + gap), 4), size) for i in range(count)]
+        found += [(round(scene.start + gap + i * (length + gap), 4), size, number) for i in range(count)]
     return found
-
-
-def read_index(path: Path | None) -> dict[str, tuple[str, Footage | str]]:
-    """What `write_index` wrote; empty when there is nothing or it cannot be read."""
-    try:
-        entries = read_json(path, dict, limit=MAX_INDEX) if path else {}
-        return {
-            name: (stamp, held if isinstance(held, str) else _footage(held)) for name, (stamp, held) in entries.items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _footage(held: dict[str, object]) -> Footage:
-    footage = Footage(**held)  # type: ignore[arg-type]
-    return replace(footage, scenes=tuple(Scene(**scene) for scene in footage.scenes))  # type: ignore[arg-type]
-
-
-def write_index(path: Path | None, footages: dict[str, tuple[str, Footage | str]]) -> None:
-    """Remember what the files hold, whole or not at all."""
-    if path is None:
-        return
-    entries = {
-        name: [stamp, held if isinstance(held, str) else asdict(held)] for name, (stamp, held) in footages.items()
-    }
-    write_json(path, entries)
 
 
 def frames_of(folder: Path, clip: FolderClip) -> Frames:

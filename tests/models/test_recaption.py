@@ -1,15 +1,18 @@
 """Captions beside files and in sets, and a folder that is described: what is kept, what is new, what is broken."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from comfyui_spacetime.models.clips import sidecars
 from comfyui_spacetime.models.clips.cache import ClipSize
 from comfyui_spacetime.models.clips.clips import ClipSet
-from comfyui_spacetime.models.clips.sidecars import Sidecar, TimedCaption, sidecar_of
+from comfyui_spacetime.models.clips.entries import Entries
+from comfyui_spacetime.models.clips.sidecars import CaptionFiles, Sidecar, TimedCaption
 from comfyui_spacetime.models.text.description import Description
 from comfyui_spacetime.models.training.captioner.recaption import ALL, describe_folder
 
@@ -163,14 +166,129 @@ def test_captions_by_time_go_to_the_clip_that_they_share_most_with():
     assert Sidecar(lines=("a", "b")).at(3, 1) == ("a", "b")
 
 
-def test_sidecars_that_lead_elsewhere_or_hold_something_else_count_for_nothing(tmp_path):
+def written(folder: Path, name: str, captions: Path | None = None) -> Sidecar:
+    return CaptionFiles(folder, Entries((name,)), captions).of(name)
+
+
+def test_sidecars_that_lead_elsewhere_are_named_and_something_else_counts_for_nothing(tmp_path):
     folder, outside = tmp_path / "clips", tmp_path / "secret.txt"
     folder.mkdir()
     outside.write_text("a secret", encoding="utf-8")
     (folder / "a.txt").symlink_to(outside)
-    assert sidecar_of(folder / "a.mp4", folder) == Sidecar()
-    for content in ('{"objects": []}', "[1]", "{", '{"clips": [{"start": "x"}]}', '{"clips": 3}'):
+    assert written(folder, "a.mp4") == Sidecar(problem="a.txt is not used, it is a link that leads out of the folder")
+    for content in ('{"objects": []}', "[1]", "3", '{"clips": [{"start": "x"}]}', '{"clips": 3}', " "):
         (folder / "b.json").write_text(content, encoding="utf-8")
-        assert sidecar_of(folder / "b.mp4", folder) == Sidecar()
+        assert written(folder, "b.mp4") == Sidecar()
+    for content in ("{", "[" * 5000, '{"clips": [{"start": 0, "end": 1, "caption": "\\ud83d"}]}'):
+        (folder / "b.json").write_text(content, encoding="utf-8")
+        assert written(folder, "b.mp4").problem.startswith("b.json ")
     (folder / "b.json").write_text('{"clips": [{"start": 0, "end": 2, "caption": "a  dog\\nruns"}]}', encoding="utf-8")
-    assert sidecar_of(folder / "b.mp4", folder).at(0, 1) == ("a dog runs",)
+    assert written(folder, "b.mp4").at(0, 1) == ("a dog runs",)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_mutated_sidecar_gives_captions_or_a_reason(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    whole = {"file": "a.mp4", "content": "0", "clips": [{"start": 0.0, "end": 2.7, "caption": "a dog"}, {"start": 3}]}
+    data = bytearray(json.dumps(whole if seed % 2 else {"clips": whole["clips"][:1]}).encode())
+    for _ in range(int(rng.integers(1, 5))):
+        place = int(rng.integers(len(data)))
+        data[place : place + int(rng.integers(0, 6))] = rng.bytes(int(rng.integers(0, 4)))
+    (tmp_path / "a.json").write_bytes(bytes(data))
+    (tmp_path / "a.mp4").write_bytes(b"a file")
+    found = written(tmp_path, "a.mp4")
+    assert all(isinstance(caption, str) for caption in found.at(0.0, 1.0))
+    assert "\n" not in found.problem
+
+
+# -- a set belongs to the files that it was made from ------------------------------------------------------------------
+
+
+def described(folder: Path, captions: Path, name: str = "brightness") -> None:
+    describe_folder(folder, clips_of(folder).listing().clips, captions, Brightness(name=name), which=ALL)
+
+
+def test_captions_of_a_file_that_was_replaced_are_not_used_until_it_is_described_again(folder, tmp_path):
+    captions = tmp_path / "set"
+    described(folder, captions)
+    write_video(folder / "balls" / "a.mp4", [200] * 12)
+    listing = clips_of(folder, captions).listing()
+    assert {clip.captions for clip in listing.clips if clip.file == "balls/a.mp4"} == {()}
+    (problem,) = [line for line in listing.problems() if line.startswith("balls/a.mp4")]
+    assert "made from another state of this file: let Caption Clips describe it again" in problem
+    described(folder, captions)
+    assert captions_by_file(folder, captions)["balls/a.mp4"] == [("a surface of brightness 20",)]
+
+
+def test_captions_stay_when_a_folder_is_copied(folder, tmp_path):
+    captions, copy = tmp_path / "set", tmp_path / "copy"
+    described(folder, captions)
+    for path in folder.rglob("*.mp4"):
+        target = copy / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        os.utime(target, (1, 1))
+    assert captions_by_file(copy, captions) == captions_by_file(folder, captions)
+    done = describe_folder(copy, clips_of(copy).listing().clips, captions, Brightness(), which=ALL)
+    assert done.written == []
+
+
+def test_a_set_of_before_there_were_marks_is_still_read(folder, tmp_path):
+    captions = tmp_path / "set"
+    described(folder, captions)
+    for path in captions.rglob("*.json"):
+        record = json.loads(path.read_text())
+        del record["content"]
+        path.write_text(json.dumps(record))
+    before = captions_by_file(folder, captions)
+    assert before["told.mp4"] == [("a surface of brightness 10",)]
+    assert describe_folder(folder, clips_of(folder).listing().clips, captions, Brightness(), which=ALL).written == []
+
+
+def test_files_of_one_stem_have_captions_of_their_own_in_a_set(folder, tmp_path):
+    captions = tmp_path / "set"
+    described(folder, captions)  # told.mp4 is alone: told.json
+    write_video(folder / "told.mov", [240] * 12)
+    assert captions_by_file(folder, captions)["told.mp4"] == [("a surface of brightness 10",)]
+    assert captions_by_file(folder, captions)["told.mov"] == [()], "told.json is about the other one"
+    described(folder, captions)
+    assert captions_by_file(folder, captions)["told.mp4"] == [("a surface of brightness 10",)]
+    assert captions_by_file(folder, captions)["told.mov"] == [("a surface of brightness 24",)]
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_kill_while_captions_are_written_leaves_true_ones_or_none(folder, tmp_path, monkeypatch, step):
+    """Two scenes each with a caption of its own: at no moment may one be learned with the caption of the other."""
+    captions = tmp_path / "set"
+    described(folder, captions, "before")
+
+    class KilledError(BaseException):
+        pass
+
+    steps = iter(range(100))
+
+    def dying(name: str) -> None:
+        real = getattr(sidecars, name)
+
+        def write(*args: object, **more: object) -> None:
+            if next(steps) == step:
+                raise KilledError
+            real(*args, **more)
+
+        monkeypatch.setattr(sidecars, name, write)
+
+    for name in ("write_json", "write_text"):
+        dying(name)
+    only = [clip for clip in clips_of(folder).listing().clips if clip.file in ("two.mp4", "told.mp4")]
+    with pytest.raises(KilledError):
+        describe_folder(folder, only, captions, Brightness(name="after"), which=ALL)
+    monkeypatch.undo()
+    truth = {"two.mp4": [("a surface of brightness 3",), ("a surface of brightness 22",)]}
+    assert captions_by_file(folder, captions)["two.mp4"] == truth["two.mp4"]
+    done = describe_folder(folder, only, captions, Brightness(name="after"), which=ALL)
+    assert "two.mp4" in done.written or "told.mp4" in done.written, "what the kill cut short is made anew"
+    for name in ("two", "told"):
+        record = json.loads((captions / f"{name}.json").read_text())
+        lines = (captions / f"{name}.txt").read_text().splitlines()
+        assert lines == [clip["caption"] for clip in record["clips"]]
+        assert record["described_by"] == "after"

@@ -138,7 +138,7 @@ def test_known_files_are_not_read_again_and_changed_ones_are(folder, tmp_path, m
     first = list_clips(folder, SIZES, index=index)
     seen: list[str] = []
     monkeypatch.setattr("comfyui_spacetime.models.clips.folder.look", lambda path: seen.append(path.name) or look(path))
-    assert list_clips(folder, SIZES, index=index) == first
+    assert list_clips(folder, SIZES, index=index).clips == first.clips
     assert seen == []
     index.write_text("{ not json", encoding="utf-8")
     assert list_clips(folder, SIZES, index=index) == first
@@ -300,10 +300,10 @@ def test_a_video_of_one_frame_is_an_image_and_too_short_for_clips(tmp_path):
 def test_stills_and_videos_are_found_together(tmp_path):
     write_video(tmp_path / "walk.mp4", counting(24), 12)
     Image.fromarray(counting(3)[2]).save(tmp_path / "still.png")
-    (tmp_path / "notes.pdf").write_bytes(b"not ours to say anything about")
+    (tmp_path / "notes.pdf").write_bytes(b"nothing to train on")
     listing = list_clips(tmp_path, SIZES)
     assert {clip.file: str(clip.size) for clip in listing.clips} == {"walk.mp4": "48x32x9", "still.png": "32x32x1"}
-    assert listing.skipped == ()
+    assert listing.skipped == (("notes.pdf", "files of the type .pdf are not read here"),)
 
 
 def test_captions_in_other_encodings_and_scripts_are_read(tmp_path):

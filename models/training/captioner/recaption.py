@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ...clips.cache import Progress, quiet
+from ...clips.entries import entries_of
 from ...clips.folder import FolderClip
 from ...clips.footage import read_clip
-from ...clips.sidecars import read_record, sidecar_of, write_sidecar
+from ...clips.sidecars import CaptionFiles, content_of
 from ...text.describing import Describer
 
 MISSING, ALL = "clips without a caption", "all clips"
@@ -53,24 +54,25 @@ def describe_folder(
     by_file: dict[str, list[FolderClip]] = {}
     for clip in sorted(clips, key=lambda clip: (clip.file, clip.start)):
         by_file.setdefault(clip.file, []).append(clip)
+    written = CaptionFiles(folder, entries_of(folder), captions)
     result = Recaptioning()
     for number, (name, group) in enumerate(by_file.items()):
         progress(number, len(by_file))
-        record = _record(group[0], describer)
-        if _is_done(captions, name, group, record) or (which == MISSING and _have_captions(folder, group, captions)):
+        if _is_done(written, group, describer) or (which == MISSING and _have_captions(written, group)):
             result.kept.append(name)
             continue
         if limit and len(result.written) >= limit:
             result.left.append(name)
             continue
         try:
+            made_from = {"file": name, "stamp": group[0].stamp, "content": content_of(folder / name)}
             described = [describe_clip(folder, clip, describer, seed) for clip in group]
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             result.problems.append(f"{name}: {error}")
             if len(result.problems) >= STOP_AFTER and not result.written:
                 raise ValueError(f"none of the first {STOP_AFTER} files could be described; {error}") from error
             continue
-        write_sidecar(captions, name, described, record)
+        written.write(name, described, made_from | {"described_by": describer.name})
         result.written.append(name)
         if len(result.examples) < 3:
             result.examples.append(str(described[0]["caption"]))
@@ -90,20 +92,22 @@ def describe_clip(folder: Path, clip: FolderClip, describer: Describer, seed: in
     return {"start": clip.start, "end": end, "caption": parts.pop("paragraph"), "fields": parts}
 
 
-def _record(clip: FolderClip, describer: Describer) -> dict[str, str]:
-    """What a sidecar says of itself; another file, or another describer, is described anew."""
-    return {"file": clip.file, "stamp": clip.stamp, "described_by": describer.name}
-
-
-def _is_done(captions: Path, name: str, group: Sequence[FolderClip], record: dict[str, str]) -> bool:
-    known = read_record(captions, name)
-    if any(known.get(key) != value for key, value in record.items()):
+def _is_done(written: CaptionFiles, group: Sequence[FolderClip], describer: Describer) -> bool:
+    """Whether the set holds what this describer says of these clips of the file as it is now."""
+    name = group[0].file
+    record = written.record(name)
+    if not record or record.get("described_by") != describer.name:
         return False
-    starts = [entry.get("start") for entry in known.get("clips", []) if isinstance(entry, dict)]
-    return starts == [clip.start for clip in group]
+    try:  # sets from before there was a mark of the content have the stamp alone
+        same = record["content"] == content_of(written.folder / name) if "content" in record else None
+    except OSError:
+        return False
+    if not (record.get("stamp") == group[0].stamp if same is None else same):
+        return False
+    return [entry.get("start") for entry in record["clips"]] == [clip.start for clip in group]
 
 
-def _have_captions(folder: Path, group: Sequence[FolderClip], captions: Path) -> bool:
+def _have_captions(written: CaptionFiles, group: Sequence[FolderClip]) -> bool:
     """Whether each clip of a file has a caption of its own, in the set or beside the file; a class name is none."""
-    sidecar = sidecar_of(folder / group[0].file, folder, captions)
+    sidecar = written.of(group[0].file)
     return all(sidecar.at(clip.start, clip.size.num_frames / clip.fps) for clip in group)

@@ -6,10 +6,7 @@ import argparse
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from typing import Any
 
 MOST = 10_000_000  # steps, patches: beyond any machine
 
@@ -83,10 +80,10 @@ def within(name: str) -> Callable[[str], float]:
     return read
 
 
-def check_settings(settings: DataclassInstance, presets: Collection[str] = ()) -> None:
+def check_settings(settings: object, presets: Collection[str] = ()) -> None:
     """ValueError, with the option, its value and what it may be, for a field of a settings dataclass out of range."""
     choices = CHOICES | ({"preset": tuple(presets)} if presets else {})
-    for name in (entry.name for entry in fields(settings)):
+    for name in (entry.name for entry in fields(settings)):  # type: ignore[arg-type]
         value = getattr(settings, name)
         if name in RANGES and not RANGES[name].holds(value):
             raise ValueError(f"{option(name)} is {RANGES[name]}, not {value}")
