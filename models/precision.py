@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 def cpu_multiplies_bf16() -> bool:
     """Whether this CPU multiplies bf16 matrices in hardware: by AMX tiles (Intel) or AVX-512 BF16 (also AMD).

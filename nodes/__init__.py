@@ -14,11 +14,10 @@ MODULES = (
     "denoise",
     "sampling",
     "guidance",
-    "tasks",
-    "loops",
-    "edits",
-    "far",
-    "lengths",
+    "tasks.along_time",
+    "tasks.loops",
+    "tasks.in_space",
+    "tasks.long",
     "packing",
     "measure",
     "probes",
@@ -44,7 +43,7 @@ def load_nodes() -> list[type[io.ComfyNode]]:
                 node.define_schema()
             nodes.extend(found)
         except Exception:  # noqa: PERF203 - each module stands alone
-            logging.getLogger(__name__).exception("Spacetime: the nodes of %s.py are missing because it failed", name)
+            logging.getLogger(__name__).exception("Spacetime: the nodes of %s are missing because it failed", name)
     return nodes
 
 

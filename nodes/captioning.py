@@ -9,7 +9,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.text.describing import LENGTHS
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 
 CATEGORY = "Spacetime/words"
@@ -44,7 +45,7 @@ class LoadCaptioner(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        from .host.captioning import captioner_names
+        from .host.words.captioning import captioner_names
 
         names = captioner_names()
         return schema(
@@ -73,16 +74,16 @@ class LoadCaptioner(io.ComfyNode):
     @classmethod
     def execute(cls, captioner: str, vae: Any = None) -> io.NodeOutput:
         """Read it and say what it is."""
-        from .host import captioning
+        from .host.words import captioning
 
         loaded = captioning.load(captioner, vae)
-        host.show_text(cls, f"{loaded.describe()}, {len(loaded.vocabulary)} words and pieces")
+        messages.show_text(cls, f"{loaded.describe()}, {len(loaded.vocabulary)} words and pieces")
         return io.NodeOutput(loaded)
 
     @classmethod
     def fingerprint_inputs(cls, captioner: str, **_inputs: Any) -> str:
         """Load again when the file has changed (a training run overwrites it)."""
-        from .host import captioning
+        from .host.words import captioning
 
         stat = captioning.captioner_path(captioner).stat()
         return f"{captioner}:{stat.st_mtime_ns}:{stat.st_size}"
@@ -135,8 +136,8 @@ class DescribeVideo(io.ComfyNode):
         language_model: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Choose frames, describe them, show the caption."""
-        from .host import captioning
-        from .host.video import open_frames
+        from .host.vae.frames import open_frames
+        from .host.words import captioning
 
         describer = captioning.describer(language_model, length, temperature=temperature, num_frames=num_frames)
         source = open_frames(frames)
@@ -144,7 +145,7 @@ class DescribeVideo(io.ComfyNode):
         chosen = describer.pick(source.num_frames, rate, source.width, source.height)
         shown = captioning.frames_at(source, chosen)
         found = describer.look(shown, [number / rate for number in chosen[: len(shown)]], seed=seed)
-        host.show_text(cls, f"{found.paragraph}\n\n(by {describer.name})")
+        messages.show_text(cls, f"{found.paragraph}\n\n(by {describer.name})")
         return io.NodeOutput(found.paragraph, found.as_json())
 
 
@@ -195,7 +196,7 @@ class CaptionClips(io.ComfyNode):
     ) -> io.NodeOutput:
         """Describe file by file."""
         from ..models.training.captioner.recaption import describe_folder
-        from .host import captioning
+        from .host.words import captioning
 
         place = captioning.captions_folder(name)
         if not clips.folder:
@@ -214,12 +215,12 @@ class CaptionClips(io.ComfyNode):
 
 def _progress(node: Any) -> Any:
     """Progress in files on the node, and Cancel between two of them."""
-    bar = host.progress_bar(1)
+    bar = messages.progress_bar(1)
 
     def progress(done: int, total: int) -> None:
-        host.check_interrupted()
+        messages.check_interrupted()
         bar.update_absolute(done, total)
-        host.show_text(node, f"describe file {done + 1} of {total}")
+        messages.show_text(node, f"describe file {done + 1} of {total}")
 
     return progress
 

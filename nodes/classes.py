@@ -41,7 +41,7 @@ class ClassLabel(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, label: str, conditioning: Any = None) -> io.NodeOutput:
         """Mark the conditioning with the class."""
-        from .host.labels import labelled
+        from .host.model.model import labelled
 
         return io.NodeOutput(labelled(model, label, conditioning))
 

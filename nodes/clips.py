@@ -11,7 +11,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.training.run.ranges import limits
-from . import host, sockets
+from . import sockets
+from .host import folders, messages
 from .schema import schema
 
 CATEGORY = "Spacetime/train"
@@ -74,7 +75,8 @@ class ClipsFromFolder(io.ComfyNode):
         from ..models.clips.cache import ClipSize
         from ..models.clips.clips import ClipSet
         from ..models.clips.folder import list_clips
-        from .host import captioning, training
+        from .host.processes import training
+        from .host.words import captioning
 
         place, sizes = training.clips_folder(folder), ClipSize.parse_list(size)
         index = training.index_file(place)
@@ -91,7 +93,8 @@ class ClipsFromFolder(io.ComfyNode):
     def fingerprint_inputs(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> str:
         """Look again when a file or a caption has changed."""
         from ..models.clips.entries import folder_mark
-        from .host import captioning, training
+        from .host.processes import training
+        from .host.words import captioning
 
         place = training.clips_folder(folder)
         described = [captioning.captions_mark(captions), folder_mark(place)]
@@ -151,7 +154,7 @@ def _buckets_of_folder(place: Path, clips: Sequence[Any]) -> list[Any]:
     shares = share_out([bucket.count for bucket in buckets], SHOWN)
     for bucket, share in zip(buckets, shares, strict=True):
         for clip in groups[bucket.name][:share]:
-            host.check_interrupted()
+            messages.check_interrupted()
             with suppress(ValueError):
                 caption = clip.captions[0] if clip.captions else "(its captions are not used)"
                 bucket.shown.append(Shown(frames_of(place, clip), caption))
@@ -160,10 +163,10 @@ def _buckets_of_folder(place: Path, clips: Sequence[Any]) -> list[Any]:
 
 def _bar() -> Any:
     """Progress of unknown length on the node's bar."""
-    bar = host.progress_bar(1)
+    bar = messages.progress_bar(1)
 
     def progress(done: int, total: int) -> None:
-        host.check_interrupted()
+        messages.check_interrupted()
         bar.update_absolute(done, total)
 
     return progress
@@ -172,9 +175,9 @@ def _bar() -> Any:
 def _sheet(buckets: Sequence[Any], text: str, notes: Sequence[str] = ()) -> dict[str, Any]:
     """A contact sheet for the node."""
     from ..models.training.run.contact import contact_sheet
-    from .host import training
+    from .host.processes import training
 
-    return training.picture_ui(contact_sheet(buckets, notes), host.temp_file(".png"), text)
+    return training.picture_ui(contact_sheet(buckets, notes), folders.temp_file(".png"), text)
 
 
 NODES: list[type[io.ComfyNode]] = [ClipsFromFolder, ToyWorld]

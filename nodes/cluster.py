@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from . import host
+from .host import folders
 from .schema import schema
 
 
@@ -16,7 +16,7 @@ class GenerateOnCluster(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        names = host.checkpoint_names()
+        names = folders.checkpoint_names()
         return schema(
             node_id="SpacetimeGenerateOnCluster",
             display_name="Generate on a Cluster",
@@ -69,7 +69,7 @@ class GenerateOnCluster(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         """Run the command that makes them, and read what it wrote."""
         from ..models.cluster.fan_out import jobs_of
-        from .host import cluster
+        from .host.processes import cluster
 
         jobs = jobs_of(prompts.splitlines(), seeds, first_seed)
         settings: dict[str, Any] = {"seeds": seeds, "seed": first_seed, "seconds": seconds, "width": width}

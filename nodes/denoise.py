@@ -8,7 +8,8 @@ import torch
 from comfy_api.latest import io
 
 from ..models.patches import Tokens
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 from .tokens import denoised_latent
 
@@ -46,7 +47,7 @@ class ForwardDiffusion(io.ComfyNode):
         from .host.stepping.trajectory import begin
 
         noisy = begin(tokens, noise, sigmas)
-        host.show_text(cls, f"sigma {float(sigmas[0]):.4g}, {len(sigmas) - 1} steps to go")
+        messages.show_text(cls, f"sigma {float(sigmas[0]):.4g}, {len(sigmas) - 1} steps to go")
         return io.NodeOutput(noisy)
 
 
@@ -89,8 +90,8 @@ class DenoiseStep(io.ComfyNode):
         """Go on with the run."""
         from .host.stepping.stepper import advance
 
-        after = advance(tokens, guider, sampler, steps, lambda text: host.show_text(cls, text))
-        host.show_text(cls, describe_run(after))
+        after = advance(tokens, guider, sampler, steps, lambda text: messages.show_text(cls, text))
+        messages.show_text(cls, describe_run(after))
         return io.NodeOutput(after, denoised_latent(after), after.trajectory.done)
 
 

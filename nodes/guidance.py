@@ -104,7 +104,7 @@ class HistoryGuidance(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, scale: float) -> io.NodeOutput:
         """Patch a clone."""
-        from .host.history import with_history
+        from .host.model.history import with_history
 
         return io.NodeOutput(with_history(model, scale))
 

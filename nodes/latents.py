@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 
 CATEGORY = "Spacetime/latents"
@@ -74,7 +75,7 @@ class EmptyVideo(io.ComfyNode):
         num_frames, w, h = fit_frames(seconds, fps), fit_side(width), fit_side(height)
         latents = torch.zeros(batch, 16, 1 + (num_frames - 1) // TIME, h // 8, w // 8)
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
-        host.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
+        messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
         return io.NodeOutput({"samples": latents}, fps, num_frames)
 
 
@@ -122,8 +123,9 @@ class VAEEncode(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, frames: Any, max_frames: int) -> io.NodeOutput:
         """Stream the frames through the encoder."""
-        from .host import other_vae, video
-        from .host import vae as host_vae
+        from .host.vae import frames as video
+        from .host.vae import others as other_vae
+        from .host.vae import pieces as host_vae
 
         source = video.open_frames(frames)
         pieces = _counted(
@@ -136,7 +138,7 @@ class VAEEncode(io.ComfyNode):
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
             count, text = fitted.frames_out, fitted.describe()
-        host.show_text(cls, text)
+        messages.show_text(cls, text)
         return io.NodeOutput({"samples": latents}, fps, count)
 
 
@@ -203,9 +205,10 @@ class VAEDecode(io.ComfyNode):
         cls, vae: Any, latent: dict[str, Any], fps: float, output: str, deflicker: bool = False
     ) -> io.NodeOutput:
         """Decode into memory or into a file."""
-        from .host import other_vae, video
-        from .host.deflicker import decode_steadily
-        from .host.vae import decode_pieces
+        from .host.vae import frames as video
+        from .host.vae import others as other_vae
+        from .host.vae.deflicker import decode_steadily
+        from .host.vae.pieces import decode_pieces
 
         samples, loop = latent["samples"], bool(latent.get(sockets.LOOP))
         expected = _frames_to_decode(samples, loop, other_vae.frames_per_latent(vae))
@@ -227,7 +230,7 @@ def _frames_to_decode(samples: torch.Tensor, loop: bool, per_latent: int) -> int
 
 def _counted(pieces: Any, total: int) -> Any:
     """The same pieces, with the node's progress bar moving along."""
-    bar = host.progress_bar(total)
+    bar = messages.progress_bar(total)
     for piece in pieces:
         yield piece
         bar.update(len(piece))

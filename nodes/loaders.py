@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import host
+from ..models.precision import DTYPES
+from .host import folders, messages
 from .schema import schema
 
-DTYPE_CHOICES = ["auto", *host.DTYPES]
+DTYPE_CHOICES = ["auto", *DTYPES]
 
 
 class LoadCheckpoint(io.ComfyNode):
@@ -16,7 +17,7 @@ class LoadCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        names = host.checkpoint_names()
+        names = folders.checkpoint_names()
         return schema(
             node_id="SpacetimeLoadCheckpoint",
             display_name="Load Spacetime Checkpoint",
@@ -62,13 +63,13 @@ class LoadCheckpoint(io.ComfyNode):
         model, clip, vae = load_objects(checkpoint, dtype)
         known = trained_on(model)
         if known is not None:
-            host.show_text(cls, known.text())
+            messages.show_text(cls, known.text())
         return io.NodeOutput(model, clip, vae)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
         """Load again when the file has changed (a training run overwrites it)."""
-        stat = host.checkpoint_path(checkpoint).stat()
+        stat = folders.checkpoint_path(checkpoint).stat()
         return f"{checkpoint}:{dtype}:{stat.st_mtime_ns}:{stat.st_size}"
 
 

@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..models.metrics.report import Measure, Report
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 
 CATEGORY = "Spacetime/measure"
@@ -19,7 +20,7 @@ FRAMES = [io.Image, io.Video]
 def frames_of(source: Any, bar: Any) -> Iterator[Tensor]:
     """The frames (H, W, 3) of a FrameSource one by one; the node's progress bar moves along."""
     for piece in source.pieces():
-        host.check_interrupted()
+        messages.check_interrupted()
         yield from piece[..., :3]
         bar.update(len(piece))
 
@@ -29,7 +30,7 @@ def answer(node: Any, report: Report, *values: float) -> io.NodeOutput:
     from ..models.metrics.plot import plot
 
     text = report.text()
-    host.show_text(node, text)
+    messages.show_text(node, text)
     return io.NodeOutput(report, *values, text, plot(report), ui={"text": (text,)})
 
 
@@ -82,10 +83,10 @@ class MeasureVideo(io.ComfyNode):
     def execute(cls, frames: Any, fps: float, motion: bool) -> io.NodeOutput:
         """Stream the video once."""
         from ..models.metrics.video import measure_video
-        from .host import video
+        from .host.vae import frames as video
 
         source = video.open_frames(frames)
-        bar = host.progress_bar(source.num_frames)
+        bar = messages.progress_bar(source.num_frames)
         report = measure_video(frames_of(source, bar), source.fps or fps, with_motion=motion)
         flicker = report.value("flicker") if source.num_frames > 2 else 0.0
         return answer(cls, report, flicker, report.value("colour drift"))
@@ -128,10 +129,10 @@ class MeasureSeam(io.ComfyNode):
     def execute(cls, frames: Any, where: str, joins: str) -> io.NodeOutput:
         """Stream the video once."""
         from ..models.metrics.seam import measure_joins, measure_loop
-        from .host import video
+        from .host.vae import frames as video
 
         source = video.open_frames(frames)
-        images = frames_of(source, host.progress_bar(source.num_frames))
+        images = frames_of(source, messages.progress_bar(source.num_frames))
         report = measure_loop(images) if where == "loop" else measure_joins(images, whole_numbers(joins))
         return answer(cls, report, report.value("seam"))
 
@@ -169,23 +170,23 @@ class CompareVideos(io.ComfyNode):
     @classmethod
     def execute(cls, frames: Any, reference: Any) -> io.NodeOutput:
         """Stream both videos side by side."""
-        from .host import video
+        from .host.vae import frames as video
 
         report = compare(video.open_frames(frames), video.open_frames(reference))
         text = report.text()
-        host.show_text(cls, text)
+        messages.show_text(cls, text)
         return io.NodeOutput(report, report.value("PSNR"), report.value("SSIM"), text, ui={"text": (text,)})
 
 
 def compare(frames: Any, reference: Any) -> Report:
     """PSNR and SSIM of two FrameSources over the frames and the area that they share."""
     from ..models.metrics.reference import psnr, ssim
-    from .host import video
+    from .host.vae import frames as video
 
     height, width = min(frames.height, reference.height), min(frames.width, reference.width)
     psnrs, ssims = [], []
     for one, other in zip(_frame_by_frame(frames), _frame_by_frame(reference), strict=False):
-        host.check_interrupted()
+        messages.check_interrupted()
         a, b = (video.crop_centre(images[..., :3], height, width) for images in (one, other))
         psnrs.append(float(psnr(a, b)))
         ssims.append(float(ssim(a, b)))

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.patches import DEFAULT_PATCH, Grid, Tokens, from_patches, pack, split, to_patches
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 from .tokens import cut, laid_out
 
@@ -51,13 +52,13 @@ class PackClips(io.ComfyNode):
         second_prompt: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Lay all patches out in a row."""
-        from .host.packing import packed_model, packed_prompts
+        from .host.model.packing import packed_model, packed_prompts
 
         if (first_prompt is None) != (second_prompt is None):
             raise ValueError("one clip has a prompt and the other has none: connect both, or neither")
         tokens = pack([*clips_of(first), *clips_of(second)])
         prompts = None if first_prompt is None else packed_prompts(first_prompt, second_prompt)
-        host.show_text(cls, f"{len(tokens.grids)} clips, {sum(tokens.lengths)} patches")
+        messages.show_text(cls, f"{len(tokens.grids)} clips, {sum(tokens.lengths)} patches")
         return io.NodeOutput(packed_model(model, tokens.grids), in_a_row(tokens), prompts)
 
 

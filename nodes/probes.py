@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..models.metrics.probe_cases import PROBES, cases
 from ..models.metrics.simulation import measure_simulation
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .measure import CATEGORY, FRAMES, answer, report_outputs
 from .schema import schema
 
@@ -65,7 +66,7 @@ class ProbeClips(io.ComfyNode):
         chosen = cases(probe, count, height=height, width=width, seed=seed)
         clips = [torch.from_numpy(case.truth.frames).float() / 255 for case in chosen]
         known, total = chosen[0].known, len(clips[0])
-        host.show_text(cls, f"{count} clips of {total} frames, {known} of them given")
+        messages.show_text(cls, f"{count} clips of {total} frames, {known} of them given")
         given, prompts = [clip[:known] for clip in clips], [case.prompt for case in chosen]
         return io.NodeOutput(chosen, given, clips, prompts, (total - known) / FPS, FPS)
 
@@ -106,11 +107,11 @@ class MeasureSimulation(io.ComfyNode):
     @classmethod
     def execute(cls, probe: list[Any], frames: list[Any]) -> io.NodeOutput:
         """Judge all clips together."""
-        from .host import video
+        from .host.vae import frames as video
 
         clips = []
         for source in frames:
-            host.check_interrupted()
+            messages.check_interrupted()
             pixels = torch.cat([piece[..., :3] for piece in video.open_frames(source).pieces()])
             clips.append(_as_bytes(pixels).numpy())
         report = measure_simulation(probe, clips)

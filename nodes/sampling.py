@@ -11,8 +11,8 @@ from comfy_api.latest import io
 from ..models import schedules
 from ..models.patches import Tokens as TokensValue
 from ..models.solvers import SOLVERS, Solver
-from .host import show_text
-from .host.sampling import serve_json, solver_sampler
+from .host.messages import serve_json, show_text
+from .host.sampling import solver_sampler
 from .schema import schema
 from .sockets import Tokens
 

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.patches import Grid, Patch, Tokens, change_mask, patchify, unpatchify
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 
 CATEGORY = "Spacetime/patches"
@@ -49,7 +50,7 @@ class Patchify(io.ComfyNode):
     def execute(cls, latent: dict[str, Any], patch_frames: int, patch_height: int, patch_width: int) -> io.NodeOutput:
         """Cut, and say into how many."""
         tokens = cut(latent, (patch_frames, patch_height, patch_width))
-        host.show_text(cls, describe(tokens))
+        messages.show_text(cls, describe(tokens))
         return io.NodeOutput(tokens)
 
 
@@ -88,7 +89,7 @@ def cut(latent: dict[str, Any], patch: Patch) -> Tokens:
     """A core LATENT as Tokens; entries besides samples and noise_mask travel along."""
     from dataclasses import replace
 
-    from .host.masks import at_latent_size
+    from .host.model.levels import at_latent_size
 
     samples = latent["samples"]
     if getattr(samples, "is_nested", False):

@@ -9,9 +9,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.training.run.ranges import limits
-from . import host, sockets
+from . import sockets
 from . import train_inputs as shared
-from .host.sampling import serve_json
+from .host import folders
+from .host.messages import serve_json
 from .schema import schema
 
 CATEGORY = "Spacetime/train"
@@ -64,7 +65,7 @@ class TrainVAE(io.ComfyNode):
         perceptual: float = 0.0, adversarial: float = 0.0, adversarial_from: float = 0.5,
     ) -> io.NodeOutput:  # fmt: skip
         """Run the training command and load what it made."""
-        from .host import training
+        from .host.processes import training
 
         folder = training.run_folder(name)
         arguments = ["vae", "--out", str(folder), *clips.vae_arguments(), "--preset", preset, "--steps", str(steps)]
@@ -111,7 +112,7 @@ class TrainDiT(io.ComfyNode):
                 ),
                 shared.rate(), *shared.common(),
                 io.Combo.Input(
-                    "start_from", options=["nothing", *host.checkpoint_names()], default="nothing",
+                    "start_from", options=["nothing", *folders.checkpoint_names()], default="nothing",
                     tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
                 ),
                 *shared.dit_extras(),
@@ -133,8 +134,8 @@ class TrainDiT(io.ComfyNode):
         packing: bool = False, parts: int = 1, checkpointing: bool = False, log: str = shared.LOGS[0],
     ) -> io.NodeOutput:  # fmt: skip
         """Encode the clips, run the training command, and load what it made."""
-        from .host import training
         from .host.checkpoint import build_objects
+        from .host.processes import training
 
         if lora_rank and start_from == "nothing":
             raise ValueError("a LoRA is an addition to a trained model: choose that model in start_from")
@@ -156,7 +157,7 @@ class TrainDiT(io.ComfyNode):
             lora_rank, parts, log, classes=classes, packing=packing, checkpointing=checkpointing
         )
         if start_from != "nothing":
-            arguments += ["--init", str(host.checkpoint_path(start_from))]
+            arguments += ["--init", str(folders.checkpoint_path(start_from))]
         training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
         path, checkpoint = training.publish(folder, vae_file, name)
@@ -215,7 +216,8 @@ class TrainCaptioner(io.ComfyNode):
         save_every: int, run_seed: int, numbers: str, start_from: str,
     ) -> io.NodeOutput:  # fmt: skip
         """Encode the clips, run the training command, and load what it made."""
-        from .host import captioning, training
+        from .host.processes import training
+        from .host.words import captioning
 
         folder = training.run_folder(name)
         vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
@@ -236,14 +238,14 @@ class TrainCaptioner(io.ComfyNode):
 
 
 def _captioners() -> list[str]:
-    from .host.captioning import captioner_names
+    from .host.words.captioning import captioner_names
 
     return captioner_names()
 
 
 def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> list[str]:
     """Encode the clips to train on and those held out, unless that was done before; the options that name them."""
-    from .host import training
+    from .host.processes import training
 
     options: list[str] = []
     for option, held_out in (("--data", False), ("--held-out", True)):
@@ -257,14 +259,14 @@ def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> li
 def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
     """The finished run's curve and latest strip for the node."""
     from ..models.training.run.chart import progress_picture
-    from .host import training
+    from .host.processes import training
 
     return training.picture_ui(progress_picture(folder, steps), folder / training.PROGRESS, text)
 
 
 def _shown(query: Mapping[str, str]) -> dict[str, Any]:
     """What a page that is loaded anew asks for: the picture of the run that a node names."""
-    from .host import training
+    from .host.processes import training
 
     return training.shown_of_run(query.get("name", ""))
 

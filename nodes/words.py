@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.text.captions import STYLES, expand
-from . import host, sockets
+from . import sockets
+from .host import messages
 from .schema import schema
 
 CATEGORY = "Spacetime/words"
@@ -87,20 +88,20 @@ class ExpandCaption(io.ComfyNode):
         cls, prompt: str, mode: str, style: str, language: str, seed: int, language_model: Any = None, image: Any = None
     ) -> io.NodeOutput:
         """Expand and show what came of it."""
-        from .host.language import listening, png_of
+        from .host.words.language import listening, png_of
 
         asked = mode != "offline"
         result = expand(
             prompt,
             MODES[mode],
-            language_model=listening(language_model, lambda text: host.show_text(cls, text)) if asked else None,
+            language_model=listening(language_model, lambda text: messages.show_text(cls, text)) if asked else None,
             style=style,
             seed=seed,
             language=LANGUAGES[language],
             images=(png_of(image),) if asked and image is not None else (),
         )
         changes = result.report()
-        host.show_text(cls, f"{result.text}\n\n({changes})")
+        messages.show_text(cls, f"{result.text}\n\n({changes})")
         return io.NodeOutput(result.text, result.original, changes)
 
 
@@ -159,7 +160,7 @@ class LoadLanguageModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, address: str, model_name: str, **_: Any) -> str:
         """Read the configuration again when it has changed."""
-        from .host.language import configuration_path
+        from .host.words.language import configuration_path
 
         path = configuration_path()
         return f"{model}:{address}:{model_name}:{path.stat().st_mtime_ns if path.is_file() else 0}"
@@ -168,13 +169,13 @@ class LoadLanguageModel(io.ComfyNode):
     def execute(cls, model: str, address: str, model_name: str, clip: Any = None) -> io.NodeOutput:
         """Find it; nothing is loaded or called before the first question."""
         found = _find(model, address.strip(), model_name.strip(), clip)
-        host.show_text(cls, found.describe())
+        messages.show_text(cls, found.describe())
         return io.NodeOutput(found)
 
 
 def _find(model: str, address: str, model_name: str, clip: Any) -> Any:
-    from .host import language
-    from .host.generating_clip import GeneratingClip
+    from .host.words import language
+    from .host.words.generating_clip import GeneratingClip
 
     if model == CLIP:
         if clip is None:
@@ -187,13 +188,13 @@ def _find(model: str, address: str, model_name: str, clip: Any) -> Any:
             return language.local_model(model.removeprefix(prefix), files)
     mine = language.configuration()
     if model == ADDRESS:
-        return replace(mine.address(address, model_name), on_wait=host.check_interrupted)
-    return replace(mine.endpoint(model.removeprefix(ENDPOINT)), on_wait=host.check_interrupted)
+        return replace(mine.address(address, model_name), on_wait=messages.check_interrupted)
+    return replace(mine.endpoint(model.removeprefix(ENDPOINT)), on_wait=messages.check_interrupted)
 
 
 def _choices() -> list[str]:
     """All there is on this machine: also when the configuration is broken, which running will say."""
-    from .host import language
+    from .host.words import language
 
     try:
         endpoints = list(language.configuration().endpoints)

@@ -24,6 +24,7 @@ LEVELS = {
     "files": 0,
     "patches": 0,
     "flow": 0,
+    "geometry": 0,
     "pixels": 0,
     "precision": 0,
     "trained_on": 0,

@@ -8,10 +8,10 @@ import torch
 
 from ...models.checkpoints import Checkpoint, known_sizes, load_checkpoint
 from ...models.trained_on import TrainedOn
-from . import checkpoint_path
-from .clip import build_clip
-from .model import CLASS_NAMES, RGB_FIT_KEYS, TRAINED_ON, build_model
-from .vae import SpacetimeVAE, preview_colours
+from .folders import checkpoint_path
+from .model.model import CLASS_NAMES, RGB_FIT_KEYS, TRAINED_ON, build_model
+from .vae.pieces import SpacetimeVAE, preview_colours
+from .words.text_encoder import build_clip
 
 
 def load_objects(name: str, dtype: str) -> tuple[Any, Any, Any]:

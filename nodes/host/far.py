@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...models.tasks.canvas import Canvas
 from ...models.tasks.far import Generate
-from . import check_interrupted
+from .messages import check_interrupted
 
 
 def window_sampler(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -166,19 +165,3 @@ def make_guider(
     if weak is not None:
         guider.set_weak_model(weak)
     return guider
-
-
-def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any]) -> None:
-    """Let the editor GET `path`: answer(query) as JSON, or a ValueError's text with status 400."""
-    instance = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    if instance is None:
-        return
-    from aiohttp import web
-
-    async def handler(request: Any) -> Any:
-        try:
-            return web.json_response(answer(request.query))
-        except ValueError as error:
-            return web.json_response({"error": str(error)}, status=400)
-
-    instance.routes.get(path)(handler)

@@ -85,7 +85,7 @@ def test_the_same_model_or_another_family_is_refused(pair):
 
 def test_the_early_model_of_a_run_guides_its_result(tmp_path):
     from comfyui_spacetime.models.checkpoints import load_checkpoint
-    from comfyui_spacetime.nodes.host.model import build_model
+    from comfyui_spacetime.nodes.host.model.model import build_model
     from comfyui_spacetime.tests.models.test_training_batches import train, write_cache
 
     (tmp_path / "cache").mkdir()

@@ -35,7 +35,7 @@ def folders(comfy_host, tmp_path, monkeypatch) -> Path:
 def vae(comfy_host):
     """A small VAE of ours as a core object."""
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
-    from comfyui_spacetime.nodes.host.vae import SpacetimeVAE
+    from comfyui_spacetime.nodes.host.vae.pieces import SpacetimeVAE
 
     torch.manual_seed(0)
     return SpacetimeVAE(VideoVAE(PRESETS["test"]))
@@ -87,7 +87,7 @@ class Sees:
 
 def test_a_captioner_describes_images_and_videos_of_any_size(folders, captioner, vae):
     from comfyui_spacetime.nodes.captioning import DescribeVideo, LoadCaptioner
-    from comfyui_spacetime.nodes.host.video import video_from_file
+    from comfyui_spacetime.nodes.host.vae.frames import video_from_file
 
     (model,) = LoadCaptioner.execute(captioner, vae).result
     for frames in (torch.rand(30, 40, 70, 3), torch.rand(1, 200, 90, 3), video_from_file(BUNNY)):
@@ -108,14 +108,14 @@ def test_a_captioner_does_not_pass_for_a_writer_of_prompts(folders, captioner, v
 
 
 def test_loaders_keep_captioners_and_models_apart(folders, captioner, vae, tiny_checkpoint):
-    from comfyui_spacetime.nodes import host
     from comfyui_spacetime.nodes.captioning import LoadCaptioner
-    from comfyui_spacetime.nodes.host.captioning import captioner_names
+    from comfyui_spacetime.nodes.host import folders
+    from comfyui_spacetime.nodes.host.words.captioning import captioner_names
 
     assert captioner in captioner_names()
     assert tiny_checkpoint not in captioner_names()
-    assert captioner not in host.checkpoint_names()
-    assert not [name for name in host.checkpoint_names() if "captioner" in name]
+    assert captioner not in folders.checkpoint_names()
+    assert not [name for name in folders.checkpoint_names() if "captioner" in name]
     with pytest.raises(ValueError, match="reads the latents of the VAE"):
         LoadCaptioner.execute(captioner)  # with the embedded VAE
     with pytest.raises(ValueError, match="there is no captioner"):
@@ -126,7 +126,7 @@ def test_loaders_keep_captioners_and_models_apart(folders, captioner, vae, tiny_
 
 def test_a_language_model_sees_frames_over_the_whole_video(comfy_host):
     from comfyui_spacetime.nodes.captioning import DescribeVideo
-    from comfyui_spacetime.nodes.host.video import video_from_file
+    from comfyui_spacetime.nodes.host.vae.frames import video_from_file
 
     model = Sees()
     caption, fields = DescribeVideo.execute(video_from_file(BUNNY), language_model=model, **DESCRIBE).result
@@ -166,7 +166,7 @@ def test_a_folder_is_captioned_and_feeds_training(folders):
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "/tmp/x", "..", "a.b"])
 def test_sets_of_captions_lead_nowhere_else(folders, name):
-    from comfyui_spacetime.nodes.host.captioning import captions_folder
+    from comfyui_spacetime.nodes.host.words.captioning import captions_folder
 
     with pytest.raises(ValueError, match="is no name for a set of captions"):
         captions_folder(name)

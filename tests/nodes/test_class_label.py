@@ -13,7 +13,7 @@ SHAPE = (1, 16, 3, 4, 6)
 
 def model(context_dim=384, classes=3):
     from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
-    from comfyui_spacetime.nodes.host.model import CLASS_NAMES, build_model
+    from comfyui_spacetime.nodes.host.model.model import CLASS_NAMES, build_model
 
     torch.manual_seed(0)
     config = replace(PRESETS["test"], num_classes=classes, context_dim=context_dim)

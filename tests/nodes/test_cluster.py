@@ -17,7 +17,7 @@ def started(comfy_host, tmp_path, monkeypatch):
     """Commands instead of processes; each leaves the videos it was asked for, all of one value."""
     import folder_paths
 
-    from comfyui_spacetime.nodes.host import cluster
+    from comfyui_spacetime.nodes.host.processes import cluster
 
     commands = []
 

@@ -42,7 +42,7 @@ def test_a_file_has_as_many_frames(tiny_objects, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("long", [False, True])
 def test_a_loop_decodes_the_same_from_any_latent_on(tiny_objects, monkeypatch, long):
-    from comfyui_spacetime.nodes.host import vae as host_vae
+    from comfyui_spacetime.nodes.host.vae import pieces as host_vae
 
     vae, latents = tiny_objects[2], noise(1, 16, 9, 4, 4)
     whole = decoded(vae, latents, deflicker=True, loop=True)

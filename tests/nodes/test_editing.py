@@ -90,7 +90,7 @@ def test_a_mask_in_space_becomes_a_noise_level_per_patch(fresh, run):
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "euler_ancestral"])
 def test_kept_patches_come_back_unchanged(tiny_objects, run, levels, name):
-    from comfyui_spacetime.nodes.host.editing import with_levels
+    from comfyui_spacetime.nodes.host.model.levels import with_levels
 
     known = normal(*SIZE, seed=1)
     mask = torch.ones(1, 1, 4, 8, 8)
@@ -109,7 +109,7 @@ def test_the_dit_is_given_the_levels_that_the_mode_says(fresh, run, levels):
     import comfy.samplers
 
     from comfyui_spacetime.models.tasks.levels import seen_change
-    from comfyui_spacetime.nodes.host.editing import with_levels
+    from comfyui_spacetime.nodes.host.model.levels import with_levels
 
     seen = watch_levels(fresh)
     mask = torch.tensor([0.0, 0.4, 0.7, 1.0]).reshape(1, 1, 4, 1, 1).expand(1, 1, 4, 8, 8)
@@ -124,7 +124,7 @@ def test_a_gate_at_a_sigma_of_the_schedule_is_sdedit(tiny_objects, run):
     """All places at one level m on the schedule: the run equals one that begins there from the noised reference."""
     import comfy.samplers
 
-    from comfyui_spacetime.nodes.host.editing import with_levels
+    from comfyui_spacetime.nodes.host.model.levels import with_levels
 
     model, noise, known = tiny_objects[0], normal(*SIZE), normal(*SIZE, seed=1)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 5)
@@ -143,7 +143,7 @@ def test_a_gate_at_a_sigma_of_the_schedule_is_sdedit(tiny_objects, run):
 
 
 def test_scale_is_what_the_model_does_by_itself(tiny_objects, run):
-    from comfyui_spacetime.nodes.host.editing import with_levels
+    from comfyui_spacetime.nodes.host.model.levels import with_levels
 
     mask = torch.full((1, 1, 4, 8, 8), 0.5)
     noise, known = normal(*SIZE), normal(*SIZE, seed=1)
@@ -156,7 +156,7 @@ def test_scale_is_what_the_model_does_by_itself(tiny_objects, run):
 
 def test_a_loop_of_ours_has_no_beginning(tiny_objects, run):
     """Rolled noise gives the rolled video: no place on the circle is special."""
-    from comfyui_spacetime.nodes.host.editing import looped
+    from comfyui_spacetime.nodes.host.model.levels import looped
 
     loop = looped(tiny_objects[0])
     noise = normal(1, 16, 5, 8, 8)
@@ -169,7 +169,7 @@ def test_a_loop_of_ours_has_no_beginning(tiny_objects, run):
 
 
 def test_other_models_see_time_shifted_at_every_step(tiny_objects, run, monkeypatch):
-    from comfyui_spacetime.nodes.host import editing
+    from comfyui_spacetime.nodes.host.model import levels as editing
 
     monkeypatch.setattr(editing, "is_ours", lambda _model: False)
     loop, shifts = editing.looped(tiny_objects[0], skip=2), []
@@ -188,7 +188,7 @@ def test_other_models_see_time_shifted_at_every_step(tiny_objects, run, monkeypa
 
 @pytest.mark.parametrize("area", [10**9, 1])
 def test_a_loop_decodes_the_same_from_any_frame_on(tiny_objects, monkeypatch, area):
-    from comfyui_spacetime.nodes.host import vae as host_vae
+    from comfyui_spacetime.nodes.host.vae import pieces as host_vae
 
     monkeypatch.setattr(host_vae, "PIECE_AREA", area)
     latents = normal(1, 16, 5, 4, 4)
@@ -199,7 +199,7 @@ def test_a_loop_decodes_the_same_from_any_frame_on(tiny_objects, monkeypatch, ar
 
 
 def test_another_vae_decodes_a_loop_with_the_frames_before_it(tiny_objects):
-    from comfyui_spacetime.nodes.host import vae as host_vae
+    from comfyui_spacetime.nodes.host.vae import pieces as host_vae
 
     class Other:
         """A core VAE as we find it: no streaming."""

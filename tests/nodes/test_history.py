@@ -80,7 +80,7 @@ def test_the_formula_adds_the_difference_and_keeps_the_dtype():
 
 @pytest.mark.parametrize("levels", LEVELS)
 def test_the_dit_sees_the_known_frames_and_then_noise_in_their_place(fresh, sample, levels):
-    from comfyui_spacetime.nodes.host.editing import with_levels
+    from comfyui_spacetime.nodes.host.model.levels import with_levels
 
     seen: list[tuple[Tensor, Tensor]] = []
     network = fresh.get_model_object("diffusion_model")

@@ -48,12 +48,12 @@ def test_core_ksampler_equals_sampler_custom_advanced(tiny_objects, latent):
 def test_sampling_equals_a_plain_euler_loop_over_the_plain_model(tiny_objects, tiny_checkpoint, latent):
     from comfyui_spacetime.models.checkpoints import load_checkpoint
     from comfyui_spacetime.models.text.encoder import load_text_encoder
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import folders
 
     model, clip, _ = tiny_objects
     prompt, cfg = "a green cone rolls to the left", 4.0
     ours = sample(model, encode(clip, prompt), encode(clip, ""), latent, cfg=cfg)
-    dit = load_checkpoint(host.checkpoint_path(tiny_checkpoint)).dit()
+    dit = load_checkpoint(folders.checkpoint_path(tiny_checkpoint)).dit()
     context, mask = load_text_encoder()([prompt, ""])
     x = torch.randn(latent["samples"].shape, generator=torch.manual_seed(7))
     import comfy.samplers
@@ -212,7 +212,7 @@ def test_previews_come_from_the_latent_colours(tiny_objects):
 def test_preview_colours_of_a_linear_decoder_are_exact(comfy_host):
     """Without its convolutions the VAE is a linear map per block, whose mean colour the fit must recover."""
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
-    from comfyui_spacetime.nodes.host.vae import preview_colours
+    from comfyui_spacetime.nodes.host.vae.pieces import preview_colours
 
     vae = VideoVAE(PRESETS["test"])
     with torch.no_grad():
@@ -241,7 +241,7 @@ def test_bf16_is_close_to_fp32(tiny_checkpoint, tiny_objects, latent):
 def test_every_prediction_type_and_learned_variance_give_core_the_right_denoised(comfy_host, prediction, masked):
     from comfyui_spacetime.models.flow import to_denoised
     from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
-    from comfyui_spacetime.nodes.host.model import build_model
+    from comfyui_spacetime.nodes.host.model.model import build_model
 
     torch.manual_seed(0)
     config = replace(PRESETS["test"], prediction=prediction, learned_variance=True)

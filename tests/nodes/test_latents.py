@@ -21,7 +21,7 @@ def temp(comfy_host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def video_file(images: torch.Tensor, folder: Path):
     """A VIDEO on disk with these frames."""
-    from comfyui_spacetime.nodes.host import video
+    from comfyui_spacetime.nodes.host.vae import frames as video
 
     folder.mkdir(exist_ok=True)
     with video.VideoWriter(12.0, crf=1) as writer:
@@ -42,11 +42,11 @@ def test_empty_video_has_the_nearest_length_that_fits(comfy_host, seconds, fps, 
 
 
 def test_encode_trims_and_crops_and_says_so(tiny_objects, images, monkeypatch):
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import messages
     from comfyui_spacetime.nodes.latents import VAEEncode
 
     said = []
-    monkeypatch.setattr(host, "show_text", lambda _, text: said.append(text))
+    monkeypatch.setattr(messages, "show_text", lambda _, text: said.append(text))
     vae = tiny_objects[2]
     latent, fps, count = VAEEncode.execute(vae, images, 0).result
     assert (fps, count) == (12.0, 33)
@@ -171,11 +171,11 @@ def test_the_loader_lists_our_files_and_refuses_others(tiny_checkpoint, tmp_path
     import folder_paths
     from safetensors.torch import save_file
 
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import folders
     from comfyui_spacetime.nodes.loaders import LoadCheckpoint
 
     folder_paths.add_model_folder_path("diffusion_models", str(tmp_path))
-    whole = host.checkpoint_path(tiny_checkpoint).read_bytes()
+    whole = folders.checkpoint_path(tiny_checkpoint).read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     save_file({"head.modulation": torch.zeros(1)}, tmp_path / "wan.safetensors")
     names = LoadCheckpoint.define_schema().inputs[0].options
@@ -198,11 +198,11 @@ def test_missing_weights_are_named(tiny_checkpoint, tmp_path):
     import folder_paths
 
     from comfyui_spacetime.models.checkpoints import load_checkpoint, save_checkpoint
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import folders
     from comfyui_spacetime.nodes.loaders import LoadCheckpoint
 
     folder_paths.add_model_folder_path("checkpoints", str(tmp_path))
-    checkpoint = load_checkpoint(host.checkpoint_path(tiny_checkpoint))
+    checkpoint = load_checkpoint(folders.checkpoint_path(tiny_checkpoint))
     state = {key: value for key, value in checkpoint.dit_state.items() if key != "blocks.1.mlp.down.weight"}
     save_checkpoint(tmp_path / "holed.safetensors", dataclasses.replace(checkpoint, dit_state=state))
     save_checkpoint(tmp_path / "vae.safetensors", dataclasses.replace(checkpoint, dit_state={}, dit_config=None))
@@ -213,12 +213,12 @@ def test_missing_weights_are_named(tiny_checkpoint, tmp_path):
 
 
 def test_the_loader_notices_a_changed_file(tiny_checkpoint):
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import folders
     from comfyui_spacetime.nodes.loaders import LoadCheckpoint
 
     before = LoadCheckpoint.fingerprint_inputs(tiny_checkpoint, "auto")
     assert before == LoadCheckpoint.fingerprint_inputs(tiny_checkpoint, "auto")
-    host.checkpoint_path(tiny_checkpoint).touch()
+    folders.checkpoint_path(tiny_checkpoint).touch()
     assert before != LoadCheckpoint.fingerprint_inputs(tiny_checkpoint, "auto")
 
 
@@ -239,14 +239,14 @@ def test_a_failing_module_does_not_take_the_others_down(comfy_host, monkeypatch,
 def test_a_video_unlike_those_of_the_training_is_announced(tiny_objects, monkeypatch):
     """On Empty Video before the run, and by whatever samples it; nothing is said of a size that the model knows."""
     from comfyui_spacetime.models.trained_on import TrainedOn
-    from comfyui_spacetime.nodes import host
-    from comfyui_spacetime.nodes.host import model as host_model
+    from comfyui_spacetime.nodes.host import messages
+    from comfyui_spacetime.nodes.host.model import model as host_model
     from comfyui_spacetime.nodes.latents import EmptyVideo
     from nodes import CLIPTextEncode, KSampler
 
     shown: list[str] = []
     said: list[str] = []
-    monkeypatch.setattr(host, "show_text", lambda _, text: shown.append(text))
+    monkeypatch.setattr(messages, "show_text", lambda _, text: shown.append(text))
     monkeypatch.setattr(host_model, "say_while_running", lambda text: said.append(text) if text else None)
     model = tiny_objects[0].clone()
     model.set_attachments(host_model.TRAINED_ON, TrainedOn.parse(["64x48x9"]))

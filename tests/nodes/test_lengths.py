@@ -25,7 +25,7 @@ def sampled(model, conds, frames: int) -> Tensor:
 
 @pytest.mark.parametrize("name", ["spacetime", "wan"])
 def test_only_videos_beyond_the_known_length_change(comfy_host, one_thread, name):
-    from comfyui_spacetime.nodes.lengths import ExtrapolateTime
+    from comfyui_spacetime.nodes.tasks.long import ExtrapolateTime
     from comfyui_spacetime.tools.bench import tiny_models
 
     model, conds = tiny_models.model(name), tiny_models.conditioning(name, 0)
@@ -40,7 +40,7 @@ def test_only_videos_beyond_the_known_length_change(comfy_host, one_thread, name
 def test_core_s_embedding_with_one_other_frequency(comfy_host):
     from comfy.ldm.flux.layers import EmbedND
 
-    from comfyui_spacetime.nodes.host.extrapolate import SlowedEmbed
+    from comfyui_spacetime.nodes.host.model.extrapolate import SlowedEmbed
 
     embed = EmbedND(dim=128, theta=256, axes_dim=[16, 56, 56])  # HunyuanVideo's
     ids = torch.zeros(1, 66, 3)
@@ -58,8 +58,8 @@ def test_core_s_embedding_with_one_other_frequency(comfy_host):
 
 def test_what_is_known_about_models(tiny_objects, comfy_host):
     from comfyui_spacetime.models.trained_on import TrainedOn
-    from comfyui_spacetime.nodes.host.extrapolate import extrapolate, known_length
-    from comfyui_spacetime.nodes.host.model import TRAINED_ON
+    from comfyui_spacetime.nodes.host.model.extrapolate import extrapolate, known_length
+    from comfyui_spacetime.nodes.host.model.model import TRAINED_ON
     from comfyui_spacetime.tools.bench import tiny_models
 
     assert known_length(tiny_models.model("wan")) == 81

@@ -12,7 +12,7 @@ def test_cores_loader_applies_it_like_a_merge(tmp_path, dtype, tolerance):
     import folder_paths
 
     from comfyui_spacetime.models.training.dit.lora import merge
-    from comfyui_spacetime.nodes.host.model import build_model
+    from comfyui_spacetime.nodes.host.model.model import build_model
     from comfyui_spacetime.tests.models.test_training_batches import write_cache
     from comfyui_spacetime.tests.models.test_training_lora import start, train
     from nodes import LoraLoaderModelOnly

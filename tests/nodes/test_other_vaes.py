@@ -40,7 +40,7 @@ def latents(name: str, length: int) -> Tensor:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_loop_decodes_the_same_from_any_latent_on(name):
-    from comfyui_spacetime.nodes.host.vae import decode_pieces
+    from comfyui_spacetime.nodes.host.vae.pieces import decode_pieces
 
     each, clip = KINDS[name][0], latents(name, 5)
     frames = torch.cat(list(decode_pieces(small(name), clip, cyclic=True)))
@@ -54,7 +54,7 @@ def test_a_loop_decodes_the_same_from_any_latent_on(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_the_end_of_a_loop_leads_to_its_beginning(name):
     """Two rounds in one decode are the reference: there is nothing special at the join between them."""
-    from comfyui_spacetime.nodes.host.other_vae import LEADS, around, decode_clip, decode_loop
+    from comfyui_spacetime.nodes.host.vae.others import LEADS, around, decode_clip, decode_loop
 
     each, clip = KINDS[name][0], latents(name, 4)
     long = decode_clip(small(name), around(clip, LEADS[-1] + 4, LEADS[-1]))
@@ -66,7 +66,7 @@ def test_the_end_of_a_loop_leads_to_its_beginning(name):
 
 
 def test_who_looks_ahead(comfy_host):
-    from comfyui_spacetime.nodes.host.other_vae import looks_ahead
+    from comfyui_spacetime.nodes.host.vae.others import looks_ahead
 
     assert {name: looks_ahead(small(name), KINDS[name][2]) for name in KINDS} == {
         "wan2.1": False, "wan2.2": False, "ltx": True,
@@ -75,12 +75,12 @@ def test_who_looks_ahead(comfy_host):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_stills_and_clips_are_cut_to_what_the_vae_takes(name, monkeypatch):
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import messages
     from comfyui_spacetime.nodes.latents import VAEEncode
-    from comfyui_spacetime.nodes.tasks import AnimateImage
+    from comfyui_spacetime.nodes.tasks.along_time import AnimateImage
 
     said: list[str] = []
-    monkeypatch.setattr(host, "show_text", lambda _, text: said.append(text))
+    monkeypatch.setattr(messages, "show_text", lambda _, text: said.append(text))
     each, side, channels = KINDS[name]
     images = torch.rand(2 * each + 3, side + 10, 2 * side + 5, 3, generator=torch.manual_seed(0))
     latent, _, count = VAEEncode.execute(small(name), images, 0).result
@@ -96,7 +96,7 @@ def test_stills_and_clips_are_cut_to_what_the_vae_takes(name, monkeypatch):
 
 def test_a_decoder_that_adds_noise_of_its_own_ends_too(monkeypatch):
     """LTX-Video from 0.9.1 on: frames never agree with themselves, so more latents in front are not tried for ever."""
-    from comfyui_spacetime.nodes.host.other_vae import decode_loop
+    from comfyui_spacetime.nodes.host.vae.others import decode_loop
 
     vae, decoded = small("ltx"), []
     original = vae.first_stage_model.decode
@@ -112,7 +112,7 @@ def test_a_decoder_that_adds_noise_of_its_own_ends_too(monkeypatch):
 
 
 def test_vaes_without_time_and_latents_of_another_kind_are_refused():
-    from comfyui_spacetime.nodes.host.other_vae import decode_loop, encode_still
+    from comfyui_spacetime.nodes.host.vae.others import decode_loop, encode_still
 
     class Still:
         latent_dim = 2

@@ -93,7 +93,7 @@ def lessons():
     from comfyui_spacetime.models.text.captions import expand
     from comfyui_spacetime.models.text.describing import LanguageDescriber
     from comfyui_spacetime.models.text.interface import Question
-    from comfyui_spacetime.nodes.host.language import png_of
+    from comfyui_spacetime.nodes.host.words.language import png_of
 
     asked = []
 

@@ -14,7 +14,7 @@ def known(latent: dict) -> list[float]:
 
 
 def test_animate_puts_keyframes_where_their_times_are(tiny_objects):
-    from comfyui_spacetime.nodes.tasks import AnimateImage
+    from comfyui_spacetime.nodes.tasks.along_time import AnimateImage
 
     images = torch.rand(3, 64, 72, 3, generator=torch.manual_seed(0))
     latent, fps, count = AnimateImage.execute(tiny_objects[2], images, "0, 0.75 end", 2.75, 12.0).result
@@ -32,7 +32,7 @@ def test_animate_puts_keyframes_where_their_times_are(tiny_objects):
 
 
 def test_extend_says_where_old_and_new_meet(comfy_host):
-    from comfyui_spacetime.nodes.tasks import ExtendVideo
+    from comfyui_spacetime.nodes.tasks.along_time import ExtendVideo
 
     forward, joins = ExtendVideo.execute(clip(5), "forward", 1.0, 12.0, 4).result
     assert known(forward) == [0] * 5 + [1] * 3
@@ -43,7 +43,7 @@ def test_extend_says_where_old_and_new_meet(comfy_host):
 
 
 def test_connect_by_gap_and_by_blend(tiny_objects):
-    from comfyui_spacetime.nodes.tasks import ConnectVideos
+    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos
 
     model = tiny_objects[0]
     gap, same, joins = ConnectVideos.execute(clip(3), clip(3, seed=1), "gap", 0.66, 0.8, 12.0, 4, model).result
@@ -64,7 +64,7 @@ def test_connect_by_gap_and_by_blend(tiny_objects):
 
 @pytest.mark.parametrize(("overlap", "frames"), [(2, 8), (5, 17)])
 def test_a_blend_with_the_vae_fades_frame_by_frame(tiny_objects, overlap, frames):
-    from comfyui_spacetime.nodes.tasks import ConnectVideos
+    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos
 
     model, vae = tiny_objects[0], tiny_objects[2]
     first, second = clip(5), clip(6, seed=1)
@@ -82,7 +82,7 @@ def test_a_blend_with_the_vae_fades_frame_by_frame(tiny_objects, overlap, frames
 
 
 def test_a_loop_keeps_its_mask_or_closes_a_clip(tiny_objects):
-    from comfyui_spacetime.nodes.loops import LoopVideo
+    from comfyui_spacetime.nodes.tasks.loops import LoopVideo
 
     model = tiny_objects[0]
     _, latent, frames, joins = LoopVideo.execute(model, clip(8), "generate", 1.0, 12.0, 4, 0).result
@@ -97,7 +97,7 @@ def test_a_loop_keeps_its_mask_or_closes_a_clip(tiny_objects):
 
 
 def test_restyle_fill_and_outpaint(tiny_objects):
-    from comfyui_spacetime.nodes.edits import FillRegion, Outpaint, RestyleVideo
+    from comfyui_spacetime.nodes.tasks.in_space import FillRegion, Outpaint, RestyleVideo
 
     model = tiny_objects[0]
     half = torch.zeros(1, 64, 64)
@@ -122,7 +122,7 @@ def test_the_step_node_gives_what_ksampler_gives(tiny_objects):
     from comfy_extras.nodes_custom_sampler import CFGGuider, Noise_RandomNoise
 
     from comfyui_spacetime.nodes.denoise import DenoiseStep, ForwardDiffusion
-    from comfyui_spacetime.nodes.edits import RestyleVideo
+    from comfyui_spacetime.nodes.tasks.in_space import RestyleVideo
     from comfyui_spacetime.nodes.tokens import Patchify, Unpatchify
     from nodes import CLIPTextEncode, KSampler
 
@@ -167,12 +167,12 @@ def test_extend_far_goes_window_by_window_with_prompts_of_its_own(tiny_objects, 
     import comfy.samplers
     from comfy_extras.nodes_custom_sampler import CFGGuider, Noise_RandomNoise
 
-    from comfyui_spacetime.nodes import host
-    from comfyui_spacetime.nodes.far import ExtendFar
+    from comfyui_spacetime.nodes.host import messages
+    from comfyui_spacetime.nodes.tasks.long import ExtendFar
     from nodes import CLIPTextEncode
 
     said: list[str] = []
-    monkeypatch.setattr(host, "show_text", lambda _, text: said.append(text))
+    monkeypatch.setattr(messages, "show_text", lambda _, text: said.append(text))
     model, encoder, _ = tiny_objects
     prompt = CLIPTextEncode().encode(encoder, "a red ball falls")[0]
     guider = CFGGuider.execute(model, prompt, prompt, 2.0).result[0]

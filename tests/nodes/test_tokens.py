@@ -94,11 +94,11 @@ def test_whole_chain_of_nodes_is_core_s_sampler() -> None:
 def test_progress_reaches_the_end_of_each_call(monkeypatch) -> None:
     import comfy.utils
 
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import messages
 
     seen, texts = [], []
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: seen.append((value, total)))
-    monkeypatch.setattr(host, "show_text", lambda _node, text: texts.append(text))
+    monkeypatch.setattr(messages, "show_text", lambda _node, text: texts.append(text))
     guider = exactness.cfg_guider(tiny_models.model("wan"), "wan")
     tokens = exactness.noised(tiny_models.latent("wan"), exactness.schedule(guider, 5))
     sampler = exactness.sampler("heun")

@@ -26,7 +26,7 @@ def folders(comfy_host, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("name", ["", "../run", "a/b", "/tmp/run", "a.b", "..", "C:\\run", "-x", "a b", "x" * 65])
 def test_names_of_runs_lead_nowhere_else(folders, name):
-    from comfyui_spacetime.nodes.host.training import run_folder
+    from comfyui_spacetime.nodes.host.processes.training import run_folder
 
     with pytest.raises(ValueError, match="is no name for a run"):
         run_folder(name)
@@ -36,7 +36,7 @@ def test_names_of_runs_lead_nowhere_else(folders, name):
 def test_clips_come_from_the_input_folder_or_an_allowed_one(folders, monkeypatch):
     import folder_paths
 
-    from comfyui_spacetime.nodes.host.training import clips_folder
+    from comfyui_spacetime.nodes.host.processes.training import clips_folder
 
     other = folders / "footage"
     (other / "holiday").mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_a_trained_dit_is_usable_at_once(folders):
     from comfyui_spacetime.models.checkpoints import load_checkpoint
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
     from comfyui_spacetime.nodes.clips import ToyWorld
-    from comfyui_spacetime.nodes.host.vae import SpacetimeVAE
+    from comfyui_spacetime.nodes.host.vae.pieces import SpacetimeVAE
     from comfyui_spacetime.nodes.train import TrainDiT
 
     clips = ToyWorld.execute("32x32x9", 4).result[0]
@@ -130,7 +130,7 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
     from comfyui_spacetime.nodes.classes import ClassLabel
     from comfyui_spacetime.nodes.clips import ToyWorld
-    from comfyui_spacetime.nodes.host.vae import SpacetimeVAE
+    from comfyui_spacetime.nodes.host.vae.pieces import SpacetimeVAE
     from comfyui_spacetime.nodes.train import TrainDiT
 
     clips = ToyWorld.execute("32x32x9", 4).result[0]
@@ -172,7 +172,7 @@ def test_a_run_is_drawn_into_its_folder_as_it_goes_and_only_there(folders):
 
     from PIL import Image
 
-    from comfyui_spacetime.nodes.host.training import Follower, run_folder, shown_of_run
+    from comfyui_spacetime.nodes.host.processes.training import Follower, run_folder, shown_of_run
 
     run = run_folder("mine")
     assert shown_of_run("mine") == {}
@@ -196,7 +196,7 @@ def test_a_run_is_drawn_into_its_folder_as_it_goes_and_only_there(folders):
 def test_a_picture_is_sent_again_for_pages_that_came_later(folders, monkeypatch):
     import json
 
-    from comfyui_spacetime.nodes.host import training
+    from comfyui_spacetime.nodes.host.processes import training
 
     sent: list[int] = []
 

@@ -21,17 +21,17 @@ def folders(comfy_host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def configure(folders: Path, content: object) -> None:
-    from comfyui_spacetime.nodes.host.language import configuration_path
+    from comfyui_spacetime.nodes.host.words.language import configuration_path
 
     text = content if isinstance(content, str) else json.dumps(content)
     configuration_path().write_text(text, encoding="utf-8")
 
 
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import messages
 
     texts: list[str] = []
-    monkeypatch.setattr(host, "show_text", lambda _, text: texts.append(text))
+    monkeypatch.setattr(messages, "show_text", lambda _, text: texts.append(text))
     return texts
 
 
@@ -106,13 +106,13 @@ def test_a_fresh_machine_has_a_choice_and_a_broken_file_does_not_hide_the_node(f
 
 
 def test_a_named_endpoint_has_its_key_and_can_be_cancelled(folders, monkeypatch):
-    from comfyui_spacetime.nodes import host
+    from comfyui_spacetime.nodes.host import messages
     from comfyui_spacetime.nodes.words import LoadLanguageModel
 
     configure(folders, {"endpoints": {"mine": {"url": "http://127.0.0.1:1/v1", "key": "sk-1"}}})
     texts = said(monkeypatch)
     model = LoadLanguageModel.execute("endpoint: mine", "", "").result[0]
-    assert (model.key, model.on_wait) == ("sk-1", host.check_interrupted)
+    assert (model.key, model.on_wait) == ("sk-1", messages.check_interrupted)
     assert "sk-1" not in repr(model) + texts[0]
     with pytest.raises(ValueError, match=r"no endpoint 'other'.*there: mine"):
         LoadLanguageModel.execute("endpoint: other", "", "")
@@ -232,7 +232,7 @@ def test_a_clip_that_generates_text_is_a_language_model(folders):
 
 
 def test_this_comfyuis_clip_is_refused_in_one_sentence(tiny_objects):
-    from comfyui_spacetime.nodes.host.generating_clip import generates_text
+    from comfyui_spacetime.nodes.host.words.generating_clip import generates_text
     from comfyui_spacetime.nodes.words import CLIP, LoadLanguageModel
 
     if generates_text(tiny_objects[1]):

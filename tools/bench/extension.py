@@ -21,9 +21,9 @@ def measure(seconds: int, preset: str) -> dict[str, Any]:
     from comfy_extras.nodes_custom_sampler import CFGGuider, Noise_RandomNoise
 
     from ...models.vae.autoencoder import PRESETS, VideoVAE
-    from ...nodes.far import ExtendFar
-    from ...nodes.host.vae import SpacetimeVAE
+    from ...nodes.host.vae.pieces import SpacetimeVAE
     from ...nodes.latents import VAEDecode
+    from ...nodes.tasks.long import ExtendFar
     from . import tiny_models
 
     torch.set_num_threads(1)

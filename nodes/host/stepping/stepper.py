@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ....models.patches import Tokens, to_patches
-from .. import check_interrupted
+from ..messages import check_interrupted
 from .brownian import remembered
 from .own_solver import SolverWatcher
 from .replay import ALL_STEPS, Callback, Diverged, Stop, Watcher, kept

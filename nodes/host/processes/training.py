@@ -16,14 +16,14 @@ import folder_paths
 import torch
 from PIL import Image
 
-from ...models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
-from ...models.clips.cache import fingerprint
-from ...models.files import read_tensors, replacing, write_tensors
-from ...models.training.run.chart import latest_sample, progress_picture, read_log
-from . import check_interrupted, progress_bar, show_text
-from .vae import SpacetimeVAE
+from ....models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
+from ....models.clips.cache import fingerprint
+from ....models.files import read_tensors, replacing, write_tensors
+from ....models.training.run.chart import latest_sample, progress_picture, read_log
+from ..messages import check_interrupted, progress_bar, show_text
+from ..vae.pieces import SpacetimeVAE
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OURS = "spacetime"  # our folder in the host's output folder
 EXAMPLE = "example"  # stands for the clips that come with the pack, unless there is a folder of that name
 ALLOWED = "spacetime_clips"  # entry of the user's extra_model_paths.yaml with more folders of clips

@@ -16,8 +16,8 @@ from comfy_api.latest import InputImpl, Types
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from . import temp_file
-from .vae import piece_length
+from ..folders import temp_file
+from .pieces import piece_length
 
 TIME = 4  # a video for our VAE has 1 + 4k frames
 SIDE = 16  # VAE x 8, patches x 2

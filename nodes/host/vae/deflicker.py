@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.vae import deflicker
-from . import other_vae
-from . import vae as host_vae
+from ....models.vae import deflicker
+from . import others as other_vae
+from . import pieces as host_vae
 
 
 def decode_steadily(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterator[Tensor]:

@@ -7,72 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.tasks import along_time
-from ..models.tasks.canvas import Canvas
-from . import host, sockets
-from .schema import schema
-
-CATEGORY = "Spacetime/tasks"
-
-
-def fps_input() -> Any:
-    """Frames per second, to turn seconds into latents."""
-    return io.Float.Input(
-        "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Frames per second of the video."
-    )
-
-
-def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) -> Any:
-    """A length of time."""
-    return io.Float.Input(name, default=default, min=low, max=600.0, step=0.25, round=0.001, tooltip=tooltip)
-
-
-def per_latent_input() -> Any:
-    """How many frames one latent stands for."""
-    return io.Int.Input(
-        "frames_per_latent", default=4, min=1, max=16,
-        tooltip="Frames that one latent stands for: 4 here, in Wan and HunyuanVideo; 8 in LTX-Video.",
-    )  # fmt: skip
-
-
-def latents_for(seconds: float, fps: float, per_latent: int) -> int:
-    """How many latents last so long; at least one for any time above 0."""
-    return max(1 if seconds > 0 else 0, round(seconds * fps / per_latent))
-
-
-def latent_at(seconds: float, fps: float, per_latent: int) -> int:
-    """The latent that holds the frame at this time: the first frame has one of its own."""
-    frame = round(seconds * fps)
-    return 0 if frame <= 0 else 1 + (frame - 1) // per_latent
-
-
-def frame_of(latent: int, per_latent: int) -> int:
-    """The first frame of a latent."""
-    return 0 if latent <= 0 else 1 + (latent - 1) * per_latent
-
-
-def clip_of(latent: dict[str, Any]) -> Tensor:
-    """The samples of a video LATENT. ValueError for images of an image model."""
-    samples: Tensor = latent["samples"]
-    if getattr(samples, "is_nested", False):
-        raise ValueError("this latent holds sound and video in one: separate them and use the video")
-    if samples.ndim != 5:
-        raise ValueError(f"this latent has shape {tuple(samples.shape)}, which is no video: use a video VAE's")
-    return samples
-
-
-def latent_of(canvas: Canvas) -> dict[str, Any]:
-    """A core LATENT with noise_mask, for any sampler."""
-    loop = {sockets.LOOP: True} if canvas.cyclic else {}
-    return {"samples": canvas.latents, "noise_mask": canvas.change, **loop}
-
-
-def describe(canvas: Canvas, per_latent: int) -> str:
-    """For example: 33 frames (9 latents), of which 5 latents are known."""
-    total = canvas.latents.shape[2]
-    frames = total * per_latent if canvas.cyclic else frame_of(total, per_latent)
-    known = int((canvas.change.amax(dim=(0, 1, 3, 4)) == 0).sum())
-    return f"{frames} frames ({total} latents), of which {known} latents are known"
+from ...models.geometry import frame_of, latent_at, latents_for
+from ...models.tasks import along_time
+from ..host import messages
+from ..schema import schema
+from .inputs import CATEGORY, clip_of, describe, fps_input, joined, latent_of, per_latent_input, seconds_input
 
 
 class AnimateImage(io.ComfyNode):
@@ -111,7 +50,7 @@ class AnimateImage(io.ComfyNode):
     @classmethod
     def execute(cls, vae: Any, images: Tensor, times: str, seconds: float, fps: float) -> io.NodeOutput:
         """Encode each still by itself and put it in its place."""
-        from .host.other_vae import encode_still, frames_per_latent
+        from ..host.vae.others import encode_still, frames_per_latent
 
         per_latent = frames_per_latent(vae)
         total = 1 + max(1, round((seconds * fps - 1) / per_latent))
@@ -120,7 +59,7 @@ class AnimateImage(io.ComfyNode):
             raise ValueError(f"{len(images)} stills and {len(moments)} times ({times!r}): give each still its time")
         positions = [-1 if moment == "end" else latent_at(_seconds(moment), fps, per_latent) for moment in moments]
         canvas = along_time.animate([encode_still(vae, image[None]) for image in images], positions, total)
-        host.show_text(cls, describe(canvas, per_latent))
+        messages.show_text(cls, describe(canvas, per_latent))
         return io.NodeOutput(latent_of(canvas), fps, frame_of(total, per_latent))
 
 
@@ -176,13 +115,8 @@ class ExtendVideo(io.ComfyNode):
         before, after = more * (direction != "forward"), more * (direction != "backward")
         canvas = along_time.extend(clip_of(latent), before, after)
         joins = ([before] if before else []) + ([canvas.latents.shape[2] - after] if after else [])
-        host.show_text(cls, describe(canvas, frames_per_latent))
+        messages.show_text(cls, describe(canvas, frames_per_latent))
         return io.NodeOutput(latent_of(canvas), joined(joins, frames_per_latent))
-
-
-def joined(latents: list[int], per_latent: int) -> str:
-    """Where latents begin, in frames, as Measure Seam reads it."""
-    return ", ".join(str(frame_of(latent, per_latent)) for latent in latents)
 
 
 class ConnectVideos(io.ComfyNode):
@@ -252,13 +186,13 @@ class ConnectVideos(io.ComfyNode):
         else:
             if model is None:
                 raise ValueError("a blend needs levels that a sampler does not give by itself: connect `model` here")
-            from .host.editing import with_levels
-            from .host.other_vae import fading
+            from ..host.model.levels import with_levels
+            from ..host.vae.others import fading
 
             between = None if vae is None else fading(vae, a, b, count)
             canvas, begin = along_time.connect_blend(a, b, count, strength, between), a.shape[2] - count
             model = with_levels(model, "clamp")
-        host.show_text(cls, describe(canvas, frames_per_latent))
+        messages.show_text(cls, describe(canvas, frames_per_latent))
         return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], frames_per_latent))
 
 

@@ -17,11 +17,11 @@ from comfy.cli_args import args as host_args
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ...models.patches import to_patches
-from ...models.precision import cpu_multiplies_bf16
-from ...models.transformer.dit import DiTConfig
-from ...models.vae.autoencoder import SPACE, TIME
-from . import DTYPES, say_while_running
+from ....models.patches import to_patches
+from ....models.precision import DTYPES, cpu_multiplies_bf16
+from ....models.transformer.dit import DiTConfig
+from ....models.vae.autoencoder import SPACE, TIME
+from ..messages import say_while_running
 from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 
 SUPPORTED = [torch.bfloat16, torch.float32]
@@ -198,3 +198,34 @@ def check_weights(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
                 f"{len(names)} weights {what} (first: {names[0]}): the checkpoint is damaged or was made by another "
                 "version of the pack; download or train it again"
             )
+
+
+def labelled(model: Any, label: str, conditioning: Any | None) -> list[Any]:
+    """A CONDITIONING that asks for a class of this MODEL, by name or number; an empty label is no class.
+
+    ValueError when the model has no classes, none of this name, or reads text and there is none.
+    """
+    inner = model.model
+    count = inner.diffusion_model.config.num_classes if isinstance(inner, SpacetimeModel) else 0
+    if not count:
+        raise ValueError("this model was not trained with classes: turn them on in Train DiT, or prompt it with text")
+    number = class_number(label, model.get_attachment(CLASS_NAMES) or (), count)
+    if conditioning is None:
+        if inner.diffusion_model.config.context_dim:
+            raise ValueError("this model reads text too: connect a CLIP Text Encode (it may be empty) to conditioning")
+        conditioning = [[torch.zeros(1, 1, 1), {}]]
+    return [[text, {**more, CLASS: number}] for text, more in conditioning]
+
+
+def class_number(label: str, names: Sequence[str], count: int) -> int:
+    """The number of a class from its name or number; `count` for an empty label. ValueError lists what there is."""
+    wanted = " ".join(label.replace("_", " ").split()).lower()
+    if not wanted:
+        return count
+    known = {name.lower(): number for number, name in enumerate(names)}
+    if wanted in known:
+        return known[wanted]
+    if wanted.isdecimal() and int(wanted) < count:
+        return int(wanted)
+    there = ", ".join(names[:20]) or f"numbers from 0 to {count - 1}"
+    raise ValueError(f'this model knows no class "{label}": choose one of {there}')

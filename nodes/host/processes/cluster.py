@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checkpoint_path, progress_bar, temp_file
+from ..folders import checkpoint_path, temp_file
+from ..messages import progress_bar
 from .training import follow
 
 ADDRESS = "SPACETIME_RAY_ADDRESS"  # of the user's cluster; a workflow cannot name one

@@ -14,8 +14,8 @@ import comfy.supported_models_base
 import comfy.text_encoders.bert
 import torch
 
-from ...models.text.encoder import HIDDEN_SIZE, MAX_TOKENS, RESTORE, load_weights, text_encoder_files
-from ...models.text.tokenizer import WordPieceTokenizer
+from ....models.text.encoder import HIDDEN_SIZE, MAX_TOKENS, RESTORE, load_weights, text_encoder_files
+from ....models.text.tokenizer import WordPieceTokenizer
 
 NAME = "minilm"
 CONFIG = {

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.patches import Grid
-from .editing import is_ours
+from ....models.patches import Grid
+from .levels import is_ours
 from .model import TEXT_LENGTHS, context_mask
 from .network import GRIDS
 

@@ -12,9 +12,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...models.transformer.rope import extrapolated
-from .checkpoint import trained_on
-from .editing import is_ours
+from ....models.transformer.rope import extrapolated
+from ..checkpoint import trained_on
+from .levels import is_ours
 from .network import EXTRAPOLATE
 
 TIME = 4  # frames of one latent, in all models here

@@ -17,9 +17,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ...models.vae.autoencoder import SPACE, TIME, VideoVAE
-from . import check_interrupted
-from .other_vae import around, decode_clip, decode_loop, encode_loop, led_by
+from ....models.vae.autoencoder import SPACE, TIME, VideoVAE
+from ..messages import check_interrupted
+from .others import around, decode_clip, decode_loop, encode_loop, led_by
 
 SIDE = 2 * SPACE  # patches are two latents wide
 PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on

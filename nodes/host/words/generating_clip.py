@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...models.text.interface import Example, LanguageModelError, Question
+from ....models.text.interface import Example, LanguageModelError, Question
 
 TOKENS = 500
 

@@ -14,11 +14,11 @@ import folder_paths
 import torch
 from PIL import Image
 
-from ...models.text.configuration import FILE, Configuration, read_configuration
-from ...models.text.gguf import find_chat_files, packaged_model
-from ...models.text.interface import LanguageModelError, Missing
-from ...models.text.local_models import LocalModel, engine_name, find_model_folders
-from . import check_interrupted
+from ....models.text.configuration import FILE, Configuration, read_configuration
+from ....models.text.gguf import find_chat_files, packaged_model
+from ....models.text.interface import LanguageModelError, Missing
+from ....models.text.local_models import LocalModel, engine_name, find_model_folders
+from ..messages import check_interrupted
 
 MODEL_FOLDERS = ("LLM", "llm", "language_models", "text_encoders")
 LONGEST_SIDE = 768  # of a picture that a language model sees

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...models.captioner.captioner import HEADER, load_captioner
-from ...models.captioner.describer import Captioner
-from ...models.checkpoints import load_checkpoint
-from ...models.clips.cache import fingerprint
-from ...models.files import write_bytes
-from ...models.text.describing import Describer, LanguageDescriber
-from .. import host
-from .training import OURS, network_of
+from ....models.captioner.captioner import HEADER, load_captioner
+from ....models.captioner.describer import Captioner
+from ....models.checkpoints import load_checkpoint
+from ....models.clips.cache import fingerprint
+from ....models.files import write_bytes
+from ....models.text.describing import Describer, LanguageDescriber
+from .. import folders, messages
+from ..processes.training import OURS, network_of
 
 EMBEDDED = "spacetime-toy-captioner"
 CAPTIONS = "captions"  # our folder with sets of captions
@@ -30,7 +30,7 @@ CAPTIONS = "captions"  # our folder with sets of captions
 def captioner_names() -> list[str]:
     """The embedded captioner, then those in the folders that the host lists checkpoints from."""
     found = [EMBEDDED]
-    for folder in host.MODEL_FOLDERS:
+    for folder in folders.MODEL_FOLDERS:
         for name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
             if name.endswith(".safetensors") and path and name not in found and _is_captioner(Path(path)):
@@ -40,7 +40,7 @@ def captioner_names() -> list[str]:
 
 def _is_captioner(path: Path) -> bool:
     try:
-        return f'"{HEADER}"'.encode() in host.header_of(path)[0]
+        return f'"{HEADER}"'.encode() in folders.header_of(path)[0]
     except OSError:
         return False
 
@@ -48,14 +48,14 @@ def _is_captioner(path: Path) -> bool:
 def captioner_path(name: str) -> Path:
     """Where a captioner lies. ValueError when there is none of that name in the folders that the host lists."""
     if name == EMBEDDED:
-        path = host.WEIGHTS / f"{EMBEDDED}.safetensors"
+        path = folders.WEIGHTS / f"{EMBEDDED}.safetensors"
         if path.is_file():
             return path
         raise ValueError(
             f"the embedded captioner {path.name} is missing: install the pack again, choose one that you have trained, "
             "or connect a language model that sees pictures"
         )
-    for folder in host.MODEL_FOLDERS:
+    for folder in folders.MODEL_FOLDERS:
         found = folder_paths.get_full_path(folder, name)
         if found:
             return Path(found)
@@ -65,7 +65,7 @@ def captioner_path(name: str) -> Path:
 def load(name: str, vae: Any = None) -> Captioner:
     """A captioner with its VAE: the one given, else the embedded checkpoint's. ValueError when they do not fit."""
     with torch.inference_mode(False):
-        network = load_checkpoint(host.checkpoint_path(host.EMBEDDED)).vae() if vae is None else network_of(vae)
+        network = load_checkpoint(folders.checkpoint_path(folders.EMBEDDED)).vae() if vae is None else network_of(vae)
         return Captioner.of(name, load_captioner(captioner_path(name)), network, fingerprint(network))
 
 
@@ -81,7 +81,7 @@ def describer(model: Any, length: str, *, temperature: float = 0.0, num_frames: 
     model = load(EMBEDDED) if model is None else model
     if isinstance(model, Captioner):
         detailed = length == "detailed"
-        return replace(model, detailed=detailed, temperature=temperature, on_wait=host.check_interrupted)
+        return replace(model, detailed=detailed, temperature=temperature, on_wait=messages.check_interrupted)
     return LanguageDescriber(model, num_frames=num_frames, length=length)
 
 
@@ -89,7 +89,7 @@ def frames_at(source: Any, chosen: Sequence[int]) -> NDArray[np.uint8]:
     """These frames of a FrameSource, (F, H, W, 3) uint8; fewer where the file ends before its header says."""
     wanted, found, number = set(chosen), {}, 0
     for piece in source.pieces():
-        host.check_interrupted()
+        messages.check_interrupted()
         for index, frame in enumerate(piece, number):
             if index in wanted:
                 found[index] = (frame[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

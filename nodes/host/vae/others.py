@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.tasks.along_time import check_overlap, cross_fade
-from . import check_interrupted
+from ....models.tasks.along_time import check_overlap, cross_fade
+from ..messages import check_interrupted
 
 TIME = 4  # where a VAE does not say how many frames a latent stands for
 SMALLEST_SIDE = 16
@@ -53,7 +53,7 @@ def encode_still(vae: Any, image: Tensor) -> Tensor:
 
 def encode_clip(vae: Any, pieces: Iterable[Tensor]) -> tuple[Tensor, int, str]:
     """Latents of a video, how many of its frames are in them, and what was cut off; an image VAE takes all as it is."""
-    from .video import FitFrames  # video needs vae, and vae this module
+    from .frames import FitFrames  # video needs vae, and vae this module
 
     if getattr(vae, "latent_dim", 3) != 3:
         images = torch.cat(list(pieces))[..., :3]

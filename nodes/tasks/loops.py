@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..models.tasks import along_time
-from . import host
-from .schema import schema
-from .tasks import CATEGORY, clip_of, describe, fps_input, latent_of, latents_for, per_latent_input, seconds_input
+from ...models.geometry import latents_for
+from ...models.tasks import along_time
+from ..host import messages
+from ..schema import schema
+from .inputs import CATEGORY, clip_of, describe, fps_input, latent_of, per_latent_input, seconds_input
 
 
 class LoopVideo(io.ComfyNode):
@@ -59,8 +60,7 @@ class LoopVideo(io.ComfyNode):
         shift: int,
     ) -> io.NodeOutput:  # fmt: skip
         """Close the circle."""
-        from .host.editing import looped
-        from .host.masks import at_latent_size
+        from ..host.model.levels import at_latent_size, looped
 
         clip, mask = clip_of(latent), latent.get("noise_mask")
         if mode == "generate":
@@ -69,7 +69,7 @@ class LoopVideo(io.ComfyNode):
         else:
             canvas = along_time.loop_clip(clip, latents_for(seconds, fps, frames_per_latent))
             joins = str((clip.shape[2] - 1) * frames_per_latent)
-        host.show_text(cls, describe(canvas, frames_per_latent))
+        messages.show_text(cls, describe(canvas, frames_per_latent))
         frames = canvas.latents.shape[2] * frames_per_latent
         return io.NodeOutput(looped(model, shift), latent_of(canvas), frames, joins)
 

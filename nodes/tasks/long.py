@@ -7,12 +7,13 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.metrics.report import Measure, Report
-from ..models.tasks.far import Extended, Windows, extend_far
-from . import host
-from .measure import answer, report_outputs
-from .schema import schema
-from .tasks import CATEGORY, clip_of, fps_input, latents_for, per_latent_input, seconds_input
+from ...models.geometry import latents_for
+from ...models.metrics.report import Measure, Report
+from ...models.tasks.far import Extended, Windows, extend_far
+from ..host import messages
+from ..measure import answer, report_outputs
+from ..schema import schema
+from .inputs import CATEGORY, clip_of, fps_input, per_latent_input, seconds_input
 
 
 class ExtendFar(io.ComfyNode):
@@ -64,16 +65,18 @@ class ExtendFar(io.ComfyNode):
         clip: Any = None, prompts: str = "",
     ) -> io.NodeOutput:  # fmt: skip
         """Go window by window."""
-        from .host.far import encode_prompts, window_sampler
+        from ..host.far import encode_prompts, window_sampler
 
         length, known, more = (latents_for(s, fps, frames_per_latent) for s in (window, context, seconds))
         windows = Windows(window=length + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
         backward = direction == "backward"
         total = windows.count(more, backward=backward)
         words = encode_prompts(clip, prompts)
-        generate = window_sampler(
-            guider, sampler, sigmas, noise, words, lambda index: host.show_text(cls, f"window {index + 1} of {total}")
-        )
+
+        def begun(index: int) -> None:
+            messages.show_text(cls, f"window {index + 1} of {total}")
+
+        generate = window_sampler(guider, sampler, sigmas, noise, words, begun)
         made = extend_far(clip_of(latent), more, windows, generate, backward=backward)
         reported = answer(cls, drift_report(made, windows), made.drift[-1])
         return io.NodeOutput({"samples": made.latents}, *reported.result, ui=reported.ui)
@@ -89,6 +92,48 @@ def drift_report(made: Extended, windows: Windows) -> Report:
             f"{made.latents.shape[2]} latents in all, anchored by {windows.anchor:g}",
         ),
     )
+
+
+class ExtrapolateTime(io.ComfyNode):
+    """MODEL -> MODEL for longer videos."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="SpacetimeExtrapolateTime",
+            display_name="Extrapolate Time",
+            category=CATEGORY,
+            description=(
+                "For videos up to about twice as long as those that a model was trained on, in one run. One of the "
+                "frequencies by which it tells frames apart comes round after its usual length, which makes longer "
+                "videos start again; that one is slowed down (RIFLEx). Shorter videos stay as they are. Whether it "
+                "helps depends on the model: compare with and without. Extend Far goes on much further."
+            ),
+            search_aliases=["riflex", "longer video", "rope", "length extrapolation", "more frames"],
+            inputs=[
+                io.Model.Input("model", tooltip="This pack's model, Wan or HunyuanVideo."),
+                io.Int.Input(
+                    "trained_frames", default=0, min=0, max=10_000,
+                    tooltip="Frames of the clips it was trained on. 0: what is known about the model.",
+                ),
+                io.Int.Input(
+                    "frequency", default=0, min=0, max=256,
+                    tooltip="Which one to slow down, 1 being the fastest. 0: the one that would come round.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model for longer videos.")],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model: Any, trained_frames: int, frequency: int) -> io.NodeOutput:
+        """Slow it down in a clone."""
+        from ..host.model.extrapolate import extrapolate
+
+        patched, frames = extrapolate(model, trained_frames, frequency)
+        messages.show_text(cls, f"changes videos of more than {frames} frames")
+        return io.NodeOutput(patched)
 
 
 NODES: list[type[io.ComfyNode]] = [ExtendFar]

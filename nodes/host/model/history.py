@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...models.guidance import hidden_history, history_guidance
+from ....models.guidance import hidden_history, history_guidance
 
 KEY = "spacetime_history"  # attachment of a MODEL: the function that is in its options
 SEED = 0x5EED  # of the noise that stands for known places; it is the same at all steps

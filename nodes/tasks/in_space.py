@@ -7,11 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.tasks import in_space
-from ..models.tasks.levels import LEVELS, as_levels
-from . import host
-from .schema import schema
-from .tasks import CATEGORY, clip_of, describe, fps_input, latent_at, latent_of, per_latent_input, seconds_input
+from ...models.geometry import latent_at
+from ...models.tasks import in_space
+from ...models.tasks.levels import LEVELS, as_levels
+from ..host import messages
+from ..schema import schema
+from .inputs import CATEGORY, clip_of, describe, fps_input, latent_of, per_latent_input, seconds_input
 
 MEANINGS = (
     "gate: a place stays clean until the noise has come down to its level, then starts from there (SDEdit, per patch). "
@@ -55,7 +56,7 @@ class ChangeLevels(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, levels: str) -> io.NodeOutput:
         """Hang the meaning into a clone."""
-        from .host.editing import with_levels
+        from ..host.model.levels import with_levels
 
         return io.NodeOutput(with_levels(model, as_levels(levels)))
 
@@ -103,14 +104,14 @@ class RestyleVideo(io.ComfyNode):
         frames_per_latent: int, mask: Tensor | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Set the levels."""
-        from .host.editing import with_levels
+        from ..host.model.levels import with_levels
 
         clip = clip_of(latent)
         region = None if mask is None else in_space.region_of_pixels(mask, clip, frames_per_latent)
         first = latent_at(start, fps, frames_per_latent)
         last = clip.shape[2] if end == 0 else min(clip.shape[2], latent_at(end, fps, frames_per_latent) + 1)
         canvas = in_space.restyle(clip, strength, region, first, last)
-        host.show_text(cls, describe(canvas, frames_per_latent))
+        messages.show_text(cls, describe(canvas, frames_per_latent))
         return io.NodeOutput(with_levels(model, as_levels(levels)), latent_of(canvas))
 
 
@@ -145,7 +146,7 @@ class FillRegion(io.ComfyNode):
         clip = clip_of(latent)
         canvas = in_space.fill(clip, in_space.region_of_pixels(mask, clip, frames_per_latent))
         share = float(canvas.change.mean())
-        host.show_text(cls, f"{share:.0%} of the video is generated")
+        messages.show_text(cls, f"{share:.0%} of the video is generated")
         return io.NodeOutput(latent_of(canvas))
 
 
@@ -198,7 +199,7 @@ class Outpaint(io.ComfyNode):
             raise ValueError(f"{pixels} pixels to add: each must be a multiple of {pixels_per_latent}")
         canvas = in_space.outpaint(clip_of(latent), *(size // pixels_per_latent for size in pixels))
         height, width = (size * pixels_per_latent for size in canvas.latents.shape[-2:])
-        host.show_text(cls, f"{width} x {height}, {float(canvas.change.mean()):.0%} of it generated")
+        messages.show_text(cls, f"{width} x {height}, {float(canvas.change.mean()):.0%} of it generated")
         return io.NodeOutput(latent_of(canvas), width, height)
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ...models.flow import convert
-from ...models.patches import Grid, Patch, from_patches, to_patches
-from ...models.transformer.attention import Kernel
-from ...models.transformer.dit import DiT, DiTConfig, Prepared
+from ....models.flow import convert
+from ....models.patches import Grid, Patch, from_patches, to_patches
+from ....models.transformer.attention import Kernel
+from ....models.transformer.dit import DiT, DiTConfig, Prepared
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
 CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle

@@ -1,0 +1,72 @@
+"""Where the host keeps files: checkpoints of ours, and temporary files."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import folder_paths
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights"
+EMBEDDED = "spacetime-toy"
+MODEL_FOLDERS = ("checkpoints", "diffusion_models")
+_seen: dict[str, tuple[tuple[int, int], bool]] = {}
+
+
+def temp_file(suffix: str) -> Path:
+    """A new path in the host's temp folder, which the host empties when it starts."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"spacetime_{uuid.uuid4().hex[:12]}{suffix}"
+
+
+def checkpoint_names() -> list[str]:
+    """The embedded checkpoints by name, then every .safetensors of ours in the host's model folders."""
+    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors")) if _looks_like_ours(str(path))] or [EMBEDDED]
+    for folder in MODEL_FOLDERS:
+        for name in folder_paths.get_filename_list(folder):
+            path = folder_paths.get_full_path(folder, name)
+            if name.endswith(".safetensors") and path and _looks_like_ours(path) and name not in names:
+                names.append(name)
+    return names
+
+
+def checkpoint_path(name: str) -> Path:
+    """Where a checkpoint of `checkpoint_names` lies. ValueError when it is gone or lies outside those folders."""
+    embedded = WEIGHTS / f"{name}.safetensors"
+    if embedded.parent == WEIGHTS and embedded.is_file():
+        return embedded
+    for folder in MODEL_FOLDERS:
+        found = folder_paths.get_full_path(folder, name)
+        if found:
+            return Path(found)
+    if name == EMBEDDED:
+        raise ValueError(f"the embedded checkpoint {embedded} is missing: install the pack again, or train one")
+    raise ValueError(
+        f"there is no checkpoint {name!r}: put the .safetensors file into ComfyUI's models/checkpoints folder, "
+        f"press R to refresh, and pick it again (here: {', '.join(checkpoint_names())})"
+    )
+
+
+def _looks_like_ours(path: str) -> bool:
+    """Whether the header mentions our config, or the file is too broken to tell. Read once per file and change."""
+    try:
+        stat = Path(path).stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if path not in _seen or _seen[path][0] != stamp:
+            header, whole = header_of(Path(path))
+            _seen[path] = (stamp, b'"spacetime"' in header or not whole)
+    except OSError:
+        return False
+    return _seen[path][1]
+
+
+def header_of(path: Path) -> tuple[bytes, bool]:
+    """The header of a safetensors file, at most its first 4 MB, and whether all of that is there.
+
+    The header of a large foreign checkpoint is about 100 kB; a damaged length must not read gigabytes.
+    """
+    with path.open("rb") as file:
+        size = min(int.from_bytes(file.read(8), "little"), 4_000_000)
+        header = file.read(size)
+    return header, len(header) == size

@@ -1,0 +1,64 @@
+"""What the host shows while a node runs: progress, lines of text, JSON for our widgets; and whether to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import comfy_execution.utils
+
+_logged: set[str] = set()
+
+
+def check_interrupted() -> None:
+    """Stop here when the user has pressed Cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total: int) -> Any:
+    """The running node's progress bar: `.update(n)`, `.update_absolute(value, total, preview)`."""
+    return comfy.utils.ProgressBar(total)
+
+
+def show_text(node: Any, text: str) -> None:
+    """Write a line on the running node (a class with the hidden unique_id). Nothing happens where no server runs."""
+    hidden = getattr(node, "hidden", None)
+    node_id = hidden.unique_id if hidden is not None else None
+    server = sys.modules.get("server")
+    instance = getattr(server.PromptServer, "instance", None) if server is not None else None
+    if instance is not None and node_id is not None:
+        instance.send_progress_text(text, node_id)
+
+
+def say_while_running(text: str) -> None:
+    """Write a line on whatever node is running, and once into the log. Nothing happens for an empty text."""
+    if not text:
+        return
+    if text not in _logged:
+        _logged.add(text)
+        logging.getLogger(__name__).warning("Spacetime: %s", text)
+    context = comfy_execution.utils.get_executing_context()
+    server = sys.modules.get("server")
+    instance = getattr(server.PromptServer, "instance", None) if server is not None else None
+    if instance is not None and context is not None:
+        instance.send_progress_text(text, context.node_id)
+
+
+def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any]) -> None:
+    """Let the editor GET `path`: answer(query) as JSON, or a ValueError's text with status 400."""
+    instance = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    if instance is None:
+        return
+    from aiohttp import web
+
+    async def handler(request: Any) -> Any:
+        try:
+            return web.json_response(answer(request.query))
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+    instance.routes.get(path)(handler)
