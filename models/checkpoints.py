@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .files import read_tensors, write_tensors
+from .building import AGAIN, built, check_finite, fitting
+from .files import parsed_json, read_tensors, write_tensors
+from .headers import check_number, config_of
+from .remedies import cut
 from .trained_on import TrainedOn
 from .transformer.dit import DiT, DiTConfig
 from .vae.autoencoder import VAEConfig, VideoVAE
 
 HEADER = "spacetime"
 FORMAT = 1
-Config = TypeVar("Config", DiTConfig, VAEConfig)
+UPDATE = "update the pack, or download or train the file again"
 
 
 @dataclass(frozen=True)
@@ -44,27 +47,13 @@ class Checkpoint:
         """The DiT with its weights, in evaluation mode. ValueError when the file holds none or keys do not match."""
         if self.dit_config is None:
             raise ValueError("this checkpoint holds no DiT, only a VAE: choose one that holds both")
-        model = DiT(self.dit_config)
-        return _filled(model, self.dit_state, "DiT").to(dtype).eval()
+        return built(DiT, self.dit_config, self.dit_state, "DiT", dtype)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> VideoVAE:
         """The VAE with its weights, in evaluation mode. ValueError when the file holds none or keys do not match."""
         if self.vae_config is None:
             raise ValueError("this checkpoint holds no VAE, only a DiT: choose one that holds both")
-        return _filled(VideoVAE(self.vae_config), self.vae_state, "VAE").to(dtype).eval()
-
-
-Module = TypeVar("Module", DiT, VideoVAE)
-
-
-def _filled(model: Module, state: Mapping[str, Tensor], name: str) -> Module:
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    if expected != found:
-        wrong = sorted(set(expected.items()) ^ set(found.items()))[0]
-        raise ValueError(f"the {name} weights do not fit their config: {wrong[0]} {list(wrong[1])} has no counterpart")
-    model.load_state_dict(dict(state))
-    return model
+        return built(VideoVAE, self.vae_config, self.vae_state, "VAE", dtype)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -108,32 +97,77 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     tensors, header = read_tensors(path)
     if HEADER not in header:
         raise ValueError(f"{path.name} is not a Spacetime checkpoint: {describe_foreign(tensors)}")
+    described = parsed_json(header[HEADER], f"the header of {path.name}", dict, advice=UPDATE, nan=True)
     try:
-        described = json.loads(header[HEADER])
-        if described.get("format") != FORMAT:
-            raise ValueError(f"format {described.get('format')}, this version reads format {FORMAT}")
-        dit = _config(DiTConfig, described["dit"])
-        vae = _config(VAEConfig, described["vae"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"the header of {path.name} cannot be read ({error}): update the pack or the file") from error
-    states = {part: _part(tensors, part) for part in ("dit", "vae")}
-    return Checkpoint(dit, states["dit"], vae, states["vae"], dict(described.get("meta") or {}))
+        made = _described(described, {part: _part(tensors, part) for part in ("dit", "vae")})
+        check_meta(made.meta, made.dit_config)
+    except ValueError as error:
+        raise ValueError(f"the header of {path.name} cannot be used ({cut(str(error))}): {UPDATE}") from error
+    try:
+        check_weights(made)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return made
+
+
+def _described(header: Mapping[str, Any], states: Mapping[str, dict[str, Tensor]]) -> Checkpoint:
+    """What a file's header says, with its weights. ValueError for a header of another make."""
+    if header.get("format") != FORMAT:
+        raise ValueError(f"format {cut(header.get('format'), 40)}, this version reads format {FORMAT}")
+    dit, vae, meta = (header.get(name) for name in ("dit", "vae", "meta"))
+    if not isinstance(meta or {}, Mapping):
+        raise ValueError(f"meta is {cut(meta, 40)}, where an object belongs")
+    return Checkpoint(
+        None if dit is None else config_of(DiTConfig, dit), states["dit"],
+        None if vae is None else config_of(VAEConfig, vae), states["vae"], dict(meta or {}),
+    )  # fmt: skip
+
+
+def check_meta(meta: Mapping[str, Any], config: DiTConfig | None) -> None:
+    """ValueError for entries of `meta` that are used and are not what they should be."""
+    if meta.get("shift") is not None:
+        check_number("shift", meta["shift"], 0.01, 1000)
+    if meta.get("trained_on"):
+        TrainedOn.parse(meta["trained_on"])
+    if not isinstance(meta.get("dit", {}), Mapping):
+        raise ValueError(f"meta.dit is {cut(meta['dit'], 40)}, where an object belongs")
+    names = meta.get("classes") or meta.get("dit", {}).get("classes") or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"classes are {cut(names, 40)}, where a list of names belongs")
+    if config is None:
+        return
+    if names and len(names) != config.num_classes:
+        raise ValueError(f"{len(names)} classes are named, and the DiT knows {config.num_classes}")
+    channels = config.in_channels
+    for key, rows in (("rgb_factors", channels), ("rgb_bias", 1)):
+        if meta.get(key) is not None:
+            table = meta[key] if key == "rgb_factors" else [meta[key]]
+            if not isinstance(table, list) or [_length(row) for row in table] != [3] * rows:
+                raise ValueError(f"{key} is {cut(meta[key], 40)}, where {rows} x 3 numbers belong")
+            for value in (value for row in table for value in row):
+                check_number(key, value, -1e6, 1e6)
+
+
+def _length(row: object) -> int:
+    return len(row) if isinstance(row, list) else 0
+
+
+def check_weights(checkpoint: Checkpoint) -> None:
+    """ValueError unless the weights of a checkpoint fit its configs, and are finite; nothing is allocated for it."""
+    for kind, config, state, name in (
+        (DiT, checkpoint.dit_config, checkpoint.dit_state, "DiT"),
+        (VideoVAE, checkpoint.vae_config, checkpoint.vae_state, "VAE"),
+    ):
+        if config is not None:
+            fitting(kind, config, state, name)
+            check_finite(state, name)
+    if checkpoint.vae_config is not None and not bool((checkpoint.vae_state["latent_std"] > 0).all()):
+        raise ValueError(f"the VAE's latents have a deviation that is not above 0: {AGAIN}")
 
 
 def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     prefix = f"{name}."
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _config(kind: type[Config], values: Mapping[str, Any] | None) -> Config | None:
-    """The dataclass of a JSON object; unknown and missing entries are errors."""
-    if values is None:
-        return None
-    names = {f.name for f in fields(kind)}
-    if set(values) != names:
-        raise ValueError(f"unknown or missing entries {sorted(set(values) ^ names)}")
-    entries: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    return kind(**entries)
 
 
 FOREIGN = {

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .remedies import cut
+
 NEAR = 1.15  # sizes and aspect ratios that differ by less are as good as trained on
 
 
@@ -22,9 +24,10 @@ class TrainedOn:
     @classmethod
     def parse(cls, entries: Sequence[str]) -> TrainedOn:
         """From a header's or a command line's entries. ValueError, with the entry, for anything else."""
-        found = [re.fullmatch(r"(\d+)x(\d+)x(\d+)c?", str(entry)) for entry in entries]
+        known = entries if isinstance(entries, list | tuple) else []
+        found = [re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})x([1-9]\d{0,5})c?", str(entry)) for entry in known]
         if not found or not all(found):
-            raise ValueError(f"{list(entries)} are no clip sizes: write them as 96x96x33, or 96x96x32c for loops")
+            raise ValueError(f"{cut(entries)} are no clip sizes: write them as 96x96x33, or 96x96x32c for loops")
         numbers = sorted({tuple(int(number) for number in match.groups()) for match in found if match})
         return cls(tuple((width, height, frames) for width, height, frames in numbers))
 

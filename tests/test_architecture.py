@@ -22,6 +22,8 @@ MODELS_MAY_IMPORT |= {"wandb"}  # a log that some users keep; only where it is a
 LEVELS = {
     "remedies": 0,
     "files": 0,
+    "headers": 0,
+    "building": 0,
     "patches": 0,
     "flow": 0,
     "geometry": 0,

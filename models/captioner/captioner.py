@@ -9,18 +9,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..files import read_tensors, write_tensors
+from ..building import built, check_finite, fitting
+from ..files import parsed_json, read_tensors, write_tensors
+from ..headers import check_number, config_of
+from ..remedies import cut
+from ..trained_on import TrainedOn
 from .network import CaptionerConfig, CaptionNetwork
+from .vocabulary import Vocabulary
 
 HEADER = "spacetime_captioner"
 FORMAT = 2
+UPDATE = "update the pack, or train the captioner again"
 Size = tuple[int, int, int]  # width, height, frames
 
 
@@ -36,13 +42,7 @@ class CaptionerFile:
 
     def network(self, dtype: torch.dtype = torch.float32) -> CaptionNetwork:
         """The network with its weights, in evaluation mode. ValueError when they do not fit the config."""
-        network = CaptionNetwork(self.config)
-        try:
-            network.load_state_dict(dict(self.state))
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:200]
-            raise ValueError(f"the captioner's weights do not fit its config ({detail}): train it again") from error
-        return network.to(dtype).eval()
+        return built(CaptionNetwork, self.config, self.state, "captioner", dtype)
 
 
 def save_captioner(path: Path, file: CaptionerFile) -> None:
@@ -58,18 +58,36 @@ def load_captioner(path: Path) -> CaptionerFile:
     tensors, header = read_tensors(path)
     if HEADER not in header:
         raise ValueError(f"{path.name} holds no captioner: choose one that Train Captioner or `train captioner` made")
+    described = parsed_json(header[HEADER], f"the header of {path.name}", dict, advice=UPDATE, nan=True)
     try:
-        described = json.loads(header[HEADER])
-        if described["format"] != FORMAT:
-            raise ValueError(f"format {described['format']}, this version reads format {FORMAT}")
-        values = described["config"]
-        if set(values) != {entry.name for entry in fields(CaptionerConfig)}:
-            raise ValueError("its config has other entries")
-        config = CaptionerConfig(**(values | {name: tuple(values[name]) for name in ("patch", "window")}))
-        tokens = tuple(map(str, described["tokens"]))
-        return CaptionerFile(config, tokens, tensors, str(described["vae"]), dict(described["meta"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"the header of {path.name} cannot be read ({error}): update the pack or the file") from error
+        file = _described(described, tensors)
+    except ValueError as error:
+        raise ValueError(f"the header of {path.name} cannot be used ({cut(str(error))}): {UPDATE}") from error
+    try:
+        fitting(CaptionNetwork, file.config, tensors, "captioner")
+        check_finite(tensors, "captioner")
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return file
+
+
+def _described(header: Mapping[str, Any], state: Mapping[str, Tensor]) -> CaptionerFile:
+    """What a file's header says, with its weights. ValueError for a header of another make, or values out of place."""
+    if header.get("format") != FORMAT:
+        raise ValueError(f"format {cut(header.get('format'), 40)}, this version reads format {FORMAT}")
+    config, tokens, meta = config_of(CaptionerConfig, header.get("config")), header.get("tokens"), header.get("meta")
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError(f"tokens are {cut(tokens, 40)}, where a list of words belongs")
+    if len(tokens) != config.vocabulary or len(set(tokens)) != len(tokens):
+        raise ValueError(f"there are {len(set(tokens))} different words, and the network knows {config.vocabulary}")
+    Vocabulary(tokens)
+    if not isinstance(header.get("vae"), str) or not isinstance(meta, Mapping):
+        raise ValueError("it does not say which VAE it belongs to, or on what it was trained")
+    if meta.get("sizes"):
+        TrainedOn.parse(meta["sizes"])
+    if meta.get("fps") is not None:
+        check_number("fps", meta["fps"], 0.1, 1000)
+    return CaptionerFile(config, tuple(tokens), state, header["vae"], dict(meta))
 
 
 def check_vae(file: CaptionerFile, mark: str, name: str) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..headers import Depth, Heads, Ratio, Side, Width, Within, check_fields
 from ..patches import Grid, Patch
 from ..transformer.attention import Kernel, SelfAttention, sdpa
 from ..transformer.blocks import GatedMLP
@@ -31,19 +33,20 @@ THETA = 10_000.0  # of the language model's rotary positions (arXiv 2104.09864)
 class CaptionerConfig:
     """Everything that fixes the weights' shapes."""
 
-    in_channels: int  # of the VAE's latents
-    patch: Patch
-    window: Patch  # latents around a patch that its embedding sees, the patch itself in the middle
-    merge: int  # patches on a side that become one token of the prefix
-    eye_size: int
-    eye_depth: int
-    hidden_size: int  # of the language model
-    depth: int
-    num_heads: int
-    mlp_ratio: float
-    vocabulary: int  # words and pieces
+    in_channels: Width  # of the VAE's latents
+    patch: tuple[Side, Side, Side]
+    window: tuple[Side, Side, Side]  # latents around a patch that its embedding sees, the patch itself in the middle
+    merge: Side  # patches on a side that become one token of the prefix
+    eye_size: Width
+    eye_depth: Depth
+    hidden_size: Width  # of the language model
+    depth: Depth
+    num_heads: Heads
+    mlp_ratio: Ratio
+    vocabulary: Annotated[int, Within(0, 1_000_000)]  # words and pieces
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for size in (self.eye_size, self.hidden_size):
             if size % self.num_heads or (size // self.num_heads) % 2:
                 raise ValueError(f"a width of {size} must split into {self.num_heads} heads of even size")

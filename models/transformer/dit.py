@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..patches import Grid, Patch, from_patches, to_patches
+from ..headers import Depth, Heads, Ratio, Side, Width, Within, check_fields
+from ..patches import Grid, from_patches, to_patches
 from .attention import Kernel, sdpa
 from .blocks import Block, Head, Text
 from .embeddings import NoiseLevelEmbedder, masked_mean
@@ -28,18 +29,19 @@ Prediction = Literal["velocity", "eps", "v", "x0"]
 class DiTConfig:
     """Everything that fixes the weights' shapes and meaning."""
 
-    in_channels: int
-    hidden_size: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float  # inner size of the gated MLP / hidden size; 8/3 costs as much as a plain MLP of ratio 4
-    patch: Patch
-    context_dim: int  # text features, 0: no text
-    num_classes: int  # class labels, 0: none; label num_classes is "no class"
+    in_channels: Width
+    hidden_size: Width
+    depth: Depth
+    num_heads: Heads
+    mlp_ratio: Ratio  # inner size of the gated MLP / hidden size; 8/3 costs as much as a plain MLP of ratio 4
+    patch: tuple[Side, Side, Side]
+    context_dim: Annotated[int, Within(0, 65_536)]  # text features, 0: no text
+    num_classes: Annotated[int, Within(0, 1_000_000)]  # class labels, 0: none; label num_classes is "no class"
     prediction: Prediction
     learned_variance: bool  # the head also gives a variance, in a second half of the channels
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ValueError(f"hidden_size {self.hidden_size} must split into {self.num_heads} heads of even size")
 

@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..headers import Depth, Width, check_fields
 from .layers import CausalConv1d, ChannelNorm, ResBlock, SpatialConv, TimeCache, depth_to_space, space_to_depth
 
 TIME, SPACE = 4, 8
@@ -26,11 +27,14 @@ FRAMES_PER_PIECE = 8  # latents per piece when streaming: memory stays flat, mat
 class VAEConfig:
     """Widths and depths from the coarse (latent) scale to the fine one."""
 
-    latent_channels: int
-    encoder_widths: tuple[int, int]  # at 4 x 8 x 8 and at 2 x 4 x 4 pixels per position
-    encoder_depths: tuple[int, int]
-    decoder_widths: tuple[int, int, int]  # at 4 x 8 x 8, 2 x 4 x 4 and 1 x 2 x 2
-    decoder_depths: tuple[int, int, int]
+    latent_channels: Width
+    encoder_widths: tuple[Width, Width]  # at 4 x 8 x 8 and at 2 x 4 x 4 pixels per position
+    encoder_depths: tuple[Depth, Depth]
+    decoder_widths: tuple[Width, Width, Width]  # at 4 x 8 x 8, 2 x 4 x 4 and 1 x 2 x 2
+    decoder_depths: tuple[Depth, Depth, Depth]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 PRESETS: dict[str, VAEConfig] = {

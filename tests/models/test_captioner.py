@@ -44,10 +44,10 @@ CAPTIONS = [
 ]
 
 
-def small(seed: int = 0, **changes) -> CaptionNetwork:
+def small(seed: int = 0, vocabulary: int = 120, **changes) -> CaptionNetwork:
     """A small network with random weights everywhere."""
     torch.manual_seed(seed)
-    config = replace(PRESETS["test"], vocabulary=120, depth=2, **changes)
+    config = replace(PRESETS["test"], vocabulary=vocabulary, depth=2, **changes)
     network = CaptionNetwork(config).initialise()
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.2 if weight.ndim > 1 else 1.0)
@@ -132,7 +132,7 @@ def test_words_come_back_and_new_ones_are_spelled():
 
 def test_a_file_comes_back_and_foreign_ones_are_named(tmp_path):
     vocabulary = Vocabulary.of(CAPTIONS)
-    network = small()
+    network = small(vocabulary=len(vocabulary))
     file = CaptionerFile(network.config, tuple(vocabulary.tokens), network.state_dict(), "0a1b2c3d", {"fps": 12})
     save_captioner(tmp_path / "c.safetensors", file)
     read = load_captioner(tmp_path / "c.safetensors")
@@ -147,7 +147,7 @@ def test_a_file_comes_back_and_foreign_ones_are_named(tmp_path):
     )
     with pytest.raises(ValueError, match="update the pack"):
         load_captioner(tmp_path / "new.safetensors")
-    with pytest.raises(ValueError, match="do not fit its config"):
+    with pytest.raises(ValueError, match="does not fit its config"):
         replace(read, config=replace(read.config, depth=1)).network()
 
 

@@ -200,7 +200,7 @@ def test_broken_and_foreign_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="holds no VAE"):
         Checkpoint(DiT(PRESETS["test"]).config).vae()
     write_tensors(path, {}, {"spacetime": json.dumps({"format": 1, "dit": {"hidden_size": 3}, "vae": None})})
-    with pytest.raises(ValueError, match="update the pack or the file"):
+    with pytest.raises(ValueError, match="update the pack, or download or train the file again"):
         load_checkpoint(path)
 
 

@@ -17,9 +17,10 @@ from comfy.cli_args import args as host_args
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ....models.building import compare, fitting
 from ....models.patches import to_patches
 from ....models.precision import DTYPES, cpu_multiplies_bf16
-from ....models.transformer.dit import DiTConfig
+from ....models.transformer.dit import DiT, DiTConfig
 from ....models.vae.autoencoder import SPACE, TIME
 from ..messages import say_while_running
 from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
@@ -144,6 +145,7 @@ def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[st
 
     meta may give `shift` (of the sampling schedule) and the preview colours `rgb_factors` (C, 3) and `rgb_bias` (3,).
     """
+    fitting(DiT, config, state, "DiT")  # before anything is allocated
     device = comfy.model_management.get_torch_device()
     offload = comfy.model_management.unet_offload_device()
     chosen = compute_dtype(dtype, device, sum(value.numel() for value in state.values()))
@@ -156,7 +158,7 @@ def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[st
     cast = None if device.type == "cpu" else comfy.model_management.unet_manual_cast(chosen, device, SUPPORTED)
     host.set_inference_dtype(chosen, cast)
     model = SpacetimeModel(host, device=offload)
-    check_weights(model.diffusion_model, state)
+    compare(model.diffusion_model, state, "DiT")
     patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     patcher = patcher_class(model, load_device=device, offload_device=offload)
     dynamic = bool(getattr(patcher, "is_dynamic", lambda: False)())
@@ -184,20 +186,6 @@ def open_run(
 def pixel_size(shape: Sequence[int], *, cyclic: bool) -> tuple[int, int, int]:
     """Frames, height and width of latents (B, C, T, H, W) of ours."""
     return shape[2] * TIME - (0 if cyclic else TIME - 1), shape[3] * SPACE, shape[4] * SPACE
-
-
-def check_weights(model: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    """ValueError that names the weights that are missing, unknown or of another shape."""
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    missing = sorted(expected.keys() - state.keys())
-    unknown = sorted(state.keys() - expected.keys())
-    wrong = sorted(n for n in expected.keys() & state.keys() if tuple(state[n].shape) != expected[n])
-    for names, what in ((missing, "are missing"), (unknown, "are unknown"), (wrong, "have another shape")):
-        if names:
-            raise ValueError(
-                f"{len(names)} weights {what} (first: {names[0]}): the checkpoint is damaged or was made by another "
-                "version of the pack; download or train it again"
-            )
 
 
 def labelled(model: Any, label: str, conditioning: Any | None) -> list[Any]:
