@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from .faults import clean_answer, split_instructions, without_control
+from .answers import unwrap
+from .cleaning import shorten, without_control
+from .faults import split_instructions
 from .interface import LanguageModel
 from .offline import FIELDS, additions, join
 from .reading import count_words, language_of
@@ -23,6 +25,7 @@ LANGUAGES = {"same": "the language of the prompt", "en": "English"}
 NAMES = {"en": "English", "de": "German", "es": "Spanish", "fr": "French", "zh": "Chinese"}
 ATTEMPTS = 3
 LEAST = 4  # words that a caption must have more than the prompt
+MOST = 6000  # characters of a prompt that is read; one with more is left alone
 BEHIND = "model, after your own words"
 
 
@@ -74,7 +77,7 @@ def expand(
     """A detailed caption of the prompt. ValueError for an unknown mode, style or language, or a missing model."""
     for name, value, options in (("mode", mode, MODES), ("style", style, STYLES), ("language", language, LANGUAGES)):
         if value not in options:
-            raise ValueError(f"there is no {name} {value!r}: choose one of {', '.join(options)}")
+            raise ValueError(f"there is no {name} '{shorten(value)}': choose one of {', '.join(options)}")
     if mode == "model" and language_model is None:
         raise ValueError("mode 'model' needs a language model: connect Load Language Model, or choose mode 'offline'")
     clean = without_control(prompt)
@@ -103,6 +106,8 @@ def _left_alone(prompt: str, clean: str, style: str, translate: bool) -> str:
         return "the prompt is empty: write what the video should show"
     if not words:
         return "the prompt has no words in it, so nothing was added"
+    if len(clean) > MOST and (translate or words < STYLES[style].enough):
+        return f"the prompt has {len(clean)} characters, more than the {MOST} that are read, so it was left alone"
     if words >= STYLES[style].enough and not translate:
         return f"the prompt is detailed already ({words} words), so it was left alone"
     return ""
@@ -142,9 +147,9 @@ class _Request:
             try:
                 answer = model(instruction, self.message(problem), seed=self.seed + attempt, images=self.images)
             except (ValueError, RuntimeError, OSError) as error:
-                return self.fallback(f"the language model gave no answer ({without_control(str(error))[:300]})", usable)
-            text = clean_answer(str(answer))
-            verdict = self.judge(text, instruction)
+                return self.fallback(f"the language model gave no answer ({shorten(error, 300)})", usable)
+            found = unwrap(str(answer))
+            text, verdict = found.text, self.judge(found.text, instruction, found.problem)
             if verdict.ok:
                 return self.accepted(text, verdict)
             problem = verdict.reason()
@@ -159,7 +164,7 @@ class _Request:
         try:
             added = small_additions(model, self.clean, self.style, self.seed)
         except (ValueError, RuntimeError, OSError) as error:
-            return self.fallback(f"the language model gave no answer ({without_control(str(error))[:300]})", "")
+            return self.fallback(f"the language model gave no answer ({shorten(error, 300)})", "")
         text = join(self.clean, [one.sentence for one in added if one.sentence])
         if not any(one.by_model for one in added) or not verify(self.clean, text).ok:
             problems = "; ".join(f"{one.field}: {one.problem}" for one in added if one.problem)
@@ -188,8 +193,11 @@ class _Request:
         text = f"<prompt>\n{self.clean}\n</prompt>"
         return f"{text}\nYour last answer could not be used: {problem}. Write the caption again." if problem else text
 
-    def judge(self, text: str, instruction: str) -> Verdict:
-        """The check of `verification`, and whether language and length are as wanted."""
+    def judge(self, text: str, instruction: str, problem: str = "") -> Verdict:
+        """The check of `verification`, and whether language and length are as wanted.
+        problem: what unwrapping it has found."""
+        if problem:
+            return Verdict(faults=(problem,))
         verdict = verify(self.clean, text, instruction, STYLES[self.style].most + count_words(self.clean))
         faults = list(verdict.faults)
         wanted = "en" if self.language == "en" else language_of(self.clean)

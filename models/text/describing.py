@@ -7,10 +7,8 @@ again, with the reason. Text instead of JSON is taken too; its sentences are sor
 from __future__ import annotations
 
 import io
-import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -20,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .answers import BROKEN, objects_in, unwrap, without_thoughts
 from .captions import ATTEMPTS
+from .cleaning import without_control
 from .description import Description, from_fields
-from .faults import clean_answer, find_faults, without_control
+from .faults import find_faults
 from .interface import LanguageModel
 
 LONGEST_SIDE = 512  # pixels of a frame that a language model sees
@@ -107,37 +107,23 @@ def png(frame: NDArray[np.uint8], side: int) -> bytes:
 
 def read_answer(answer: str, instruction: str = "") -> Description:
     """The description that a language model's answer holds. ValueError says in plain words why there is none."""
-    answer = re.sub(r"<think>.*?(?:</think>|$)", "", answer, flags=re.DOTALL | re.IGNORECASE)
+    answer, problem = without_thoughts(answer)
+    if problem:
+        raise ValueError(problem)
     found = next((value for value in objects_in(answer) if isinstance(value, dict) and value), None)
     if found is not None:
         description = from_fields(found)
     else:
-        text = clean_answer(answer)
-        if re.search(r'[{\[]|"\s*:', text[:200]):
-            raise ValueError("it is broken JSON")
-        description = Description.of_text(without_control(text))
+        plain = unwrap(answer)
+        if plain.problem:
+            raise ValueError(plain.problem)
+        if re.search(r'[{\[]|"\s?:', plain.text[:200]):
+            raise ValueError(BROKEN)
+        description = Description.of_text(without_control(plain.text))
     faults = find_faults(without_control(description.paragraph), "", instruction, MAX_WORDS)
     if faults:
         raise ValueError("; ".join(faults))
     return description
-
-
-def objects_in(text: str) -> Iterator[object]:
-    """JSON objects inside a text, also with trailing commas and ones that were cut off at their end."""
-    decoder = json.JSONDecoder(strict=False)
-    for begin in (found.start() for found in re.finditer(r"\{", text)):
-        rest = text[begin:]
-        for candidate in (rest, re.sub(r",\s*([}\]])", r"\1", rest), *_closed(rest)):
-            with suppress(ValueError):
-                yield decoder.raw_decode(candidate)[0]
-                return
-
-
-def _closed(text: str) -> Iterator[str]:
-    """An object that was cut off, ended after its last whole entry."""
-    for cut in [found.start() for found in re.finditer(r",\s*\"", text)][::-1][:40]:
-        yield text[:cut] + "}"
-        yield text[:cut] + "]}"
 
 
 def _file(name: str) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 
+from .cleaning import CONTROL, LONGEST, normal_form
 from .reading import CJK, count_words, fold, read
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufffd]")
+# None of these patterns may look for the end of something from every beginning: 80 kB of beginnings would take minutes.
 _HTML = re.compile(
     r"</\s*[a-z][\w-]*\s*>|<!doctype|<!--|&(?:nbsp|amp|lt|gt|quot|#\d+);|"
-    r"<(?:html|head|body|div|p|br|span|script|style|iframe|img|a|ul|ol|li|table|title|meta|h[1-6]|b|i|svg)\b[^>]*>",
+    r"<(?:html|head|body|div|p|br|span|script|style|iframe|img|a|ul|ol|li|table|title|meta|h[1-6]|b|i|svg)\b[^<>]*>",
     re.IGNORECASE,
 )
 _MARKERS = re.compile(
-    r"<\|[^>]*\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|^#{2,}\s", re.IGNORECASE | re.MULTILINE
+    r"<\|[^<>]*\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|^#{2,}\s", re.IGNORECASE | re.MULTILINE
 )
 _ADDRESS = re.compile(r"\bhttps?://\S+|\bwww\.\S+", re.IGNORECASE)
 _REFUSAL = re.compile(
@@ -30,15 +32,6 @@ _META = re.compile(
     r"\b(?:the|your|this|original|expanded|rewritten|user'?s?|given) (?:user )?prompts?\b|\bthe user\b|\bthe caption\b|"
     r"\bhere(?:'s| is| are) (?:the|an?|your)\b|\bis there anything else\b|\blet me know\b|\bword count\b",
     re.IGNORECASE,
-)
-_OPENER = re.compile(
-    r"^(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[^\n:]{0,60}?[:!.,]\s*)?"
-    r"(?:here(?:'s| is) [^\n:]{0,80}:\s*)?"
-    r"(?:(?:expanded |rewritten |detailed |video )*(?:prompt|caption|description|answer|output)\s*:\s*)?",
-    re.IGNORECASE,
-)
-_SHOWS = re.compile(
-    r"^(?:the|this) (?:video|clip|scene|footage|film) (?:shows|depicts|features|captures|begins with)\s+", re.I
 )
 _TELL = "(?:reply|respond|answer|output|print|return|repeat|say|write)"
 # sentences that speak to a language model, over text without accents
@@ -56,7 +49,8 @@ _TALK = re.compile(
     r"\b(?:ignore[zr]?|oublie[zr]?)\b.{0,50}\b(?:instructions?|consignes?|regles?|precedent\w*)\b|"
     r"\breponds?\b.{0,12}\b(?:seulement|uniquement|par|juste)\b|"
     r"(?:忽略|无视|忘记).{0,20}(?:指令|指示|提示|规则|以上|之前)|(?:只|仅)(?:回答|输出|回复|说)|"
-    r"<\|[^>]*\|>|\[/?inst\]|<</?sys>>|#{2,}\s*(?:system|instruction|assistant)|^\s*(?:system|assistant)\s*:",
+    r"<\|[^<>]*\|>|\[/?inst\]|<</?sys>>|(?<!#)#{2,}\s{0,20}(?:system|instruction|assistant)|"
+    r"^\s{0,20}(?:system|assistant)\s{0,20}:",
     re.IGNORECASE,
 )
 SENTENCES = re.compile(
@@ -64,37 +58,15 @@ SENTENCES = re.compile(
 )
 
 
-def without_control(text: str) -> str:
-    """The text without control, zero-width and direction characters, with single spaces; joined emoji stay whole."""
-    text = unicodedata.normalize("NFC", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text))
-    return re.sub(r"\s+", " ", _CONTROL.sub("", re.sub(r"[\t\n\r\x0b\x0c\x85]", " ", text))).strip()
-
-
-def clean_answer(answer: str) -> str:
-    """An answer without the wrapping that language models like: thoughts, fences, "Sure! Here is ...:", quotes."""
-    answer = answer.replace("\r\n", "\n")
-    text = re.sub(r"<think>.*?(?:</think>|$)", "", answer, flags=re.DOTALL | re.IGNORECASE).strip()
-    fence = re.fullmatch(r"```\w*\n(.*?)\n?```", text, flags=re.DOTALL)
-    text = fence.group(1) if fence else text
-    text = re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\*\*(.+?)\*\*", r"\1", text)
-    text = _OPENER.sub("", text.strip(), count=1).strip()
-    for left, right in ('""', "“”", "«»", "「」"):
-        if len(text) > 1 and text[0] == left and text[-1] == right and left not in text[1:-1]:
-            text = text[1:-1].strip()
-    shortened = _SHOWS.sub("", text, count=1)
-    if shortened != text:
-        text = shortened[:1].upper() + shortened[1:]
-    return re.sub(r"[ \t]*\n+\s*", " ", text).strip()
-
-
 def find_faults(answer: str, prompt: str, instruction: str = "", max_words: int = 400) -> tuple[str, ...]:
-    """Why an answer (after `clean_answer`) is no caption of the prompt, in plain words; empty when it may be one."""
+    """Why an answer (after `answers.unwrap`) is no caption of the prompt, in plain words; empty when it may be one."""
     if not answer.strip():
         return ("it is empty",)
+    if len(answer) > LONGEST:
+        return (f"it has more than {LONGEST} characters",)
     plain, asked = _plain(answer), _plain(prompt)
     checks = (
-        (_CONTROL.search(answer) or "\x1b" in answer, "it has control characters in it"),
+        (CONTROL.search(answer) or "\x1b" in answer, "it has control characters in it"),
         (_new(_HTML, plain, asked), "it is a piece of a web page"),
         (_new(_MARKERS, plain, asked), "it has markers of a chat format in it"),
         (_new(_ADDRESS, plain, asked), "it has a web address in it"),
@@ -126,13 +98,14 @@ def loops(text: str, prompt: str = "") -> bool:
 
 
 def _plain(text: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", text.replace("’", "'"))
+    decomposed = normal_form("NFKD", text.replace("’", "'"))
     return "".join(sign for sign in decomposed if not unicodedata.combining(sign))
 
 
 def _new(pattern: re.Pattern[str], answer: str, prompt: str) -> bool:
     """Whether a pattern is in the answer without being in the prompt."""
-    return any(found.group().lower() not in prompt.lower() for found in pattern.finditer(answer))
+    asked = prompt.lower()
+    return any(found.group().lower() not in asked for found in pattern.finditer(answer))
 
 
 def _leaks(answer: str, instruction: str, length: int = 9) -> bool:
@@ -142,6 +115,7 @@ def _leaks(answer: str, instruction: str, length: int = 9) -> bool:
     return any(" ".join(words[i : i + length]) in flat for i in range(len(words) - length + 1))
 
 
+@lru_cache(maxsize=16)
 def split_instructions(prompt: str) -> tuple[str, str]:
     """The prompt in two: what describes a video, and the sentences that tell a language model what to do."""
     video: list[str] = []

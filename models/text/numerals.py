@@ -32,7 +32,7 @@ _FACTORS = {
 }
 CHINESE_DIGITS = {sign: value for value, sign in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
 _CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 10**8}
-CHINESE_NUMERAL = re.compile(f"[{''.join([*CHINESE_DIGITS, *_CHINESE_UNITS])}]+")
+CHINESE_NUMERAL = re.compile(f"[{''.join([*CHINESE_DIGITS, *_CHINESE_UNITS])}]{{1,24}}")
 DIGITS = re.compile(r"\d+(?:[.,]\d+)*")
 _LONGEST = 4  # words in "quatre vingt dix sept"
 
@@ -120,6 +120,6 @@ def number_at(forms: Sequence[str], start: int, language: str) -> tuple[str, int
         else:
             return (str(factors[form]), 1) if form in factors else ("", 0)
     after = start + taken
-    if after < len(forms) and forms[after] in factors and value.isdigit():
+    if after < len(forms) and forms[after] in factors and value.isdigit() and len(value) < 100:
         return str(int(value) * factors[forms[after]]), taken + 1
     return value, taken

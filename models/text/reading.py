@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from . import lexicon
+from .cleaning import normal_form
 from .numerals import CHINESE_NUMERAL, DIGITS, number_at, number_words, value_of_chinese
 
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _SENTENCE_ENDS = ".!?\u3002\uff01\uff1f\u2026"
 _CLAUSE_ENDS = _SENTENCE_ENDS + ",;:()[]|\u3001\uff0c\uff1b\uff1a"
 _WORD = re.compile(
-    rf"(?P<chinese>[{CJK}]+)|(?P<number>\d+(?:[.,]\d+)*(?![^\W_]))|(?P<word>(?:(?![{CJK}])[^\W_])+"
+    rf"(?P<chinese>[{CJK}]+)|(?P<number>\d+(?:[.,]\d+){{0,8}}(?![^\W_]))|(?P<word>(?:(?![{CJK}])[^\W_])+"
     rf"(?:['’](?:(?![{CJK}])[^\W_])+)*)|(?P<mark>[^\w\s])"
 )
 # number signs that are parts of ordinary words
@@ -49,12 +50,13 @@ class Reading:
 
 def fold(word: str) -> str:
     """Lower case, without accents and umlaut dots: "Grüße" -> "grusse"."""
-    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    decomposed = normal_form("NFKD", word.casefold())
     return "".join(sign for sign in decomposed if not unicodedata.combining(sign)).replace("’", "'")
 
 
 def language_of(text: str) -> str:
     """en, de, es, fr or zh; "other" for scripts that the tables do not know. Latin text without hints is English."""
+    text = text[:4000]
     chinese = len(re.findall(f"[{CJK}]", text))
     letters = [sign for sign in text if sign.isalpha()]
     latin = sum(sign < "\u0250" for sign in letters)
@@ -62,14 +64,14 @@ def language_of(text: str) -> str:
         return "zh"
     if letters and latin < len(letters) / 2:
         return "other"
-    forms = [fold(found) for found in re.findall(r"[^\W\d_]+(?:['’]\w+)?", text[:4000])]
+    forms = [fold(found) for found in re.findall(r"[^\W\d_]+(?:['’]\w+)?", text)]
     scores = {"en": 0.2, "de": 0.0, "es": 0.0, "fr": 0.0}
     for language in scores:
         known = lexicon.STOPWORDS[language] | lexicon.VERBS[language] | lexicon.NEGATIONS[language]
         colours = lexicon.colours()[language]
         numbers = number_words(language)
         scores[language] += sum(form in known or form in colours or form in numbers for form in forms)
-        scores[language] += 0.7 * sum(sign in _HINTS.get(language, "") for sign in text[:4000].lower())
+        scores[language] += 0.7 * sum(sign in _HINTS.get(language, "") for sign in text.lower())
     return max(scores, key=lambda language: scores[language])
 
 
@@ -82,7 +84,7 @@ def count_words(text: str) -> int:
 @lru_cache(maxsize=256)
 def read(text: str, language: str = "") -> Reading:
     """Take a text apart. language: as `language_of` says when it is not given."""
-    text = unicodedata.normalize("NFC", text)
+    text = normal_form("NFC", text)
     language = language or language_of(text)
     words: list[Word] = []
     sentence, clause, begins = 0, 0, True

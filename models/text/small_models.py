@@ -17,8 +17,9 @@ from string import Template
 from typing import Any
 
 from . import lexicon
+from .answers import unwrap
 from .camera import mentions_camera
-from .faults import clean_answer, find_faults, split_instructions
+from .faults import find_faults, split_instructions
 from .interface import LanguageModel
 from .offline import additions, is_stated, join
 from .reading import Reading, count_words, read, same_word, stems
@@ -88,8 +89,9 @@ def _ask(model: LanguageModel, prompt: str, name: str, seed: int) -> tuple[str, 
     problem = ""
     for attempt in range(TRIES):
         answer = model(field["instruction"], video, seed=seed + attempt, examples=examples, max_tokens=TOKENS)
-        phrase = _phrase(answer)
-        problem = next(_problems(phrase, name, video), "")
+        found = unwrap(answer)
+        phrase = _phrase(found.text)
+        problem = found.problem or next(_problems(phrase, name, video), "")
         if not problem:
             return phrase, ""
     return "", problem
@@ -103,7 +105,7 @@ def _has(kind: str, reading: Reading) -> bool:
 
 def _phrase(answer: str) -> str:
     """The first sentence of an answer, without its full stop and its capital."""
-    text = re.split(r"(?<=[\w)])[.!?](?:\s|$)", clean_answer(answer).strip(), maxsplit=1)[0].strip(" .,;:!")
+    text = re.split(r"(?<=[\w)])[.!?](?:\s|$)", answer, maxsplit=1)[0].strip(" .,;:!")
     return text[:1].lower() + text[1:] if re.match(r"[A-Z][a-z]* [a-z]|[A-Z][a-z]*$", text) else text
 
 

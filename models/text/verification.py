@@ -13,13 +13,14 @@ from typing import Literal
 
 from . import lexicon
 from .camera import other_camera_moves
+from .cleaning import LONGEST, shorten
 from .faults import find_faults, obeyed, split_instructions
 from .reading import Reading, Word, fold, language_of, read, same_word
 
 Kind = Literal["word", "name", "mention", "number", "colour", "quote", "negation", "attribute"]
 QUOTES = re.compile(
-    '"([^"]{1,300})"|“([^”]{1,300})”|„([^“”]{1,300})[“”]|«\\s?([^»]{1,300}?)\\s?»|「([^」]{1,300})」|『([^』]{1,300})』|'
-    "(?<!\\w)'([^']{2,300})'(?!\\w)|‘([^’]{2,300})’(?!\\w)"
+    '"([^"]{1,300})"|“([^“”]{1,300})”|„([^„“”]{1,300})[“”]|«\\s?([^«»]{1,300}?)\\s?»|「([^「」]{1,300})」|『([^『』]{1,300})』|'
+    "(?<!\\w)'([^']{2,300})'(?!\\w)|‘([^‘’]{2,300})’(?!\\w)"
 )
 _NOBODY = {"nothing", "nobody", "none", "niemand", "nichts", "nadie", "nada", "personne", "rien"}
 NEAR = 5  # words between a number or colour and the noun that it belongs to
@@ -62,14 +63,14 @@ class Verdict:
         """What is wrong in one sentence; empty when nothing is."""
         parts = [*self.faults, *self.contradicted]
         if self.missing:
-            shown = ", ".join(self.missing[:8]) + (", ..." if len(self.missing) > 8 else "")
+            shown = ", ".join(shorten(one, 40) for one in self.missing[:8]) + (", ..." if len(self.missing) > 8 else "")
             parts.append(f"it leaves out {shown}")
         return "; ".join(parts)
 
 
 def facts(prompt: str) -> tuple[Fact, ...]:
     """What a rewritten prompt must still say. Sentences that give orders to a language model count for nothing."""
-    return tuple(dict.fromkeys(_facts(split_instructions(prompt)[0])))
+    return tuple(dict.fromkeys(_facts(split_instructions(prompt[:LONGEST])[0])))
 
 
 def _facts(video: str) -> Iterator[Fact]:
@@ -142,8 +143,9 @@ def _noun_of(reading: Reading, index: int) -> Word | None:
 
 def verify(prompt: str, caption: str, instruction: str = "", max_words: int = 400) -> Verdict:
     """Compare a caption with the prompt it was made from. instruction: what the language model was told."""
-    video, orders = split_instructions(prompt)
     faults = list(find_faults(caption, prompt, instruction, max_words))
+    prompt, caption = prompt[:LONGEST], caption[:LONGEST]
+    video, orders = split_instructions(prompt)
     telltale = obeyed(caption, video, orders) if orders else ""
     if telltale:
         faults.append(f"it obeys an instruction inside the prompt ({telltale})")

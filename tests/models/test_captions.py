@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from comfyui_spacetime.models.text.answers import clean_answer
 from comfyui_spacetime.models.text.camera import camera_moves
 from comfyui_spacetime.models.text.captions import BEHIND, STYLES, expand
-from comfyui_spacetime.models.text.faults import clean_answer, find_faults, loops, split_instructions, without_control
+from comfyui_spacetime.models.text.cleaning import without_control
+from comfyui_spacetime.models.text.faults import find_faults, loops, split_instructions
 from comfyui_spacetime.models.text.numerals import number_words, value_of_chinese, value_of_digits
 from comfyui_spacetime.models.text.offline import additions, is_toy_prompt
 from comfyui_spacetime.models.text.reading import count_words, language_of, read, same_word

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...models.text.captions import Expansion, expand
-from ...models.text.faults import without_control
+from ...models.text.cleaning import without_control
 from ...models.text.gguf import packaged_model
 from ...models.text.interface import LanguageModel
 from ...models.text.language_models import Endpoint
