@@ -8,9 +8,11 @@ def latents_for(seconds: float, fps: float, per_latent: int) -> int:
     return max(1 if seconds > 0 else 0, round(seconds * fps / per_latent))
 
 
-def latent_at(seconds: float, fps: float, per_latent: int) -> int:
-    """The latent that holds the frame at this time: the first frame has one of its own."""
+def latent_at(seconds: float, fps: float, per_latent: int, *, cyclic: bool = False) -> int:
+    """The latent that holds the frame at this time: the first frame has one of its own, except in a loop."""
     frame = round(seconds * fps)
+    if cyclic:
+        return frame // per_latent
     return 0 if frame <= 0 else 1 + (frame - 1) // per_latent
 
 

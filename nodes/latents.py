@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from . import sockets
 from .host import messages
+from .host.latent import content, made
 from .schema import schema
 
 CATEGORY = "Spacetime/latents"
@@ -76,7 +77,7 @@ class EmptyVideo(io.ComfyNode):
         latents = torch.zeros(batch, 16, 1 + (num_frames - 1) // TIME, h // 8, w // 8)
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
-        return io.NodeOutput({"samples": latents}, fps, num_frames)
+        return io.NodeOutput(made(latents), fps, num_frames)
 
 
 def expectations(model: Any, width: int, height: int, num_frames: int) -> list[str]:
@@ -139,7 +140,7 @@ class VAEEncode(io.ComfyNode):
             latents = host_vae.encode_pieces(vae, fitted)
             count, text = fitted.frames_out, fitted.describe()
         messages.show_text(cls, text)
-        return io.NodeOutput({"samples": latents}, fps, count)
+        return io.NodeOutput(made(latents), fps, count)
 
 
 class VAEDecode(io.ComfyNode):
@@ -210,7 +211,7 @@ class VAEDecode(io.ComfyNode):
         from .host.vae.deflicker import decode_steadily
         from .host.vae.pieces import decode_pieces
 
-        samples, loop = latent["samples"], bool(latent.get(sockets.LOOP))
+        samples, loop = content(latent), bool(latent.get(sockets.LOOP))
         expected = _frames_to_decode(samples, loop, other_vae.frames_per_latent(vae))
         decode = decode_steadily if deflicker else decode_pieces
         pieces = _counted(decode(vae, samples, cyclic=loop), expected)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..models.patches import DEFAULT_PATCH, Grid, Tokens, from_patches, pack, split, to_patches
+from ..models.patches import DEFAULT_PATCH, Grid, Tokens, from_patches, pack, split
 from . import sockets
 from .host import messages
+from .host.latent import made
 from .schema import schema
 from .tokens import cut, laid_out
 
@@ -56,10 +59,12 @@ class PackClips(io.ComfyNode):
 
         if (first_prompt is None) != (second_prompt is None):
             raise ValueError("one clip has a prompt and the other has none: connect both, or neither")
-        tokens = pack([*clips_of(first), *clips_of(second)])
+        clips = [*clips_of(first), *clips_of(second)]
+        if len({bool(clip.extra.get(sockets.LOOP)) for clip in clips}) > 1:
+            raise ValueError("loops and other clips cannot share a run, since time is a circle for all or for none")
         prompts = None if first_prompt is None else packed_prompts(first_prompt, second_prompt)
-        messages.show_text(cls, f"{len(tokens.grids)} clips, {sum(tokens.lengths)} patches")
-        return io.NodeOutput(packed_model(model, tokens.grids), in_a_row(tokens), prompts)
+        messages.show_text(cls, f"{len(clips)} clips, {sum(clip.values.shape[1] for clip in clips)} patches")
+        return io.NodeOutput(packed_model(model, [clip.grids[0] for clip in clips]), in_a_row(clips), prompts)
 
 
 class SplitClips(io.ComfyNode):
@@ -88,23 +93,30 @@ class SplitClips(io.ComfyNode):
         return io.NodeOutput([laid_out(clip) for clip in clips_of(latent)])
 
 
-def in_a_row(tokens: Tokens) -> dict[str, Any]:
-    """Packed Tokens as a core LATENT one patch high: any sampler can work on it."""
+def in_a_row(clips: Sequence[Tokens]) -> dict[str, Any]:
+    """Clips as one core LATENT, one patch high: any sampler can work on it. What each carries is kept for it."""
+    tokens = pack(clips)
     row = Grid(1, 1, sum(tokens.lengths))
-    mask = {} if tokens.change is None else {"noise_mask": from_patches(tokens.change, row, tokens.patch)}
+    mask = None if tokens.change is None else from_patches(tokens.change, row, tokens.patch)
     grids = tuple(tuple(grid) for grid in tokens.grids)
-    return {**tokens.extra, "samples": from_patches(tokens.values, row, tokens.patch), sockets.GRIDS: grids, **mask}
+    own = tuple((dict(clip.extra), clip.change is not None) for clip in clips)
+    entries = {sockets.GRIDS: grids, sockets.ENTRIES: own}
+    return made(from_patches(tokens.values, row, tokens.patch), mask, entries)
 
 
 def clips_of(latent: dict[str, Any]) -> list[Tokens]:
-    """The clips of a LATENT, packed or not."""
-    plain = {name: value for name, value in latent.items() if name != sockets.GRIDS}
-    tokens = cut(plain, DEFAULT_PATCH)
+    """The clips of a LATENT, packed or not, each with its own entries and those that the row got since."""
+    tokens = cut(latent, DEFAULT_PATCH)
     if sockets.GRIDS not in latent:
         return [tokens]
     grids = tuple(Grid(*sizes) for sizes in latent[sockets.GRIDS])
-    values = to_patches(latent["samples"], DEFAULT_PATCH)
-    return split(Tokens(values, grids, DEFAULT_PATCH, tokens.channels, tokens.change, extra=tokens.extra))
+    of_row = {name: tokens.extra[name] for name in tokens.extra if name not in (sockets.GRIDS, sockets.ENTRIES)}
+    own: Sequence[tuple[dict[str, Any], bool]] = latent.get(sockets.ENTRIES) or (({}, True),) * len(grids)
+    clips = split(Tokens(tokens.values, grids, DEFAULT_PATCH, tokens.channels, tokens.change))
+    return [
+        replace(clip, extra={**of_row, **entries}, change=clip.change if masked else None)
+        for clip, (entries, masked) in zip(clips, own, strict=True)
+    ]
 
 
 NODES: list[type[io.ComfyNode]] = [PackClips, SplitClips]

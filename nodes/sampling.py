@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..models import schedules
 from ..models.patches import Tokens as TokensValue
 from ..models.solvers import SOLVERS, Solver
+from .host.latent import content
 from .host.messages import serve_json, show_text
 from .host.sampling import solver_sampler
 from .schema import schema
@@ -57,7 +58,7 @@ class Scheduler(io.ComfyNode):
         used = chosen_shift(shift_rule, shift, num_tokens)
         sigmas = schedules.sigmas(schedule, steps, shift=used, denoise=denoise, sigma_max=sigma_max)
         note = f"shift {used:.3g}" + (f" for {num_tokens} tokens" if shift_rule != "fixed" else "")
-        show_text(cls.hidden.unique_id if cls.hidden else None, f"{note}: {summary(sigmas.tolist())}")
+        show_text(cls, f"{note}: {summary(sigmas.tolist())}")
         settings = [schedule, steps, shift_rule, shift, denoise, sigma_max]
         shown = {"spacetime_curve": sigmas.tolist(), "spacetime_note": [note], "spacetime_settings": settings}
         return io.NodeOutput(sigmas, ui=shown)
@@ -138,7 +139,7 @@ def count_tokens(video: Mapping[str, Any] | TokensValue) -> int:
     """
     if isinstance(video, TokensValue):
         return max(video.lengths)
-    samples = video["samples"]
+    samples = content(video)
     samples = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
     frames = samples.shape[2] if samples.ndim == 5 else 1
     side = 1 if samples.shape[1] >= 128 else 2

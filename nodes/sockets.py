@@ -9,4 +9,5 @@ Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
 Probe = io.Custom("SPACETIME_PROBE")  # metrics.probes.Case: a true clip whose world is known, and how much is given
 
 LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it
+ENTRIES = "spacetime_entries"  # entry of such a LATENT: (entries, has a mask) of each of its clips
 GRIDS = "spacetime_grids"  # entry of a LATENT in which several clips are packed: their grids, in order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -9,6 +10,7 @@ from comfy_api.latest import io
 from ..models.patches import Grid, Patch, Tokens, change_mask, patchify, unpatchify
 from . import sockets
 from .host import messages
+from .host.latent import OPEN, entries_of, made, mask_of, samples_of
 from .schema import schema
 
 CATEGORY = "Spacetime/patches"
@@ -87,35 +89,21 @@ class Unpatchify(io.ComfyNode):
 
 def cut(latent: dict[str, Any], patch: Patch) -> Tokens:
     """A core LATENT as Tokens; entries besides samples and noise_mask travel along."""
-    from dataclasses import replace
-
-    from .host.model.levels import at_latent_size
-
-    samples = latent["samples"]
-    if getattr(samples, "is_nested", False):
-        raise ValueError("this latent holds sound and video in one: separate them and patchify the video")
-    if samples.ndim != 5:
-        raise ValueError(
-            f"this latent has shape {tuple(samples.shape)}, which is no video: use Empty Video or a video VAE Encode, "
-            "which give (batch, channels, frames, height, width)"
-        )
-    mask = latent.get("noise_mask")
-    tokens = patchify(samples, patch, None if mask is None else at_latent_size(mask, samples))
-    return replace(tokens, extra={k: v for k, v in latent.items() if k not in {"samples", "noise_mask"}})
+    return replace(patchify(samples_of(latent), patch, mask_of(latent)), extra=entries_of(latent))
 
 
 def laid_out(tokens: Tokens) -> dict[str, Any]:
-    """Tokens as a core LATENT, with the mask and the other entries that it had."""
-    mask = change_mask(tokens)
-    return {**tokens.extra, "samples": unpatchify(tokens)} | ({} if mask is None else {"noise_mask": mask})
+    """Tokens as a core LATENT, with the mask and the other entries that it had. Mid-run nothing is generated yet."""
+    samples, mask = unpatchify(tokens), change_mask(tokens)
+    begun = tokens.trajectory is not None and not tokens.trajectory.done
+    return made(samples, mask, {**tokens.extra, OPEN: (samples, mask)} if begun and mask is not None else tokens.extra)
 
 
 def denoised_latent(tokens: Tokens) -> dict[str, Any]:
     """The last clean prediction of a run as a core LATENT; the tokens themselves where there is none."""
-    latent = laid_out(tokens)
     if tokens.trajectory is None or tokens.trajectory.denoised is None:
-        return latent
-    return {**latent, "samples": tokens.trajectory.denoised}
+        return laid_out(tokens)
+    return made(tokens.trajectory.denoised, change_mask(tokens), tokens.extra)
 
 
 def describe(tokens: Tokens) -> str:

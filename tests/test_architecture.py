@@ -176,3 +176,15 @@ def test_public_functions_have_types_and_docstrings(path):
             bare = [one.arg for one in arguments if one.annotation is None and one.arg not in ("self", "cls")]
             assert not bare, f"{where} has arguments without a type: {bare}"
             assert node.name in FRAMEWORK or ast.get_docstring(node), f"{where} has no docstring"
+
+
+@pytest.mark.parametrize("path", NODES, ids=name_of)
+def test_only_one_module_reads_and_makes_latents(path):
+    """Whoever takes a LATENT apart by hand loses what else it carries."""
+    if name_of(path) == "nodes/host/latent.py":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    keys = [node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+    keys += [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
+    found = {key.value for key in keys if isinstance(key, ast.Constant)} & {"samples", "noise_mask"}
+    assert not found, f"{sorted(found)} belong to nodes/host/latent.py"

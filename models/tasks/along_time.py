@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from .canvas import Canvas, check_loop, check_same_size, check_share, filled, without_first
+from .canvas import Canvas, check_loop, check_open, check_same_size, check_share, join, without_first
 from .statistics import slerp
 
 
@@ -44,28 +44,33 @@ def animate(stills: Sequence[Tensor], positions: Sequence[int], num_latents: int
     return Canvas(latents, change)
 
 
-def extend(clip: Tensor, before: int = 0, after: int = 0) -> Canvas:
+def extend(clip: Tensor | Canvas, before: int = 0, after: int = 0) -> Canvas:
     """New latents before and after a clip (B, C, T, H, W), which is kept; before > 0 drops its first latent."""
     if before < 0 or after < 0 or before + after == 0:
         raise ValueError(f"extend by {before} latents before and {after} after: one of them must be above 0")
-    kept = without_first(clip, "extend backward") if before else clip
-    return Canvas(
-        pad(kept, (0, 0, 0, 0, before, after)), pad(filled(kept, 0.0), (0, 0, 0, 0, before, after), value=1.0)
-    )
+    given = Canvas.of(clip)
+    check_open(given, "extend")
+    return (without_first(given, "extend backward") if before else given).grown((0, 0, 0, 0, before, after))
 
 
-def connect_gap(first: Tensor, second: Tensor, gap: int) -> Canvas:
+def connect_gap(first: Tensor | Canvas, second: Tensor | Canvas, gap: int) -> Canvas:
     """Both clips kept, `gap` new latents between them; the second clip's first latent is left out."""
     if gap < 1:
         raise ValueError(f"a gap of {gap} latents leaves nothing to generate: use 1 or more")
-    check_same_size(first, second)
-    opening = extend(first, after=gap)
-    rest = without_first(second, "connect to")
-    return Canvas(torch.cat([opening.latents, rest], dim=2), torch.cat([opening.change, filled(rest, 0.0)], dim=2))
+    one, other = _to_connect(first, second)
+    return join([extend(one, after=gap), without_first(other, "connect to")])
+
+
+def _to_connect(first: Tensor | Canvas, second: Tensor | Canvas) -> tuple[Canvas, Canvas]:
+    one, other = Canvas.of(first), Canvas.of(second)
+    check_same_size(one.latents, other.latents)
+    for clip in (one, other):
+        check_open(clip, "connect")
+    return one, other
 
 
 def connect_blend(
-    first: Tensor, second: Tensor, overlap: int, strength: float = 0.2, between: Tensor | None = None
+    first: Tensor | Canvas, second: Tensor | Canvas, overlap: int, strength: float = 0.2, between: Tensor | None = None
 ) -> Canvas:
     """One clip turns into the other while both play, over `overlap` latents.
 
@@ -75,17 +80,18 @@ def connect_blend(
     within a latent these change smoothly, where the slerp goes in one step per latent.
     """
     check_share(strength, "the strength of a blend")
-    check_overlap(first, second, overlap)
-    second = without_first(second, "connect to")
-    w = smooth_steps(overlap).to(first).reshape(1, 1, -1, 1, 1)
-    morph = slerp(first[:, :, -overlap:], second[:, :, :overlap], w) if between is None else between
-    if morph.shape != first[:, :, -overlap:].shape:
-        raise ValueError(f"{tuple(morph.shape)} latents between clips of {tuple(first.shape)} do not fit {overlap}")
-    change = (strength * 4 * w * (1 - w)).expand(filled(morph, 0.0).shape)
-    head, tail = first[:, :, :-overlap], second[:, :, overlap:]
-    return Canvas(
-        torch.cat([head, morph, tail], dim=2), torch.cat([filled(head, 0.0), change, filled(tail, 0.0)], dim=2)
-    )
+    one, other = _to_connect(first, second)
+    check_overlap(one.latents, other.latents, overlap)
+    other = without_first(other, "connect to")
+    w = smooth_steps(overlap).to(one.latents).reshape(1, 1, -1, 1, 1)
+    end, start = one.part(-overlap, None), other.part(None, overlap)
+    morph = slerp(end.latents, start.latents, w) if between is None else between
+    if morph.shape != end.latents.shape:
+        raise ValueError(
+            f"{tuple(morph.shape)} latents between clips of {tuple(one.latents.shape)} do not fit {overlap}"
+        )
+    middle = replace(end, latents=morph).freed(start.change).freed(strength * 4 * w * (1 - w))
+    return join([one.part(None, -overlap), middle, other.part(overlap, None)])
 
 
 def check_overlap(first: Tensor, second: Tensor, overlap: int) -> None:
@@ -110,19 +116,22 @@ def cross_fade(first: Tensor, second: Tensor, frames: int) -> Tensor:
     return torch.cat([first[:-frames], torch.lerp(first[-frames:], second[:frames], w), second[frames:]])
 
 
-def loop_new(latents: Tensor, change: Tensor | None = None) -> Canvas:
-    """A loop to be generated on these latents, with what is already known of them (a still, for example)."""
-    check_loop(latents.shape[2])
-    return Canvas(latents, filled(latents, 1.0) if change is None else change, cyclic=True)
+def loop_new(latents: Tensor | Canvas) -> Canvas:
+    """A loop to be generated on these latents, with what a canvas already knows of them (a still, for example)."""
+    canvas = Canvas.of(latents, level=1.0)
+    check_loop(canvas.length)
+    return replace(canvas, cyclic=True)
 
 
-def loop_clip(clip: Tensor, gap: int) -> Canvas:
+def loop_clip(clip: Tensor | Canvas, gap: int) -> Canvas:
     """A clip closed into a loop by `gap` new latents that lead from its end to its start; its first latent goes."""
     if gap < 1:
         raise ValueError(f"a gap of {gap} latents cannot close a clip into a loop: use 1 or more")
-    canvas = extend(without_first(clip, "loop"), after=gap)
-    check_loop(canvas.latents.shape[2])
-    return Canvas(canvas.latents, canvas.change, cyclic=True)
+    given = Canvas.of(clip)
+    check_open(given, "lead back from")
+    canvas = extend(without_first(given, "loop"), after=gap)
+    check_loop(canvas.length)
+    return replace(canvas, cyclic=True)
 
 
 def loop_shift(step: int, num_latents: int, skip: int = 0) -> int:

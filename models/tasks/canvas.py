@@ -1,24 +1,30 @@
-"""What a task hands to a denoising run, and the checks that all tasks share."""
+"""What a task takes and gives: a clip, how far each place of it may change, and whatever else it carries."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a run starts from.
+    """What a run starts from, and what every task makes of another one, so that nothing is lost on the way.
 
     latents  (B, C, T, H, W) known content, zeros where nothing is known
     change   (B, 1, T, H, W) how far each place may change: 1 generate, 0 keep
     cyclic   the time axis is a circle: after the last latent comes the first
+    entries  what else the clip carries, by name; tasks hand it on
     """
 
     latents: Tensor
     change: Tensor
     cyclic: bool = False
+    entries: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 5:
@@ -27,19 +33,81 @@ class Canvas:
         if self.change.shape != expected:
             raise ValueError(f"change levels of shape {tuple(self.change.shape)} do not fit: expected {expected}")
 
+    @classmethod
+    def of(cls, clip: Tensor | Canvas, level: float = 0.0) -> Canvas:
+        """A clip as a canvas; bare latents (B, C, T, H, W) have one change level everywhere: known, unless said."""
+        return clip if isinstance(clip, Canvas) else cls(clip, filled(clip, level))
 
-def without_first(clip: Tensor, task: str) -> Tensor:
+    @property
+    def length(self) -> int:
+        """Latents in time."""
+        return self.latents.shape[2]
+
+    def freed(self, change: Tensor) -> Canvas:
+        """The same places may change this far too, (B or 1, 1, T, H, W). What was still to be generated stays so."""
+        return replace(self, change=torch.maximum(self.change, change.to(self.change)))
+
+    def grown(self, sides: tuple[int, ...]) -> Canvas:
+        """With new latents around it, to be generated: (left, right, top, bottom, before, after), or the first four."""
+        return replace(self, latents=pad(self.latents, sides), change=pad(self.change, sides, value=1.0))
+
+    def part(self, start: int | None, stop: int | None) -> Canvas:
+        """The latents from start to stop in time, as a slice takes them."""
+        return replace(self, latents=self.latents[:, :, start:stop], change=self.change[:, :, start:stop])
+
+
+def join(parts: Sequence[Canvas]) -> Canvas:
+    """Parts that follow each other in time, with the entries of all. ValueError where their entries contradict."""
+    entries: Mapping[str, Any] = {}
+    for part in parts:
+        entries = merged(entries, part.entries)
+    return Canvas(
+        torch.cat([part.latents for part in parts], dim=2),
+        torch.cat([part.change.to(parts[0].change) for part in parts], dim=2),
+        entries=entries,
+    )
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of two clips that become one. ValueError for an entry that both have and that differs."""
+    for name in first.keys() & second.keys():
+        if not _equal(first[name], second[name]):
+            raise ValueError(
+                f"both clips carry an entry {name!r} and the two differ, so one clip made of both cannot carry it: "
+                "let the node that writes it come after this one"
+            )
+    return {**first, **second}
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    try:
+        return one is other or bool(one == other)
+    except (RuntimeError, ValueError):  # tensors and arrays inside of it
+        return False
+
+
+def check_open(clip: Canvas, task: str) -> None:
+    """ValueError for a circle: it has no ends."""
+    if clip.cyclic:
+        raise ValueError(f"this clip is a loop and has no end to {task}: do that first and Loop Video after it")
+
+
+def without_first(clip: Canvas, task: str) -> Canvas:
     """A clip without the latent of its first frame, which can only stand at the beginning of a video."""
-    if clip.ndim != 5 or clip.shape[2] < 2:
+    if clip.length < 2:
         raise ValueError(
-            f"a clip of {clip.shape[2] if clip.ndim == 5 else 0} latents is too short to {task}: its first latent "
+            f"a clip of {clip.length} latents is too short to {task}: its first latent "
             "stands for a single frame and is left out, so it needs at least 2 (5 frames)"
         )
-    return clip[:, :, 1:]
+    return clip.part(1, None)
 
 
 def filled(latents: Tensor, level: float) -> Tensor:
     """One change level for all places of latents (B, C, T, H, W): (B, 1, T, H, W)."""
+    if latents.ndim != 5:
+        raise ValueError(f"a task works on video latents (B, C, T, H, W), got {tuple(latents.shape)}")
     return latents.new_full((latents.shape[0], 1, *latents.shape[2:]), level)
 
 

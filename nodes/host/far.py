@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...models.tasks.canvas import Canvas
 from ...models.tasks.far import Generate
+from .latent import made
 from .messages import check_interrupted
 
 
@@ -29,7 +30,7 @@ def window_sampler(
         own_noise = copy.copy(noise)
         own_noise.seed = noise.seed + index
         samples: Tensor = chosen.sample(
-            own_noise.generate_noise({"samples": canvas.latents}), canvas.latents, sampler, sigmas,
+            own_noise.generate_noise(made(canvas.latents)), canvas.latents, sampler, sigmas,
             denoise_mask=canvas.change, callback=latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=own_noise.seed,
         )  # fmt: skip

@@ -10,8 +10,9 @@ from torch import Tensor
 from ...models.geometry import frame_of, latent_at, latents_for
 from ...models.tasks import along_time
 from ..host import messages
+from ..host.latent import canvas_of, latent_of
 from ..schema import schema
-from .inputs import CATEGORY, clip_of, describe, fps_input, joined, latent_of, per_latent_input, seconds_input
+from .inputs import CATEGORY, and_still_open, describe, fps_input, joined, per_latent_input, seconds_input
 
 
 class AnimateImage(io.ComfyNode):
@@ -113,9 +114,10 @@ class ExtendVideo(io.ComfyNode):
         """Lay the clip out in a longer one."""
         more = latents_for(seconds, fps, frames_per_latent)
         before, after = more * (direction != "forward"), more * (direction != "backward")
-        canvas = along_time.extend(clip_of(latent), before, after)
-        joins = ([before] if before else []) + ([canvas.latents.shape[2] - after] if after else [])
-        messages.show_text(cls, describe(canvas, frames_per_latent))
+        clip = canvas_of(latent)
+        canvas = along_time.extend(clip, before, after)
+        joins = ([before] if before else []) + ([canvas.length - after] if after else [])
+        messages.show_text(cls, and_still_open(describe(canvas, frames_per_latent), clip))
         return io.NodeOutput(latent_of(canvas), joined(joins, frames_per_latent))
 
 
@@ -180,19 +182,20 @@ class ConnectVideos(io.ComfyNode):
             raise ValueError(
                 f"the clips have {fps:g} and {second_fps:g} frames per second: bring them to the same rate"
             )
-        a, b, count = clip_of(first), clip_of(second), latents_for(seconds, fps, frames_per_latent)
+        a, b, count = canvas_of(first), canvas_of(second), latents_for(seconds, fps, frames_per_latent)
         if method == "gap":
-            canvas, begin = along_time.connect_gap(a, b, count), a.shape[2]
+            canvas, begin = along_time.connect_gap(a, b, count), a.length
         else:
             if model is None:
                 raise ValueError("a blend needs levels that a sampler does not give by itself: connect `model` here")
             from ..host.model.levels import with_levels
             from ..host.vae.others import fading
 
-            between = None if vae is None else fading(vae, a, b, count)
-            canvas, begin = along_time.connect_blend(a, b, count, strength, between), a.shape[2] - count
+            between = None if vae is None else fading(vae, a.latents, b.latents, count)
+            canvas, begin = along_time.connect_blend(a, b, count, strength, between), a.length - count
             model = with_levels(model, "clamp")
-        messages.show_text(cls, describe(canvas, frames_per_latent))
+        text = describe(canvas, frames_per_latent)
+        messages.show_text(cls, and_still_open(text, max(a, b, key=lambda clip: float(clip.change.mean()))))
         return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], frames_per_latent))
 
 

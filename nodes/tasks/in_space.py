@@ -11,8 +11,9 @@ from ...models.geometry import latent_at
 from ...models.tasks import in_space
 from ...models.tasks.levels import LEVELS, as_levels
 from ..host import messages
+from ..host.latent import canvas_of, latent_of
 from ..schema import schema
-from .inputs import CATEGORY, clip_of, describe, fps_input, latent_of, per_latent_input, seconds_input
+from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input
 
 MEANINGS = (
     "gate: a place stays clean until the noise has come down to its level, then starts from there (SDEdit, per patch). "
@@ -106,12 +107,15 @@ class RestyleVideo(io.ComfyNode):
         """Set the levels."""
         from ..host.model.levels import with_levels
 
-        clip = clip_of(latent)
+        clip = canvas_of(latent)
         region = None if mask is None else in_space.region_of_pixels(mask, clip, frames_per_latent)
-        first = latent_at(start, fps, frames_per_latent)
-        last = clip.shape[2] if end == 0 else min(clip.shape[2], latent_at(end, fps, frames_per_latent) + 1)
-        canvas = in_space.restyle(clip, strength, region, first, last)
-        messages.show_text(cls, describe(canvas, frames_per_latent))
+        first = latent_at(start, fps, frames_per_latent, cyclic=clip.cyclic)
+        after = latent_at(end, fps, frames_per_latent, cyclic=clip.cyclic) + 1
+        canvas = in_space.restyle(clip, strength, region, first, clip.length if end == 0 else min(clip.length, after))
+        text = describe(canvas, frames_per_latent)
+        if region is not None and not bool(region.any()):
+            text = f"{text}\nthe mask is empty, so nothing changes: paint what may"
+        messages.show_text(cls, and_still_open(text, clip))
         return io.NodeOutput(with_levels(model, as_levels(levels)), latent_of(canvas))
 
 
@@ -143,10 +147,9 @@ class FillRegion(io.ComfyNode):
     @classmethod
     def execute(cls, latent: dict[str, Any], mask: Tensor, frames_per_latent: int) -> io.NodeOutput:
         """Find the patches that the mask touches."""
-        clip = clip_of(latent)
+        clip = canvas_of(latent)
         canvas = in_space.fill(clip, in_space.region_of_pixels(mask, clip, frames_per_latent))
-        share = float(canvas.change.mean())
-        messages.show_text(cls, f"{share:.0%} of the video is generated")
+        messages.show_text(cls, and_still_open(f"{float(canvas.change.mean()):.0%} of the video is generated", clip))
         return io.NodeOutput(latent_of(canvas))
 
 
@@ -197,9 +200,11 @@ class Outpaint(io.ComfyNode):
         pixels = (left, top, right, bottom, overlap)
         if any(size % pixels_per_latent for size in pixels):
             raise ValueError(f"{pixels} pixels to add: each must be a multiple of {pixels_per_latent}")
-        canvas = in_space.outpaint(clip_of(latent), *(size // pixels_per_latent for size in pixels))
+        clip = canvas_of(latent)
+        canvas = in_space.outpaint(clip, *(size // pixels_per_latent for size in pixels))
         height, width = (size * pixels_per_latent for size in canvas.latents.shape[-2:])
-        messages.show_text(cls, f"{width} x {height}, {float(canvas.change.mean()):.0%} of it generated")
+        text = f"{width} x {height}, {float(canvas.change.mean()):.0%} of it generated"
+        messages.show_text(cls, and_still_open(text, clip))
         return io.NodeOutput(latent_of(canvas), width, height)
 
 

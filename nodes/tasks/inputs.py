@@ -1,15 +1,13 @@
-"""What task nodes share: inputs that measure time, LATENT to clip and back."""
+"""What task nodes share: inputs that measure time, what they say of a clip."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from comfy_api.latest import io
-from torch import Tensor
 
 from ...models.geometry import frame_of
 from ...models.tasks.canvas import Canvas
-from .. import sockets
 
 CATEGORY = "Spacetime/tasks"
 
@@ -34,28 +32,17 @@ def per_latent_input() -> Any:
     )  # fmt: skip
 
 
-def clip_of(latent: dict[str, Any]) -> Tensor:
-    """The samples of a video LATENT. ValueError for images of an image model."""
-    samples: Tensor = latent["samples"]
-    if getattr(samples, "is_nested", False):
-        raise ValueError("this latent holds sound and video in one: separate them and use the video")
-    if samples.ndim != 5:
-        raise ValueError(f"this latent has shape {tuple(samples.shape)}, which is no video: use a video VAE's")
-    return samples
-
-
-def latent_of(canvas: Canvas) -> dict[str, Any]:
-    """A core LATENT with noise_mask, for any sampler."""
-    loop = {sockets.LOOP: True} if canvas.cyclic else {}
-    return {"samples": canvas.latents, "noise_mask": canvas.change, **loop}
-
-
 def describe(canvas: Canvas, per_latent: int) -> str:
     """For example: 33 frames (9 latents), of which 5 latents are known."""
-    total = canvas.latents.shape[2]
-    frames = total * per_latent if canvas.cyclic else frame_of(total, per_latent)
+    frames = canvas.length * per_latent if canvas.cyclic else frame_of(canvas.length, per_latent)
     known = int((canvas.change.amax(dim=(0, 1, 3, 4)) == 0).sum())
-    return f"{frames} frames ({total} latents), of which {known} latents are known"
+    return f"{frames} frames ({canvas.length} latents), of which {known} latents are known"
+
+
+def and_still_open(text: str, given: Canvas) -> str:
+    """What a task says, and what it leaves to be generated because it was so in the clip that came in."""
+    share = float((given.change > 0).float().mean())
+    return f"{text}\n{share:.0%} of the clip was still to be generated and stays so" if share else text
 
 
 def joined(latents: list[int], per_latent: int) -> str:

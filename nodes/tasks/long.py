@@ -9,11 +9,13 @@ from torch import Tensor
 
 from ...models.geometry import latents_for
 from ...models.metrics.report import Measure, Report
+from ...models.tasks.canvas import check_open
 from ...models.tasks.far import Extended, Windows, extend_far
 from ..host import messages
+from ..host.latent import known_clip, made
 from ..measure import answer, report_outputs
 from ..schema import schema
-from .inputs import CATEGORY, clip_of, fps_input, per_latent_input, seconds_input
+from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input
 
 
 class ExtendFar(io.ComfyNode):
@@ -72,24 +74,29 @@ class ExtendFar(io.ComfyNode):
         backward = direction == "backward"
         total = windows.count(more, backward=backward)
         words = encode_prompts(clip, prompts)
+        generate = window_sampler(
+            guider,
+            sampler,
+            sigmas,
+            noise,
+            words,
+            lambda index: messages.show_text(cls, f"window {index + 1} of {total}"),
+        )
+        given = known_clip(latent, "extend")
+        check_open(given, "extend")
+        extended = extend_far(given.latents, more, windows, generate, backward=backward)
+        reported = answer(cls, drift_report(extended, windows), extended.drift[-1])
+        return io.NodeOutput(made(extended.latents, entries=given.entries), *reported.result, ui=reported.ui)
 
-        def begun(index: int) -> None:
-            messages.show_text(cls, f"window {index + 1} of {total}")
 
-        generate = window_sampler(guider, sampler, sigmas, noise, words, begun)
-        made = extend_far(clip_of(latent), more, windows, generate, backward=backward)
-        reported = answer(cls, drift_report(made, windows), made.drift[-1])
-        return io.NodeOutput({"samples": made.latents}, *reported.result, ui=reported.ui)
-
-
-def drift_report(made: Extended, windows: Windows) -> Report:
+def drift_report(extended: Extended, windows: Windows) -> Report:
     """How far each window was from the source before it was brought back."""
     return Report(
         "Extend Far",
-        (Measure("drift of the last window", made.drift[-1], "deviations of the source", made.drift),),
+        (Measure("drift of the last window", extended.drift[-1], "deviations of the source", extended.drift),),
         (
-            f"{len(made.drift)} windows of {windows.window} latents, {windows.context} of them known",
-            f"{made.latents.shape[2]} latents in all, anchored by {windows.anchor:g}",
+            f"{len(extended.drift)} windows of {windows.window} latents, {windows.context} of them known",
+            f"{extended.latents.shape[2]} latents in all, anchored by {windows.anchor:g}",
         ),
     )
 

@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from ...models.geometry import latents_for
 from ...models.tasks import along_time
 from ..host import messages
+from ..host.latent import canvas_of, latent_of
 from ..schema import schema
-from .inputs import CATEGORY, clip_of, describe, fps_input, latent_of, per_latent_input, seconds_input
+from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input
 
 
 class LoopVideo(io.ComfyNode):
@@ -60,17 +61,18 @@ class LoopVideo(io.ComfyNode):
         shift: int,
     ) -> io.NodeOutput:  # fmt: skip
         """Close the circle."""
-        from ..host.model.levels import at_latent_size, looped
+        from ..host.model.levels import looped
 
-        clip, mask = clip_of(latent), latent.get("noise_mask")
         if mode == "generate":
-            canvas = along_time.loop_new(clip, None if mask is None else at_latent_size(mask, clip))
-            joins = ""
+            canvas, joins = along_time.loop_new(canvas_of(latent, unmarked=1.0, again=True)), ""
+            text = describe(canvas, frames_per_latent)
         else:
+            clip = canvas_of(latent)
             canvas = along_time.loop_clip(clip, latents_for(seconds, fps, frames_per_latent))
-            joins = str((clip.shape[2] - 1) * frames_per_latent)
-        messages.show_text(cls, describe(canvas, frames_per_latent))
-        frames = canvas.latents.shape[2] * frames_per_latent
+            joins = str((clip.length - 1) * frames_per_latent)
+            text = and_still_open(describe(canvas, frames_per_latent), clip)
+        messages.show_text(cls, text)
+        frames = canvas.length * frames_per_latent
         return io.NodeOutput(looped(model, shift), latent_of(canvas), frames, joins)
 
 

@@ -139,6 +139,30 @@ def test_a_mask_of_another_resolution_covers_the_same_part():
     assert region[0, 0, 0, :, 0].tolist() == [0, 0, 0, 0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("source", "latents"), [((360, 640), (44, 80)), ((64, 79), (8, 8)), ((79, 79), (8, 8)), ((719, 1279), (22, 39))]
+)
+def test_a_mask_of_the_source_s_size_is_cropped_as_the_video_was(source, latents):
+    """Encoding keeps the middle in whole patches; the last case is a VAE of 32 pixels per latent."""
+    pixels = source[0] // latents[0] // 8 * 8
+    top, left = ((size - pixels * count) // 2 for size, count in zip(source, latents, strict=True))
+    mask = torch.zeros(1, *source)
+    mask[:, top + pixels * 2 : top + pixels * 4, left : left + pixels * 2] = 1
+    expected = torch.zeros(latents)
+    expected[2:4, :2] = 1
+    region = in_space.region_of_pixels(mask, torch.zeros(1, 4, 1, *latents), 4)
+    assert torch.equal(region[0, 0, 0], expected)
+
+
+def test_a_mask_over_a_loop_has_a_frame_for_each_of_its_frames():
+    loop = along_time.loop_new(clip(3))
+    mask = torch.zeros(12, 32, 48)
+    mask[4, 0, 0] = 1
+    assert in_space.region_of_pixels(mask, loop, 4).amax(dim=(0, 1, 3, 4)).tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match="11 frames for a video of 12"):
+        in_space.region_of_pixels(mask[1:], loop, 4)
+
+
 # -- levels -----------------------------------------------------------------------------------------------------------
 
 SIGMA = torch.tensor([0.8])

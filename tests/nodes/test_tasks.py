@@ -96,15 +96,21 @@ def test_a_loop_keeps_its_mask_or_closes_a_clip(tiny_objects):
         LoopVideo.execute(model, clip(1), "generate", 1.0, 12.0, 4, 0)
 
 
-def test_restyle_fill_and_outpaint(tiny_objects):
+def test_restyle_fill_and_outpaint(tiny_objects, monkeypatch):
+    from comfyui_spacetime.nodes.host import messages
     from comfyui_spacetime.nodes.tasks.in_space import FillRegion, Outpaint, RestyleVideo
 
+    said: list[str] = []
+    monkeypatch.setattr(messages, "show_text", lambda _, text: said.append(text))
     model = tiny_objects[0]
     half = torch.zeros(1, 64, 64)
     half[:, :, :32] = 1
     _, latent = RestyleVideo.execute(model, clip(5), 0.5, 0.1, 0.7, 12.0, "gate", 4, half).result
     assert known(latent) == [0, 0.5, 0.5, 0, 0]
     assert not latent["noise_mask"][..., 4:].any()
+    nothing = RestyleVideo.execute(model, clip(5), 0.5, 0.0, 0.0, 12.0, "gate", 4, torch.zeros(1, 64, 64)).result[1]
+    assert not nothing["noise_mask"].any()
+    assert "the mask is empty, so nothing changes" in said[-1]
     (latent,) = FillRegion.execute(clip(3), half, 4).result
     assert float(latent["noise_mask"].mean()) == 0.5
     latent, width, height = Outpaint.execute(clip(3), 16, 0, 16, 0, 0, 8).result

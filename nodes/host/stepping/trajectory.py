@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ....models.flow import add_noise
 from ....models.patches import Tokens, change_mask, from_patches, to_patches, unpatchify
+from ..latent import made
 
 RngState = tuple[Tensor, ...]
 
@@ -129,8 +130,7 @@ def begin(tokens: Tokens, noise: Any, sigmas: Tensor) -> Tokens:
             f"a run needs at least two sigmas, got {sigmas.numel()}: raise steps or denoise in the scheduler"
         )
     latents, mask = unpatchify(tokens), change_mask(tokens)
-    latent = {**tokens.extra, "samples": latents} | ({} if mask is None else {"noise_mask": mask})
-    generated = noise.generate_noise(latent)
+    generated = noise.generate_noise(made(latents, mask, tokens.extra))
     if generated.shape != latents.shape:
         raise ValueError(
             f"the noise has shape {tuple(generated.shape)}, the latents {tuple(latents.shape)}: they must agree"
