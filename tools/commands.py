@@ -8,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-from . import comfyui, doctor, environment, video
+from . import comfyui, doctor, environment, install, video
 from .client import load_workflow
 from .comfyui import Installation
 from .edits import apply_settings, mirror
 from .environment import ROOT
 from .host import Host, editor_port
-from .terminal import Bar, Trouble, say
+from .machine import system_package
+from .terminal import Bar, Trouble, in_words, say
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -35,12 +36,7 @@ def main(arguments: list[str]) -> int:
         print("\nstopped", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno != 28:  # no space left on device
-            raise
-        print(
-            f"\nThe disk is full ({error.filename or 'while writing'}): free some space, then start again.",
-            file=sys.stderr,
-        )
+        print(f"\n{in_words(error)}", file=sys.stderr)
     return 1
 
 
@@ -61,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add_host_options(top)
     top.add_argument("--once", action="store_true", help="leave after the first video")
+    top.add_argument(
+        "--apt",
+        action="store_true",
+        help="as root: let apt-get install missing system packages, and say which",
+    )
     top.set_defaults(run=first_video, command=None)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
@@ -82,8 +83,17 @@ def parser() -> argparse.ArgumentParser:
     for command in list(commands.choices.values()):
         add_host_options(command, again=True)
 
+    add_other_commands(commands)
+    return top
+
+
+def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands that make no video: installing, training, working on the pack."""
     one = commands.add_parser("setup", help="only set up: packages, ComfyUI, the pack's link")
     one.set_defaults(run=set_up)
+    one = commands.add_parser("install", help="add what the pack needs to the Python of your ComfyUI; changes nothing")
+    one.add_argument("--comfyui", metavar="PATH", default=argparse.SUPPRESS, help="the ComfyUI, if not around us")
+    one.set_defaults(run=lambda options, _rest: install.install(options.comfyui))
     one = commands.add_parser("test", help="run all tests; further arguments go to pytest")
     one.set_defaults(run=test)
     one = commands.add_parser("check", help="lint, format and types")
@@ -108,7 +118,6 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
     add_host_options(one, again=True)
     one.set_defaults(run=lambda options, _rest: doctor.report(options.comfyui))
-    return top
 
 
 def add_host_options(command: argparse.ArgumentParser, *, again: bool = False) -> None:
@@ -117,7 +126,14 @@ def add_host_options(command: argparse.ArgumentParser, *, again: bool = False) -
     command.add_argument(
         "--comfyui", metavar="PATH", default=default, help="use this ComfyUI; nothing in it is changed"
     )
-    command.add_argument("--port", type=int, default=default, help="port of the editor (8188 where it is free)")
+    command.add_argument("--port", type=port_number, default=default, help="port of the editor (8188 where it is free)")
+
+
+def port_number(text: str) -> int:
+    """The value of --port."""
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1024 to 65535")
+    return int(text)
 
 
 def first_video(options: argparse.Namespace, _rest: list[str]) -> None:
@@ -195,24 +211,24 @@ def stay(host: Host) -> None:
     raise Trouble(f"ComfyUI has ended (exit code {code}). {host.tail()}")
 
 
-def set_up(_options: argparse.Namespace, _rest: list[str]) -> None:
+def set_up(options: argparse.Namespace, _rest: list[str]) -> None:
     """Set up everything and start nothing."""
-    installation = comfyui.managed(dev=True)
+    installation = comfyui.managed(dev=True, apt=options.apt)
     say(f"ready: {installation.tree} with {installation.python}")
 
 
-def test(_options: argparse.Namespace, rest: list[str]) -> int:
+def test(options: argparse.Namespace, rest: list[str]) -> int:
     """Set up what the tests need and run them."""
-    installation = comfyui.managed(dev=True)
+    installation = comfyui.managed(dev=True, apt=options.apt)
     paths = [argument for argument in rest if not argument.startswith("-") and Path(argument.split("::")[0]).exists()]
     if not paths or any("browser" in path for path in paths):
-        chromium_path()
+        chromium_path(apt=options.apt)
     return run_in(installation.python, ["-m", "pytest", *rest])
 
 
-def check(_options: argparse.Namespace, _rest: list[str]) -> int:
+def check(options: argparse.Namespace, _rest: list[str]) -> int:
     """Run ruff and mypy; mypy needs the checkout under a legal package name, which .link provides."""
-    python = comfyui.managed(dev=True).python
+    python = comfyui.managed(dev=True, apt=options.apt).python
     comfyui.link(ROOT / ".link" / "comfyui_spacetime")
     steps = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     codes = [run_in(python, ["-m", *step]) for step in steps]
@@ -239,16 +255,16 @@ def train(options: argparse.Namespace, rest: list[str]) -> int:
 
 def bench(options: argparse.Namespace, rest: list[str]) -> int:
     """Hand over to the benchmarks, which need the development packages."""
-    installation = comfyui.managed(dev=True)
+    installation = comfyui.managed(dev=True, apt=options.apt)
     arguments = [*([options.name] if options.name else []), *(["--json", str(options.json)] if options.json else [])]
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.bench", *arguments, *rest])
 
 
 def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
     """Run the workflows and make pictures of what comes out; needs the development packages and Chromium."""
-    installation = comfyui.managed(dev=True)
+    installation = comfyui.managed(dev=True, apt=options.apt)
     if options.kind in (None, "editor"):
-        chromium_path()
+        chromium_path(apt=options.apt)
     arguments = [options.kind, *options.names] if options.kind else []
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
@@ -271,15 +287,12 @@ def run_in(python: Path, arguments: list[str], *, apart: bool = False) -> int:
         raise
 
 
-def chromium_path() -> str:
-    """Chromium for the browser tests, installed through apt when missing and allowed."""
+def chromium_path(*, apt: bool) -> str:
+    """Chromium for the browser tests, installed through apt-get when missing and allowed."""
     from shutil import which
 
     found = next((path for name in CHROMIUM if (path := which(name))), None)
     if found:
         return found
-    if not environment.is_root_with_apt():
-        raise Trouble("The browser tests need Chromium: install it (for example: sudo apt install chromium).")
-    say("installing Chromium for the browser tests")
-    environment.apt_install("chromium")
+    system_package("chromium", "A test in the browser", allowed=apt)
     return which("chromium") or "/usr/bin/chromium"

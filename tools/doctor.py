@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import comfyui, environment
 from .environment import ROOT
-from .terminal import say
+from .terminal import last_line, say
 
 FOLDER = ROOT / "models" / "weights"
 WEIGHTS = FOLDER / "spacetime-toy.safetensors"
@@ -66,7 +66,7 @@ def report(path: str | None) -> int:
     )
     say(done.stdout.strip())
     if done.returncode:
-        say(f"the environment of ComfyUI is broken: {environment.last_line(done.stderr)}")
+        say(f"the environment of ComfyUI is broken: {last_line(done.stderr)}")
     say(f"embedded model: {size_of(WEIGHTS)}")
     say(f"text encoder: {size_of(TEXT_ENCODER)}")
     browser = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)

@@ -21,6 +21,8 @@ def apply_settings(prompt: Prompt, settings: list[str], object_info: dict[str, A
 def set_input(prompt: Prompt, key: str, name: str, value: Any, object_info: dict[str, Any]) -> None:
     """Set one input of one node; a text is read as the type that the input wants. Replaces a connection."""
     node = prompt[key]
+    if node["class_type"] not in object_info:
+        raise Trouble(f"This ComfyUI does not have the node {node['class_type']} of the workflow.")
     specs = input_specs(object_info[node["class_type"]])
     # inputs that grow with a choice ("resize.width") are not declared under their full name
     if name not in specs and name not in node["inputs"]:
@@ -66,8 +68,13 @@ def find_nodes(prompt: Prompt, name: str) -> list[str]:
     if name in prompt:
         return [name]
     lower = name.lower()
-    titled = [key for key, node in prompt.items() if node.get("_meta", {}).get("title", "").lower() == lower]
+    titled = [key for key, node in prompt.items() if title_of(node).lower() == lower]
     return titled or [key for key, node in prompt.items() if node["class_type"].lower() == lower]
+
+
+def title_of(node: dict[str, Any]) -> str:
+    """A node's title as the workflow has it, or nothing."""
+    return (node.get("_meta") or {}).get("title") or ""
 
 
 def describe(prompt: Prompt) -> str:

@@ -1,27 +1,30 @@
-"""The virtual environment `.venv`: made once, filled from the lock files, checked in milliseconds on later starts."""
+"""The virtual environment `.venv`: made once, filled from the lock files, mended where it is broken."""
 
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from .terminal import DiskFull, Trouble, say, step
+from . import locks, machine, packages
+from .locks import DEV_LOCK, HOST_LOCK, ROOT, TORCH_CPU_LOCK, TORCH_LOCK
+from .machine import check_disk, has_nvidia, reachable
+from .terminal import DiskFull, Trouble, last_line, say, step
+from .turns import handed_on, one_at_a_time
 
-ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
-LOGS = ROOT / ".host" / "logs"
-HOST_LOCK = ROOT / "requirements-lock.txt"
-DEV_LOCK = ROOT / "requirements-dev-lock.txt"
+HOST = ROOT / ".host"
+LOGS = HOST / "logs"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# nothing but the files whose sha256 the lock names, and no source package, whose set-up would run as it is built
+LOCKED = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
 NO_NETWORK = re.compile(
     r"NewConnectionError|ConnectionError|Name or service not known|Temporary failure in name resolution|"
     r"Network is unreachable|Connection refused|ConnectTimeout|ReadTimeout|ProxyError|Max retries exceeded"
 )
+# printed by an interpreter that belongs to a virtual environment
+PROBE = "import sys; sys.prefix != sys.base_prefix and print(*sys.version_info[:2])"
 
 
 def venv_python() -> Path:
@@ -31,61 +34,118 @@ def venv_python() -> Path:
 
 def is_set_up() -> bool:
     """Whether everything that running the pack needs is installed."""
-    return venv_python().exists() and not lacking(pins(HOST_LOCK))
+    python = running_version()
+    return python is not None and not packages.lacking(VENV, wanted(HOST_LOCK, python=python))
 
 
-def set_up(*, dev: bool = False) -> Path:
-    """Make `.venv` complete and return its interpreter. A second call only compares the lists of packages."""
-    make_venv()
-    locks = [HOST_LOCK, DEV_LOCK] if dev else [HOST_LOCK]
-    wanted = {name: version for lock in locks for name, version in pins(lock).items()}
-    missing = lacking(wanted)
-    if missing:
-        check_disk(VENV, gigabytes=7 if has_nvidia() and "torch" in missing else 2.5 if "torch" in missing else 0.5)
-        if "torch" in missing:
-            install_torch(wanted["torch"])
-        with step(f"installing {len(missing)} packages"):
-            pip("install", "--no-deps", *(part for lock in locks for part in ("-r", str(lock))))
-        still = lacking(wanted)
-        if still:
-            raise Trouble(f"pip finished but these packages are not there: {', '.join(sorted(still))}.")
-    # a file that only repair_extensions writes, so an interrupted first setup is taken up where it stopped
-    if not (VENV / "extensions-checked").exists() or missing:
-        repair_extensions()
-        (VENV / "extensions-checked").touch()
+def set_up(*, dev: bool = False, apt: bool = False) -> Path:
+    """Make `.venv` complete and return its interpreter. A second call only looks.
+
+    It can be interrupted at any moment and started again. Two at once take turns.
+    """
+    with one_at_a_time(HOST / "setup.lock", "setting up"):
+        python = make_venv(apt=apt)
+        files = [HOST_LOCK, DEV_LOCK] if dev else [HOST_LOCK]
+        missing = packages.lacking(VENV, wanted(*files, python=python))
+        if missing and VENV.is_symlink():
+            raise Trouble(f"{VENV} is a link to another place, which lacks {listed(missing)}: set up there.")
+        if missing:
+            fill(files, missing, python)
+        if missing or not (VENV / "extensions-checked").exists():
+            repair_extensions()
+            (VENV / "extensions-checked").touch()
     return venv_python()
 
 
-def make_venv() -> None:
-    """Create `.venv` with the Python that runs this, unless it is there."""
-    if venv_python().exists():
-        return
-    check_disk(ROOT, gigabytes=0.2)
-    with step("making .venv"):
-        done = subprocess.run(
-            [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode and "ensurepip" in done.stdout + done.stderr and is_root_with_apt():
-            apt_install(f"python3.{sys.version_info.minor}-venv")
-            done = subprocess.run(
-                [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
-            )
-    if done.returncode:
-        shutil.rmtree(VENV, ignore_errors=True)
-        if "ensurepip" in done.stdout + done.stderr:
+def wanted(*files: Path, python: locks.Version) -> dict[str, str]:
+    """The packages of lock files, and torch without what only its build for NVIDIA's cards brings."""
+    found = {name: pin for file in files for name, pin in locks.pins(file, python).items()}
+    return found | {"torch": locks.pins(TORCH_LOCK, python)["torch"]}
+
+
+def fill(files: list[Path], missing: dict[str, str], python: locks.Version) -> None:
+    """Install what is missing."""
+    check_disk(VENV, gigabytes=7 if has_nvidia() and "torch" in missing else 2.5 if "torch" in missing else 0.5)
+    (VENV / "extensions-checked").unlink(missing_ok=True)
+    packages.forget(VENV, set(missing))
+    if "torch" in missing:
+        install_torch()
+    with step(f"installing {len(missing)} packages"):
+        pip("install", *LOCKED, *(part for file in files for part in ("-r", str(file))))
+    still = packages.lacking(VENV, wanted(*files, python=python))
+    if still:
+        raise Trouble(f"pip finished but these packages are not there: {listed(still)}. Delete .venv and start again.")
+
+
+def make_venv(*, apt: bool = False) -> locks.Version:
+    """Make sure that `.venv` works, and return its Python's version. A half-made or broken one is made anew."""
+    python = running_version()
+    if python is None:
+        if VENV.is_symlink():
             raise Trouble(
-                "Python's venv module is incomplete here: install the package python3-venv, then start again."
+                f"{VENV} is a link to {VENV.resolve()}, where no Python runs: remove the link, then start again."
             )
+        if VENV.exists():
+            say("the Python in .venv does not run (half-made, or the system's was replaced): making it anew")
+            shutil.rmtree(VENV)
+        create_venv(apt=apt)
+        python = running_version()
+        if python is None:
+            raise Trouble(f"The Python of the new .venv does not run: see what {venv_python()} says.")
+    if "pip" not in packages.installed(VENV) and not VENV.is_symlink():
+        packages.forget(VENV, {"pip"})
+        with step("mending pip"):
+            run(
+                [str(venv_python()), "-m", "ensurepip", "--default-pip"],
+                "Mending pip failed: delete .venv, start again",
+            )
+    return python
+
+
+def running_version() -> locks.Version | None:
+    """Python's version in `.venv`, from running it; None when it does not run, or is not the one it was made with."""
+    config = VENV / "pyvenv.cfg"
+    try:
+        done = subprocess.run([str(venv_python()), "-c", PROBE], capture_output=True, text=True, check=False)
+        made = re.search(r"^version\w*\s*=\s*(\d+)\.(\d+)", config.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return None
+    version = tuple(int(part) for part in done.stdout.split())
+    return version if version and made and version == (int(made[1]), int(made[2])) else None
+
+
+def create_venv(*, apt: bool) -> None:
+    """Create `.venv` with the Python that runs this."""
+    check_disk(ROOT, gigabytes=0.2)
+    command = [sys.executable, "-m", "venv", str(VENV)]
+    with step("making .venv"):
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **handed_on())
+    if done.returncode and "ensurepip" in done.stdout + done.stderr:
+        shutil.rmtree(VENV, ignore_errors=True)
+        machine.system_package(f"python3.{sys.version_info.minor}-venv", "Python's module venv", allowed=apt)
+        run(command, "Making .venv failed")
+    elif done.returncode:
         raise Trouble(f"Making .venv failed: {last_line(done.stderr or done.stdout)}")
 
 
-def install_torch(version: str) -> None:
-    """Install torch: the CPU build where no NVIDIA GPU is found and one can be had, else the ordinary one."""
+def run(command: list[str], failed: str) -> None:
+    """Run a step quietly; when it fails, Trouble with its last line."""
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **handed_on())
+    if done.returncode:
+        raise Trouble(f"{failed}: {last_line(done.stderr or done.stdout)}")
+
+
+def install_torch() -> None:
+    """Install torch: the CPU build where no NVIDIA GPU is found and one can be had, else the ordinary one.
+
+    The CPU build has an index of its own, which is asked for this one file. Where it cannot be reached, pip may have
+    been given a folder that holds the file; the hash is the same.
+    """
     if sys.platform == "linux" and not has_nvidia():
-        extra = ["--extra-index-url", CPU_INDEX] if reachable(f"{CPU_INDEX}/torch/") else []
+        source = ["--index-url", CPU_INDEX] if reachable(f"{CPU_INDEX}/torch/") else ["--no-index"]
         try:
             with step("installing torch (CPU build, 200 MB)"):
-                pip("install", f"torch=={version}+cpu", *extra)
+                pip("install", *LOCKED, *source, "-r", str(TORCH_CPU_LOCK))
         except DiskFull:
             raise
         except Trouble:
@@ -94,80 +154,44 @@ def install_torch(version: str) -> None:
         else:
             return
     with step("installing torch (several GB where it comes with CUDA)"):
-        pip("install", f"torch=={version}")
+        pip("install", *LOCKED, "-r", str(TORCH_LOCK))
 
 
-def pins(lock: Path) -> dict[str, str]:
-    """The exact versions of a lock file that apply to the Python in use, by normalised name."""
-    found: dict[str, str] = {}
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        requirement, _, marker = line.partition(";")
-        if "==" not in requirement or requirement.lstrip().startswith("#") or not applies(marker.strip()):
-            continue
-        name, _, version = requirement.strip().partition("==")
-        found[normalised(name)] = version
-    return found
-
-
-def applies(marker: str) -> bool:
-    """Whether one of the few markers that our lock files use holds here."""
-    answers = {
-        "": True,
-        'python_version < "3.11"': python_version() < (3, 11),
-        'python_version >= "3.11"': python_version() >= (3, 11),
-        'sys_platform == "win32"': sys.platform == "win32",
-    }
-    if marker not in answers:
-        raise ValueError(f"the lock files use a marker that tools/environment.py does not know: {marker}")
-    return answers[marker]
-
-
-def python_version() -> tuple[int, ...]:
-    """Version of the Python in `.venv` (made by an earlier start, perhaps by another Python), else of this one."""
-    config = VENV / "pyvenv.cfg"
-    match = re.search(r"^version\s*=\s*(\d+)\.(\d+)", config.read_text(), re.MULTILINE) if config.exists() else None
-    return (int(match[1]), int(match[2])) if match else sys.version_info[:2]
-
-
-def lacking(wanted: dict[str, str]) -> dict[str, str]:
-    """The pins that `.venv` does not meet, read from the metadata folders without starting Python."""
-    have = installed()
-    return {name: version for name, version in wanted.items() if have.get(name, "").split("+")[0] != version}
-
-
-def installed() -> dict[str, str]:
-    """Packages in `.venv` by normalised name. pip writes INSTALLER last, so a half-written package does not count."""
-    site_packages = [VENV / "Lib/site-packages", *VENV.glob("lib/python*/site-packages")]
-    found = {}
-    for folder in site_packages:
-        for info in folder.glob("*.dist-info"):
-            name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-            if (info / "INSTALLER").exists():
-                found[normalised(name)] = version
-    return found
-
-
-def normalised(name: str) -> str:
-    """A package name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def pip_command() -> list[str]:
+    """How pip is called."""
+    return [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def pip(*arguments: str) -> None:
     """Run pip in `.venv`; its output goes to a log, and its failure becomes one sentence."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / "pip.log"
-    command = [str(venv_python()), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     with log.open("w", encoding="utf-8") as out:
-        done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False)
-    if not done.returncode:
-        return
-    text = log.read_text(encoding="utf-8", errors="replace")
+        command = [*pip_command(), *arguments]
+        done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, check=False, **handed_on())
+    if done.returncode:
+        raise pips_trouble(log.read_text(encoding="utf-8", errors="replace"), log)
+
+
+def pips_trouble(text: str, log: Path) -> Trouble:
+    """What pip's output means."""
     if "No space left" in text or "Errno 28" in text:
-        raise DiskFull(f"The disk of {VENV} is full: free some space, then start again.")
+        return DiskFull(f"The disk of {VENV} is full: free some space, then start again.")
+    if "DO NOT MATCH THE HASHES" in text:
+        return Trouble(
+            f"What was downloaded is not the locked file (its sha256 differs), and nothing of it was installed: clear "
+            f"pip's cache or check the package index, then start again (everything pip said: {log})."
+        )
     if NO_NETWORK.search(text):
-        raise Trouble("No network: the package index could not be reached. Check the connection, then start again.")
+        return Trouble("No network: the package index could not be reached. Check the connection, then start again.")
     errors = [line for line in text.splitlines() if line.startswith("ERROR")]
-    raise Trouble(f"pip failed: {errors[-1] if errors else last_line(text)} (everything it said: {log})")
+    return Trouble(f"pip failed: {errors[-1] if errors else last_line(text)} (everything it said: {log})")
+
+
+def listed(names: dict[str, str], most: int = 8) -> str:
+    """Names in a sentence."""
+    shown = sorted(names)
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def repair_extensions() -> None:
@@ -206,60 +230,3 @@ if not _has_ops():
 def run_quietly(code: str) -> int:
     """Exit status of a line of Python in `.venv`."""
     return subprocess.run([str(venv_python()), "-c", code], capture_output=True, check=False).returncode
-
-
-def has_nvidia() -> bool:
-    """Whether an NVIDIA GPU with a driver is here."""
-    if Path("/proc/driver/nvidia/version").exists():
-        return True
-    smi = shutil.which("nvidia-smi")
-    if smi is None:
-        return False
-    listed = subprocess.run([smi, "-L"], capture_output=True, text=True, check=False)
-    return listed.returncode == 0 and "GPU" in listed.stdout
-
-
-def has_accelerator() -> bool:
-    """Whether ComfyUI will find something better than the CPU: NVIDIA, AMD on Linux, or Apple's GPU."""
-    apple = sys.platform == "darwin" and platform.machine() == "arm64"
-    return apple or has_nvidia() or Path("/dev/kfd").exists()
-
-
-def reachable(url: str, seconds: float = 4) -> bool:
-    """Whether an address answers within a few seconds."""
-    try:
-        with urllib.request.urlopen(url, timeout=seconds):
-            return True
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
-
-
-def check_disk(folder: Path, gigabytes: float) -> None:
-    """Refuse to begin what the disk cannot hold."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free / 1e9
-    if free < gigabytes:
-        raise DiskFull(f"The disk of {existing} has {free:.1f} GB left, but setting up needs {gigabytes:g} GB.")
-
-
-def is_root_with_apt() -> bool:
-    """Whether missing system packages can be installed without asking anyone."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
-
-
-def apt_install(package: str) -> None:
-    """Install a system package; the package lists are fetched only when they are missing or stale."""
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
-    if subprocess.run(install, capture_output=True, env=quiet, check=False).returncode == 0:
-        return
-    subprocess.run(["apt-get", "update", "-qq"], capture_output=True, env=quiet, check=False)
-    done = subprocess.run(install, capture_output=True, text=True, errors="replace", env=quiet, check=False)
-    if done.returncode:
-        raise Trouble(f"apt-get could not install {package}: {last_line(done.stderr)}")
-
-
-def last_line(text: str) -> str:
-    """The last line that says something."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from .client import Client
 from .comfyui import HOST, Installation
-from .environment import last_line
-from .terminal import Trouble
+from .terminal import Trouble, last_line
 
 ADDRESS = "127.0.0.1"
+TIED = Path(__file__).with_name("tied.py")
+LOGS_KEPT = 20
 USUAL_PORT = 8188
 OUR_NODE = "SpacetimeLoadCheckpoint"
 
@@ -39,7 +40,8 @@ class Host:
             raise Trouble(f"Port {port} is taken: stop what uses it, or give another one with --port.")
         log = HOST / "logs" / f"host-{port}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [str(installation.python), "-u", str(installation.tree / "main.py")]
+        remove_old(log.parent)
+        command = [str(installation.python), "-u", str(TIED), str(installation.tree / "main.py")]
         command += ["--listen", ADDRESS, "--port", str(port), "--disable-auto-launch", *installation.arguments, *extra]
         # a group of its own: Ctrl-C in the terminal reaches us alone, and we stop it and what it started
         grouped = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}
@@ -47,7 +49,7 @@ class Host:
             process = subprocess.Popen(
                 command,
                 cwd=installation.tree,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to: it closes when we end, however we end
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUTF8": "1", **installation.environment},
@@ -101,6 +103,8 @@ class Host:
                 self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
+        if self.process.stdin:
+            self.process.stdin.close()
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
@@ -114,6 +118,14 @@ class Host:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def remove_old(logs: Path) -> None:
+    """Keep the newest of the hosts' logs."""
+    with suppress(OSError):  # another start may be doing the same
+        newest_first = sorted(logs.glob("host-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in newest_first[LOGS_KEPT - 1 :]:
+            path.unlink()
 
 
 def is_free(port: int) -> bool:

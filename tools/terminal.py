@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..models.remedies import cut, remedy
+
 
 class Trouble(Exception):  # noqa: N818 - a sentence for the user, not a programming error
     """An expected failure. Its text is the whole message: what is wrong, and what to do."""
@@ -18,6 +20,17 @@ class DiskFull(Trouble):
 def say(line: str) -> None:
     """Print one line at once, also when the output goes to a file."""
     print(line, flush=True)
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused, as a sentence with a remedy."""
+    return f"{cut(error.filename)}: {remedy(error)}." if error.filename else f"{error}."
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it said nothing"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The starter workflow with a person's wishes filled in."""
 
 import argparse
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 from ..models.files import write_bytes
 from .client import load_workflow
 from .comfyui import MEDIA
-from .edits import mirror, set_input
+from .edits import mirror, set_input, title_of
 from .environment import ROOT
 from .host import Host
-from .terminal import Bar, Trouble, say
+from .terminal import Bar, Trouble, in_words, say
 from .widgets import choices_of, input_specs, options_of
 from .workflow import Prompt
 
@@ -114,7 +115,7 @@ def fill_in(prompt: Prompt, wish: Wish, info: dict[str, Any]) -> None:
 def prompt_node(prompt: Prompt) -> str:
     """The text node that holds the prompt (there may be another for the negative one)."""
     texts = [key for key, node in prompt.items() if node["class_type"] == "CLIPTextEncode"]
-    titled = [key for key in texts if prompt[key].get("_meta", {}).get("title") == PROMPT_TITLE]
+    titled = [key for key in texts if title_of(prompt[key]) == PROMPT_TITLE]
     if not texts:
         raise Trouble(f"{STARTER.name} has no CLIP Text Encode node to write the prompt into.")
     return (titled or texts)[0]
@@ -141,13 +142,16 @@ def keep(host: Host, file: dict[str, str], out: Path | None) -> Path:
     target = out if is_file else out / file["filename"]
     if target.suffix.lower() != Path(file["filename"]).suffix.lower():
         raise Trouble(f"{out} cannot be written: what was made is {file['filename']}. Give --out that suffix.")
+    made = host.client.fetch(file)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not is_file:
             target = unused(target)
-        write_bytes(target, host.client.fetch(file))
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError):
-        raise Trouble(f"{target} cannot be written: choose another place with --out.") from None
+        write_bytes(target, made)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise Trouble(f"{in_words(error).removesuffix('.')}; or choose another place with --out.") from None
     return target.resolve()
 
 

@@ -46,7 +46,7 @@ def count_extras(spec: Any, name: str, rest: list[Any]) -> int:
     options = options_of(spec)
     controlled = options.get("control_after_generate") or (kind_of(spec) == "INT" and name in ("seed", "noise_seed"))
     extras = 0
-    if controlled and rest and rest[0] in CONTROLS:
+    if controlled and rest and isinstance(rest[0], str) and rest[0] in CONTROLS:
         extras = 2 if kind_of(spec) == "COMBO" and len(rest) > 1 else 1  # a list also has a filter
     uploads = any(options.get(key) for key in ("image_upload", "animated_image_upload", "video_upload", "audio_upload"))
     if uploads and extras < len(rest) and rest[extras] in ("image", "video", "audio", "upload"):

@@ -7,6 +7,7 @@ like "23:4", reroutes and primitives disappear, bypassed nodes pass their input 
 from dataclasses import dataclass, field
 from typing import Any
 
+from .shape import check_graph, check_prompt
 from .terminal import Trouble
 from .widgets import widget_values
 
@@ -21,10 +22,20 @@ Prompt = dict[str, dict[str, Any]]
 def to_prompt(workflow: Any, object_info: dict[str, Any]) -> Prompt:
     """The API prompt of a workflow in either format. `object_info` is what the server says of its nodes."""
     if is_prompt(workflow):
+        check_prompt(workflow)
         return dict(workflow)
     if not isinstance(workflow, dict) or not isinstance(workflow.get("nodes"), list):
         raise Trouble("This is no workflow: neither the editor's format (with a list `nodes`) nor the API format.")
-    definitions = {one["id"]: one for one in workflow.get("definitions", {}).get("subgraphs", [])}
+    check_graph(workflow)
+    try:
+        return unfolded(workflow, object_info)
+    except RecursionError:
+        raise Trouble("The links of this workflow go round in a circle, so nothing in it could run first.") from None
+
+
+def unfolded(workflow: dict[str, Any], object_info: dict[str, Any]) -> Prompt:
+    """The API prompt of a workflow in the editor's format."""
+    definitions = {one["id"]: one for one in (workflow.get("definitions") or {}).get("subgraphs") or []}
     root = Graph(workflow, (), None, definitions)
     check_types(root, object_info)
     prompt: Prompt = {}
@@ -84,7 +95,7 @@ class Graph:
         if len(self.path) > 20:
             raise Trouble("A subgraph of this workflow contains itself.")
         self.nodes = {node["id"]: node for node in self.data["nodes"]}
-        self.links = dict(read_link(link) for link in self.data.get("links", []))
+        self.links = dict(read_link(link) for link in self.data.get("links") or [] if link is not None)
         self.children = {
             key: Graph(self.definitions[node["type"]], (*self.path, str(key)), (self, node), self.definitions)
             for key, node in self.nodes.items()
@@ -112,14 +123,23 @@ class Graph:
             raise Trouble(f"Input {inputs[slot]['name']} of node {self.path_of(node)} names a link that is not there.")
         if link.origin == SUBGRAPH_INPUT:
             return self._resolve_outside(link.origin_slot)
-        return self._resolve_output(self.nodes[link.origin], link.origin_slot, inputs[slot].get("type", "*"))
+        return self._resolve_output(self._origin(link), link.origin_slot, inputs[slot].get("type", "*"))
+
+    def _origin(self, link: Link) -> dict[str, Any]:
+        """The node that a link comes from."""
+        if link.origin not in self.nodes:
+            raise Trouble(f"A link of this workflow comes from node {link.origin}, which is not there.")
+        return self.nodes[link.origin]
 
     def _resolve_outside(self, slot: int) -> "list[Any] | Value | None":
         """An input that comes in through the subgraph's own inputs."""
         if self.parent is None:
             raise Trouble("A link outside of any subgraph comes from a subgraph's input.")
         outer, instance = self.parent
-        name = self.data["inputs"][slot]["name"]
+        slots = self.data.get("inputs") or []
+        if slot >= len(slots):
+            raise Trouble(f"A link inside a subgraph of this workflow comes from its input {slot}, which is not there.")
+        name = slots[slot]["name"]
         at = next((i for i, one in enumerate(instance.get("inputs") or []) if one["name"] == name), None)
         if at is not None and instance["inputs"][at].get("link") is not None:
             return outer.resolve_input(instance, at)
@@ -135,7 +155,7 @@ class Graph:
             return self.resolve_input(node, 0)
         if node["type"] == "PrimitiveNode":
             values = node.get("widgets_values") or []
-            return Value(values[0]) if values else None
+            return Value(values[0]) if isinstance(values, list) and values else None
         inner = self.children.get(node["id"])
         if inner is None:
             return [self.path_of(node), slot]
@@ -145,7 +165,7 @@ class Graph:
             if link.target == SUBGRAPH_OUTPUT and link.target_slot == slot:
                 if link.origin == SUBGRAPH_INPUT:
                     return inner._resolve_outside(link.origin_slot)
-                return inner._resolve_output(inner.nodes[link.origin], link.origin_slot, wanted)
+                return inner._resolve_output(inner._origin(link), link.origin_slot, wanted)
         return None
 
 
@@ -160,25 +180,28 @@ def bypass_slot(node: dict[str, Any], slot: int, wanted: str) -> int | None:
     """Which input a bypassed node hands on: the one beside the output when its type fits, else the first that fits."""
     inputs = node.get("inputs") or []
     outputs = node.get("outputs") or []
-    kind = outputs[slot]["type"] if slot < len(outputs) else wanted
+    kind = outputs[slot].get("type", wanted) if slot < len(outputs) else wanted
     if wanted in ("*", ""):
         return (slot if slot < len(inputs) else 0) if inputs else None
-    if slot < len(inputs) and inputs[slot]["type"] == kind:
+    if slot < len(inputs) and inputs[slot].get("type") == kind:
         return slot
-    exact = [i for i, one in enumerate(inputs) if one["type"] == wanted]
-    loose = [i for i, one in enumerate(inputs) if one["type"] == "*"]
+    exact = [i for i, one in enumerate(inputs) if one.get("type") == wanted]
+    loose = [i for i, one in enumerate(inputs) if one.get("type") == "*"]
     return next(iter(exact + loose), None)
 
 
 def promoted_values(inner: Graph, instance: dict[str, Any]) -> dict[str, Any]:
     """The values that were set on a subgraph's node itself, by input name."""
-    names = [one["name"] for slot, one in enumerate(inner.data.get("inputs", [])) if feeds_widget(inner, slot)]
+    slots = inner.data.get("inputs") or []
+    names = [one["name"] for slot, one in enumerate(slots) if feeds_widget(inner, slot)]
     saved = instance.get("widgets_values") or []
+    if isinstance(saved, dict):
+        return {name: saved[name] for name in names if saved.get(name) is not None}
     values = dict(zip(names, saved, strict=False))
     proxies = (instance.get("properties") or {}).get("proxyWidgets") or []
     if proxies:
         # newer files list every shown widget; those of the node itself have the id -1
-        own = {name: value for (key, name), value in zip(proxies, saved, strict=False) if str(key) == "-1"}
+        own = {proxy[1]: value for proxy, value in zip(proxies, saved, strict=False) if str(proxy[0]) == "-1"}
         values.update({name: value for name, value in own.items() if name in names})
     return {name: value for name, value in values.items() if value is not None}
 
@@ -214,8 +237,9 @@ def as_value(value: Any) -> Any:
 
 
 def check_types(root: Graph, object_info: dict[str, Any]) -> None:
-    """Refuse a workflow with nodes that the server does not have."""
+    """Refuse a workflow with nodes that the server does not have, unless they are muted or bypassed."""
     known = set(object_info) | VIRTUAL | set(root.definitions)
-    missing = sorted({node["type"] for graph in root.walk() for node in graph.nodes.values()} - known)
+    nodes = (node for graph in root.walk() for node in graph.nodes.values())
+    missing = sorted({node["type"] for node in nodes if node.get("mode", 0) not in (MUTED, BYPASSED)} - known)
     if missing:
         raise Trouble(f"This ComfyUI does not have these nodes of the workflow: {', '.join(missing)}.")

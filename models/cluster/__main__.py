@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("--negative", default="")
     two.add_argument("--numbers", choices=("bfloat16", "float32"), default=Recipe().numbers)
     two.add_argument("--raw", action="store_true", help="write frames as .npy instead of mp4")
-    two.add_argument("--with-parent", action="store_true", help="stop when the process that started this one is gone")
+    two.add_argument(
+        "--with-parent", type=int, default=0, metavar="PID", help="stop when this process, which started it, is gone"
+    )
     return top
 
 
@@ -62,7 +64,7 @@ def video(args: argparse.Namespace) -> None:
     jobs = jobs_of(args.prompts.read_text(encoding="utf-8").splitlines(), args.seeds, args.seed)
     checkpoint = load_checkpoint(args.checkpoint)
     with pool(checkpoint, recipe, args.address, args.workers) as workers:
-        stop_on_signals(with_parent=args.with_parent)  # after Ray has set its own handlers
+        stop_on_signals(parent=args.with_parent)  # after Ray has set its own handlers
 
         def said(done: int) -> None:
             print(f"video {done} of {len(jobs)}", file=sys.stderr, flush=True)

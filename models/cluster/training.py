@@ -31,8 +31,8 @@ def train(arguments: Sequence[str], address: str, workers: int, restarts: int) -
     stop: Path = settings["out"] / STOP
     stop.unlink(missing_ok=True)
     with cluster(address, cpus=workers):
-        stop_on_signals(with_parent=args.with_parent)  # after Ray has set its own handlers
-        settings["with_parent"] = False
+        stop_on_signals(parent=args.with_parent)  # after Ray has set its own handlers
+        settings["with_parent"] = 0
         watching = threading.Event()
         threading.Thread(target=_pass_on, args=(stop, watching), daemon=True).start()
         try:

@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
         description="Train the VAE, cache latents, train the DiT, choose its average, merge LoRAs, bundle.",
     )
     add_number(top, "threads", 0, "CPU threads (0: torch's choice)")
-    top.add_argument("--with-parent", action="store_true", help="stop when the process that started this one is gone")
+    top.add_argument(
+        "--with-parent", type=int, default=0, metavar="PID", help="stop when this process, which started it, is gone"
+    )
     commands = top.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("vae", help="train the video VAE on a folder of clips, or on toy-world clips")
@@ -212,7 +214,7 @@ def main() -> int:
     1: another worker of the run is gone.
     """
     args = parser().parse_args()
-    stop_on_signals(with_parent=args.with_parent)
+    stop_on_signals(parent=args.with_parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run(args)

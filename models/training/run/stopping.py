@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -16,16 +17,16 @@ class StoppedError(Exception):
     """A run ended because it was asked to; its last checkpoint is written and the same command continues it."""
 
 
-def stop_on_signals(*, with_parent: bool = False) -> None:
+def stop_on_signals(*, parent: int = 0) -> None:
     """Let Ctrl-C and SIGTERM end the run after its step; a second Ctrl-C ends it at once.
 
-    with_parent: also end when the process that started this one is gone (where the system tells; Windows does not).
+    parent: also end when the process of this id, which started this one, is gone. It is told and not asked of the
+    system here: it may have gone while torch was imported. 0: nobody in particular.
     Under torchrun Ctrl-C comes twice, from the terminal and from torchrun, which itself ends those that take too long.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ask)
-    if with_parent:
-        _parent.append(os.getppid())
+    _parent[:] = [parent] if parent else []
 
 
 def stop_on_file(path: Path) -> None:
@@ -41,8 +42,20 @@ def _ask(number: int, _frame: object) -> None:
 
 def asked_to_stop() -> bool:
     """Whether the run should end after this step."""
-    orphaned = bool(_parent and os.getppid() != _parent[0])
-    return _asked.is_set() or orphaned or any(path.exists() for path in _file)
+    return _asked.is_set() or any(is_gone(parent) for parent in _parent) or any(path.exists() for path in _file)
+
+
+def is_gone(parent: int) -> bool:
+    """Whether the process that started this one, whose id is `parent`, has ended."""
+    if sys.platform == "win32":
+        import ctypes
+
+        synchronise, ended = 0x00100000, 0
+        process = ctypes.windll.kernel32.OpenProcess(synchronise, False, parent)
+        state = ctypes.windll.kernel32.WaitForSingleObject(process, 0) if process else ended
+        ctypes.windll.kernel32.CloseHandle(process)
+        return bool(state == ended)
+    return os.getppid() != parent  # orphans are given another one
 
 
 def check_stop() -> None:

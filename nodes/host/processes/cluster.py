@@ -46,7 +46,7 @@ def make_videos(
     folder.mkdir()
     lines = folder / "prompts.txt"
     lines.write_text("\n".join(prompts) + "\n", encoding="utf-8")
-    arguments = ["models.cluster", "video", "--with-parent", "--raw", "--address", address()]
+    arguments = ["models.cluster", "video", "--with-parent", str(os.getpid()), "--raw", "--address", address()]
     arguments += ["--prompts", str(lines), "--out", str(folder / "videos"), "--checkpoint"]
     arguments.append(str(checkpoint_path(checkpoint)))
     arguments += [f"--{name}={value}" for name, value in settings.items()]

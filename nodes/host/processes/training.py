@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -183,7 +184,7 @@ def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], 
     when it fails.
     """
     follow(
-        node, ["models.training", "--with-parent", *arguments], folder, look,
+        node, ["models.training", "--with-parent", str(os.getpid()), *arguments], folder, look,
         "lower batch, crop or tokens and queue it again, it continues from its last checkpoint",
     )  # fmt: skip
 
