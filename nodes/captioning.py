@@ -142,10 +142,9 @@ class DescribeVideo(io.ComfyNode):
         describer = captioning.describer(language_model, length, temperature=temperature, num_frames=num_frames)
         source = open_frames(frames)
         rate = source.fps or fps
-        chosen = describer.pick(source.num_frames, rate, source.width, source.height)
-        shown = captioning.frames_at(source, chosen)
-        found = describer.look(shown, [number / rate for number in chosen[: len(shown)]], seed=seed)
-        messages.show_text(cls, f"{found.paragraph}\n\n(by {describer.name})")
+        shown, times = captioning.frames_for(describer, source, rate)
+        found = describer.look(shown, times, seed=seed)
+        messages.show_text(cls, "\n".join([f"{found.paragraph}\n\n(by {describer.name})", *source.remarks()]))
         return io.NodeOutput(found.paragraph, found.as_json())
 
 

@@ -139,7 +139,7 @@ class VAEEncode(io.ComfyNode):
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
             count, text = fitted.frames_out, fitted.describe()
-        messages.show_text(cls, text)
+        messages.show_text(cls, "\n".join([text, *source.remarks()]))
         return io.NodeOutput(made(latents), fps, count)
 
 

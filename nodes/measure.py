@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from comfy_api.latest import io
@@ -32,6 +34,12 @@ def answer(node: Any, report: Report, *values: float) -> io.NodeOutput:
     text = report.text()
     messages.show_text(node, text)
     return io.NodeOutput(report, *values, text, plot(report), ui={"text": (text,)})
+
+
+def remarked(report: Report, *sources: Any) -> Report:
+    """A report with what is to be said of the files that were measured."""
+    said = [text for source in sources for text in source.remarks()]
+    return replace(report, remarks=(*report.remarks, *said))
 
 
 def report_outputs(*numbers: Any) -> list[Any]:
@@ -87,8 +95,8 @@ class MeasureVideo(io.ComfyNode):
 
         source = video.open_frames(frames)
         bar = messages.progress_bar(source.num_frames)
-        report = measure_video(frames_of(source, bar), source.fps or fps, with_motion=motion)
-        flicker = report.value("flicker") if source.num_frames > 2 else 0.0
+        report = remarked(measure_video(frames_of(source, bar), source.fps or fps, with_motion=motion), source)
+        flicker = report.value("flicker") if any(one.name == "flicker" for one in report.measures) else 0.0
         return answer(cls, report, flicker, report.value("colour drift"))
 
 
@@ -134,7 +142,7 @@ class MeasureSeam(io.ComfyNode):
         source = video.open_frames(frames)
         images = frames_of(source, messages.progress_bar(source.num_frames))
         report = measure_loop(images) if where == "loop" else measure_joins(images, whole_numbers(joins))
-        return answer(cls, report, report.value("seam"))
+        return answer(cls, remarked(report, source), report.value("seam"))
 
 
 class CompareVideos(io.ComfyNode):
@@ -185,20 +193,24 @@ def compare(frames: Any, reference: Any) -> Report:
 
     height, width = min(frames.height, reference.height), min(frames.width, reference.width)
     psnrs, ssims = [], []
-    for one, other in zip(_frame_by_frame(frames), _frame_by_frame(reference), strict=False):
+    counts = [0, 0]
+    for pair in zip_longest(_frame_by_frame(frames), _frame_by_frame(reference)):
         messages.check_interrupted()
-        a, b = (video.crop_centre(images[..., :3], height, width) for images in (one, other))
+        counts = [count + (images is not None) for count, images in zip(counts, pair, strict=True)]
+        if None in pair:  # one has ended: the rest of the other is only counted
+            continue
+        a, b = (video.crop_centre(images[..., :3], height, width) for images in pair)
         psnrs.append(float(psnr(a, b)))
         ssims.append(float(ssim(a, b)))
     remarks = [f"over {len(psnrs)} frames of {width} x {height}"]
-    if frames.num_frames != reference.num_frames:
-        remarks.append(f"the videos have {frames.num_frames} and {reference.num_frames} frames")
+    if counts[0] != counts[1]:
+        remarks.append(f"the videos have {counts[0]} and {counts[1]} frames")
     if (frames.width, frames.height) != (reference.width, reference.height):
         sizes = f"{frames.width} x {frames.height} and {reference.width} x {reference.height}"
         remarks.append(f"the videos are {sizes}; the middle of the larger one was compared")
     mean = (sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
     measures = Measure("PSNR", mean[0], "dB", tuple(psnrs)), Measure("SSIM", mean[1], "", tuple(ssims))
-    return Report("Compare Videos", measures, tuple(remarks))
+    return remarked(Report("Compare Videos", measures, tuple(remarks)), frames, reference)
 
 
 def _frame_by_frame(source: Any) -> Any:

@@ -27,6 +27,7 @@ LEVELS = {
     "patches": 0,
     "flow": 0,
     "geometry": 0,
+    "media": 0,
     "pixels": 0,
     "precision": 0,
     "trained_on": 0,

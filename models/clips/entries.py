@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from ..media.kinds import IMAGES, VIDEOS
 from ..remedies import remedy
-from .footage import IMAGES, VIDEOS
 
 CAPTIONS = (".txt", ".json")
 Reason = tuple[str, str]  # an entry as people read it, and why it is not used

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,71 +15,99 @@ from comfy_api.latest import InputImpl, Types
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
+from ....models.media import reader
 from ..folders import temp_file
 from .pieces import piece_length
 
+# later hosts make floats of a file's frames, with colours between pixels interpolated: so that ours equal theirs
+HOST_IS_PRECISE = hasattr(InputImpl.VideoFromFile, "get_bit_depth")
 TIME = 4  # a video for our VAE has 1 + 4k frames
 SIDE = 16  # VAE x 8, patches x 2
 
 
 @dataclass(frozen=True)
 class FrameSource:
-    """A video that can be read from the start as often as needed. num_frames may be the file header's estimate."""
+    """A video that can be read from the start as often as needed, as a player shows it."""
 
     width: int
     height: int
-    num_frames: int
+    num_frames: int  # by the header of a file: only reading tells
     fps: float | None
     pieces: Callable[[], Iterator[Tensor]]  # images (f, H, W, 3) in 0..1
+    remarks: Callable[[], list[str]] = list  # what people should know of it, once it has been read
 
 
 def open_frames(source: Any) -> FrameSource:
     """The frames of an IMAGE batch (F, H, W, C) or of a VIDEO. File-backed VIDEO is read as a stream."""
     if isinstance(source, Tensor):
         return _from_images(source, None)
-    if isinstance(source, InputImpl.VideoFromComponents) or _is_trimmed(source):
+    if type(source) is not InputImpl.VideoFromFile or _is_unknown(source):
         components = source.get_components()
-        return _from_images(components.images, float(components.frame_rate))
-    width, height = source.get_dimensions()
+        alpha = getattr(components, "alpha", None)
+        images = components.images if alpha is None else torch.cat([components.images[..., :3], alpha], dim=-1)
+        return _from_images(images, float(components.frame_rate))
+    start, duration = _trim(source)
+    place = source.get_stream_source()
+    try:
+        file = reader.open_file(place, start=start, duration=duration, precise=HOST_IS_PRECISE)
+    except ValueError as error:
+        raise ValueError(f"{Path(place).name if isinstance(place, str) else 'this video'}: {error}") from error
+    length = frames_per_piece(file.height, file.width)
+    return FrameSource(
+        file.width,
+        file.height,
+        file.expected,
+        float(file.fps),
+        lambda: reader.images(file, length),
+        lambda: reader.remarks(file),
+    )
 
-    def pieces() -> Iterator[Tensor]:
-        return _read(source.get_stream_source())
 
-    return FrameSource(width, height, source.get_frame_count(), float(source.get_frame_rate()), pieces)
+def _is_unknown(video: Any) -> bool:
+    """Whether a VIDEO carries more than a file and a cut in time (a crop): the host then has to read it itself."""
+    known = {f"_VideoFromFile__{name}" for name in ("file", "start_time", "duration")}
+    return any(value for name, value in vars(video).items() if name not in known)
 
 
-def _is_trimmed(video: Any) -> bool:
-    """Newer hosts let Load Video cut a clip; its stream source is then the uncut file."""
-    names = ("_VideoFromFile__start_time", "_VideoFromFile__duration")
-    return any(getattr(video, name, 0) for name in names)
+def _trim(video: Any) -> tuple[float, float]:
+    """Start and duration in seconds of what newer hosts' Load Video cuts out of a file; 0 is all of it."""
+    if hasattr(video, "get_active_trim_window"):
+        start, duration = video.get_active_trim_window()
+        return float(start), float(duration)
+    start, duration = (float(getattr(video, f"_VideoFromFile__{name}", 0)) for name in ("start_time", "duration"))
+    if start < 0:
+        start = max(0.0, video._get_raw_duration() + start)
+    return start, duration
 
 
 def _from_images(images: Tensor, fps: float | None) -> FrameSource:
-    if images.ndim != 4 or images.shape[0] == 0:
+    if images.ndim != 4 or images.shape[0] == 0 or not 1 <= images.shape[-1] <= 4:
         raise ValueError(f"a video needs images (frames, height, width, colours), got {tuple(images.shape)}")
-    count, height, width = images.shape[:3]
+    count, height, width, colours = images.shape
     length = frames_per_piece(height, width)
-    return FrameSource(width, height, count, fps, lambda: iter(images[..., :3].split(length)))
+    transparent = colours in (2, 4) and bool((images[..., -1] < 1).any())
+    return FrameSource(
+        width,
+        height,
+        count,
+        fps,
+        lambda: (_opaque(piece) for piece in images.split(length)),
+        lambda: ["what is transparent was laid on black"] if transparent else [],
+    )
+
+
+def _opaque(images: Tensor) -> Tensor:
+    """Images (f, H, W, 1 to 4) as RGB, what is transparent on black."""
+    colours = images.shape[-1]
+    if colours == 3:
+        return images
+    shown = images[..., :-1] * images[..., -1:] if colours in (2, 4) else images
+    return shown if shown.shape[-1] == 3 else shown.expand(*shown.shape[:-1], 3)
 
 
 def frames_per_piece(height: int, width: int) -> int:
     """As many frames as the VAE takes at a time."""
     return TIME * piece_length(-(-height // 8), -(-width // 8))
-
-
-def _read(file: str | io.BytesIO) -> Iterator[Tensor]:
-    with av.open(file, mode="r") as container:
-        if not container.streams.video:
-            raise ValueError(f"there is no video in {file if isinstance(file, str) else 'this file'}")
-        container.streams.video[0].thread_type = "AUTO"
-        frames: list[Tensor] = []
-        for frame in container.decode(video=0):
-            frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
-            if len(frames) == frames_per_piece(frame.height, frame.width):
-                yield torch.stack(frames).float() / 255
-                frames = []
-        if frames:
-            yield torch.stack(frames).float() / 255
 
 
 def limit(pieces: Iterable[Tensor], max_frames: int) -> Iterator[Tensor]:

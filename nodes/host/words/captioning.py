@@ -85,9 +85,27 @@ def describer(model: Any, length: str, *, temperature: float = 0.0, num_frames: 
     return LanguageDescriber(model, num_frames=num_frames, length=length)
 
 
-def frames_at(source: Any, chosen: Sequence[int]) -> NDArray[np.uint8]:
-    """These frames of a FrameSource, (F, H, W, 3) uint8; fewer where the file ends before its header says."""
-    wanted, found, number = set(chosen), {}, 0
+def frames_for(describer: Describer, source: Any, fps: float) -> tuple[NDArray[np.uint8], list[float]]:
+    """The frames of a FrameSource that a describer wants to see, (F, H, W, 3) uint8, and their times in seconds.
+
+    A file that ends before its header says is looked at again, for frames from all of what is there. ValueError without
+    any frame.
+    """
+    count = source.num_frames
+    for _ in range(2):
+        chosen = describer.pick(count, fps, source.width, source.height)
+        found, read = _frames_at(source, chosen)
+        if all(number in found for number in chosen):
+            return np.stack([found[number] for number in chosen]), [number / fps for number in chosen]
+        if not read:
+            break
+        count = read
+    raise ValueError("this video has no frames: there is nothing to describe")
+
+
+def _frames_at(source: Any, chosen: Sequence[int]) -> tuple[dict[int, NDArray[np.uint8]], int]:
+    """These frames by their numbers as far as they are there, and how many were read to find them."""
+    wanted, found, number = set(chosen), dict[int, NDArray[np.uint8]](), 0
     for piece in source.pieces():
         messages.check_interrupted()
         for index, frame in enumerate(piece, number):
@@ -96,10 +114,7 @@ def frames_at(source: Any, chosen: Sequence[int]) -> NDArray[np.uint8]:
         number += len(piece)
         if number > max(wanted):
             break
-    there = [found[index] for index in chosen if index in found]
-    if not there:
-        raise ValueError("this video has no frames: there is nothing to describe")
-    return np.stack(there)
+    return found, number
 
 
 def captions_folder(name: str) -> Path:
