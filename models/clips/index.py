@@ -11,7 +11,7 @@ from typing import Any
 from ..files import read_json, write_json
 from .footage import Footage, Scene
 
-READER = 2  # raise it when footage.py shows files in another way: what was found by the one before is found anew
+READER = 3  # raise it when ../media shows files in another way: what was found by the one before is found anew
 MOST = 400_000_000  # bytes
 
 
