@@ -74,10 +74,11 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def read_json(
-    path: Path, kind: type | None = None, *, limit: int = MAX_TEXT, depth: int = MAX_DEPTH, advice: str = MEND
-) -> Any:
+    path: Path, kind: type | None = None, *, limit: int = MAX_TEXT, depth: int = MAX_DEPTH, advice: str = MEND,
+    nan: bool = False,
+) -> Any:  # fmt: skip
     """The value in a JSON file; see `parsed_json`. ValueError when there is none."""
-    return parsed_json(_read(path, limit), path, kind, depth=depth, advice=advice)
+    return parsed_json(_read(path, limit), path, kind, depth=depth, advice=advice, nan=nan)
 
 
 def parsed_json(

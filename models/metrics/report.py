@@ -6,6 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from ..files import parsed_json
+from ..remedies import cut
+
+MEASURE = "connect a node that measures"
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -39,9 +44,13 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The inverse of to_json."""
-        data = json.loads(text)
-        return cls(data["title"], tuple(_measure(row) for row in data["measures"]), tuple(data["remarks"]))
+        """The inverse of to_json. ValueError, in one sentence, for a text that is no report."""
+        data = parsed_json(text, "the report", dict, advice=MEASURE, nan=True)
+        try:
+            measures = tuple(_measure(row) for row in data["measures"])
+            return cls(str(data["title"]), measures, tuple(map(str, data["remarks"])))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"this text is no report ({cut(str(error), 60)}): {MEASURE}") from error
 
     def value(self, name: str) -> float:
         """A measure by name. ValueError when it is not in the report."""
@@ -53,5 +62,6 @@ class Report:
 
 def _measure(row: Mapping[str, object]) -> Measure:
     per_frame = row["per_frame"]
-    assert isinstance(per_frame, Sequence)
+    if not isinstance(per_frame, Sequence) or isinstance(per_frame, str):
+        raise TypeError("per_frame is no list")
     return Measure(str(row["name"]), float(str(row["value"])), str(row["unit"]), tuple(float(v) for v in per_frame))

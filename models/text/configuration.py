@@ -6,7 +6,6 @@ The file: {"endpoints": {"name": {"url": ..., "model": ..., "key": ... or "key_e
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..files import read_json
 from .language_models import Endpoint, check_address, plain_address
 
 FILE = "spacetime_language_models.json"
@@ -67,11 +67,7 @@ def read_configuration(path: Path, environ: Mapping[str, str] = os.environ) -> C
     """The file, if there is one, and the endpoint "environment" when SPACETIME_LLM_URL is set."""
     loaded: Any = {}
     if path.is_file():
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            where = f" in line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise ValueError(f"{path} is not readable JSON{where}: mend it, or delete it") from None
+        loaded = read_json(path, limit=1_000_000, advice="mend it, or delete it")
     if not isinstance(loaded, dict) or not loaded.keys() <= {"endpoints", "allowed_urls"}:
         raise ValueError(f'{path} must be an object with "endpoints" and "allowed_urls" only')
     endpoints, allowed = loaded.get("endpoints", {}), loaded.get("allowed_urls", [])

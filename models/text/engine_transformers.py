@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 import io
-import json
+import math
 import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..files import opened, read_json
 from ..precision import cpu_multiplies_bf16
 from .interface import LanguageModelError, Question
 
@@ -49,24 +50,22 @@ def _architectures(config: Mapping[str, Any]) -> list[str]:
 
 def count_parameters(folder: Path) -> int:
     """Numbers in the safetensors files of a folder, from their headers alone; 0 when they cannot be read."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 100_000_000)))
-            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
-        total += sum(torch.Size(shape).numel() for shape in shapes)
-    return total
+    try:
+        return sum(_count(path) for path in folder.glob("*.safetensors"))
+    except ValueError:
+        return 0
+
+
+def _count(path: Path) -> int:
+    with opened(path) as file:
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
 
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return dict(read_json(folder / "config.json", dict, nan=True))
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def sensible_dtype(device: str) -> torch.dtype | str:

@@ -4,13 +4,13 @@ captions (subjects with attributes, actions in time order, background, camera, s
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..files import read_json
 from . import lexicon
 from .camera import camera_moves, mentions_camera
 from .faults import split_instructions
@@ -40,7 +40,7 @@ def is_stated(field: str, prompt: str) -> bool:
 
 @lru_cache
 def _table(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "tables" / name).read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = read_json(Path(__file__).parent / "tables" / name, dict)
     return loaded
 
 

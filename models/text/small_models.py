@@ -7,7 +7,6 @@ checked by itself; what it cannot give comes from the offline grammar, as do cam
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ..files import read_json
 from . import lexicon
 from .answers import unwrap
 from .camera import mentions_camera
@@ -55,7 +55,7 @@ class Addition:
 
 @lru_cache
 def _fields() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "prompts" / "small.json").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = read_json(Path(__file__).parent / "prompts" / "small.json", dict)
     return loaded
 
 

@@ -99,7 +99,7 @@ def test_a_fresh_machine_has_a_choice_and_a_broken_file_does_not_hide_the_node(f
     assert options() == [PACKAGED, ADDRESS, CLIP]
     configure(folders, "{")
     assert options() == [PACKAGED, ADDRESS, CLIP]
-    with pytest.raises(ValueError, match="not readable JSON in line 1"):
+    with pytest.raises(ValueError, match=r"is no JSON \(line 1"):
         LoadLanguageModel.execute("endpoint: mine", "", "")
     configure(folders, {"endpoints": {"mine": {"url": "http://127.0.0.1:1/v1"}}})
     assert options() == [PACKAGED, "endpoint: mine", ADDRESS, CLIP]

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...building import check_finite
 from ...checkpoints import Checkpoint
 from ...files import read_tensors, write_tensors
+from ...remedies import cut
 from ...transformer.dit import DiT
 
 PREFIX, DOWN, UP = "diffusion_model.", ".lora_down", ".lora_up"
@@ -71,6 +73,9 @@ def add_adapters(model: DiT, rank: int, layers: str) -> None:
 def pairs_of(weights: Mapping[str, Tensor]) -> dict[str, Pair]:
     """The adapters among a model's weights, by layer."""
     layers = [name.removesuffix(DOWN) for name in weights if name.endswith(DOWN)]
+    alone = next((layer for layer in layers if layer + UP not in weights), None)
+    if alone is not None:
+        raise ValueError(f"the adapter of {cut(alone, 60)} has only one of its two matrices: train it again")
     return {layer: Pair(weights[layer + UP], weights[layer + DOWN]) for layer in layers}
 
 
@@ -96,15 +101,23 @@ def save_lora(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]
 def read_lora(path: Path) -> dict[str, Pair]:
     """The adapters of a file. ValueError for a file of another kind."""
     tensors, _ = read_tensors(path)
+    check_finite(tensors, path.name)
     ending = f"{DOWN}.weight"
     layers = [key.removesuffix(ending) for key in tensors if key.startswith(PREFIX) and key.endswith(ending)]
     if not layers or any(f"{layer}{UP}.weight" not in tensors for layer in layers):
         raise ValueError(f"{path.name} is no LoRA of ours: choose the lora.safetensors of a run with --lora")
     pairs = {}
     for layer in layers:
-        down = tensors[layer + ending]
-        alpha = float(tensors.get(f"{layer}.alpha", torch.tensor(float(len(down)))))
-        pairs[layer.removeprefix(PREFIX)] = Pair(tensors[f"{layer}{UP}.weight"], down, alpha / len(down))
+        up, down = tensors[f"{layer}{UP}.weight"], tensors[layer + ending]
+        if up.ndim != 2 or down.ndim != 2 or up.shape[1] != len(down) or not len(down):
+            raise ValueError(
+                f"{path.name} is damaged: the matrices of {cut(layer, 60)}, {tuple(up.shape)} and {tuple(down.shape)}, "
+                "cannot be multiplied; get the file again"
+            )
+        alpha = tensors.get(f"{layer}.alpha", torch.tensor(float(len(down))))
+        if alpha.numel() != 1:
+            raise ValueError(f"{path.name} is damaged: alpha of {cut(layer, 60)} is no number; get the file again")
+        pairs[layer.removeprefix(PREFIX)] = Pair(up, down, float(alpha) / len(down))
     return pairs
 
 
@@ -114,6 +127,6 @@ def merge(checkpoint: Checkpoint, path: Path, strength: float = 1.0) -> Checkpoi
     for layer, pair in read_lora(path).items():
         weight = state.get(f"{layer}.weight")
         if weight is None or weight.shape != (len(pair.up), pair.down.shape[1]):
-            raise ValueError(f"{path.name} does not fit this DiT (layer {layer}): it was trained on another model")
+            raise ValueError(f"{path.name} does not fit this DiT ({cut(layer, 60)}): it was trained on another model")
         state[f"{layer}.weight"] = (weight.float() + strength * pair.delta()).to(weight.dtype)
     return Checkpoint(checkpoint.dit_config, state, checkpoint.vae_config, checkpoint.vae_state, checkpoint.meta)

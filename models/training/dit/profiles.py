@@ -6,7 +6,6 @@ any other profile is nearly a sum of them, whose factors are the least-squares f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...building import check_finite
 from ...checkpoints import Checkpoint, load_checkpoint
-from ...files import read_tensors, write_tensors
+from ...files import read_json, read_tensors, write_tensors
+from ...headers import check_number
+from ...remedies import cut
 from ..optim.layout import Layout
 from ..optim.optimiser import EMA
 from .lora import pairs_of
 
 GAMMAS = (6.94, 16.97)  # the run's result, and a shorter memory: relative widths 0.10 and 0.05
 BINS = 20_000  # a longer run is divided into so many stretches
+MOST_SNAPSHOTS, MOST_STEPS = 100_000, 10**9
+ANEW = "train it anew"
+NAME = "name the --out of a `train dit`"
 WORST = 0.1  # relative error of a profile that counts as reproduced
 
 
@@ -107,11 +112,12 @@ def fit(kept: Sequence[tuple[int, float]], step: int, gamma: float) -> tuple[NDA
 def snapshots_of(run: Path) -> list[Snapshot]:
     """The snapshots of a run folder. ValueError when it has none."""
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{run} is no run folder ({error}): name the --out of a `train dit`") from error
-    count = int(config.get("snapshots", 0))
-    steps = snapshot_steps(int(config["steps"]), count) if count else []
+        config = read_json(run / "config.json", dict, advice=NAME)
+        count = int(check_number("snapshots", config.get("snapshots", 0), 0, MOST_SNAPSHOTS))
+        total = int(check_number("steps", config.get("steps"), 1, MOST_STEPS))
+    except ValueError as error:
+        raise ValueError(f"{run} is no run folder ({cut(str(error))}): {NAME}") from error
+    steps = snapshot_steps(total, count) if count else []
     named = [Snapshot(step, gamma, snapshot_file(run, step, gamma)) for step in steps for gamma in GAMMAS]
     found = [snapshot for snapshot in named if snapshot.path.exists()]
     if not found:
@@ -140,11 +146,16 @@ def reconstruct(run: Path, width: float, step: int = 0) -> tuple[Checkpoint, flo
     for factor, snapshot in zip(factors, used, strict=True):
         for name, weight in read_tensors(snapshot.path)[0].items():
             part = weight.float() * float(factor)
+            if part.shape != state.get(name, part).shape:
+                raise ValueError(f"the snapshots of {run} differ in {cut(name, 60)}: {ANEW}")
             state[name] = state[name] + part if name in state else part
+    check_finite(state, f"average of {run}")
     made = load_checkpoint(run / "dit.safetensors")
     meta = made.meta | {"steps": step, "sigma_rel": width}
     if pairs_of(state):  # a LoRA's run: the adapters alone
         return Checkpoint(dit_state=state, meta=meta), error
-    if made.dit_config is None or state.keys() - made.dit_state.keys():
-        raise ValueError(f"the snapshots of {run} do not belong to its dit.safetensors: train it anew")
+    if made.dit_config is None or any(
+        name not in made.dit_state or made.dit_state[name].shape != weight.shape for name, weight in state.items()
+    ):
+        raise ValueError(f"the snapshots of {run} do not belong to its dit.safetensors: {ANEW}")
     return Checkpoint(made.dit_config, {**made.dit_state, **state}, meta=meta), error

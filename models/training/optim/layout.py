@@ -88,7 +88,10 @@ def newest(folder: Path) -> tuple[Path, int] | None:
 def saved_step(path: Path) -> int:
     """The number of steps in a checkpoint file's header."""
     with opened(path) as file:
-        return int((file.metadata() or {}).get("step", "0"))
+        said = (file.metadata() or {}).get("step", "0")
+    if not re.fullmatch(r"\d{1,12}", said, re.ASCII):
+        raise ValueError(f"{path} does not say after which step it was written: choose another --out, or remove it")
+    return int(said)
 
 
 def forget_others(folder: Path, kept: Path) -> None:

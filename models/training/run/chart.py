@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ...files import parsed_json
+
 WIDTH, HEIGHT, MARGIN = 640, 200, 12
+LARGEST = 1e15  # a larger value is a damaged line
 TALLEST = 560  # of the strip below: a node is no poster
 BACKGROUND, GRID, TEXT = (24, 26, 32), (60, 64, 74), (215, 218, 224)
 CURVES = {
@@ -38,7 +40,7 @@ def read_log(path: Path) -> list[Row]:
     """The lines of a log.jsonl, one per step and kind: those that a resumed run wrote again replace the first."""
     rows: dict[tuple[float, bool], Row] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     except OSError:
         return []
     for line in lines:
@@ -51,10 +53,12 @@ def read_log(path: Path) -> list[Row]:
 def _row(line: str) -> Row:
     """A line as numbers; empty for one that is being written, or was when the process was killed."""
     try:
-        row = json.loads(line)
+        found = parsed_json(line, "a line of the log", dict, nan=True)
     except ValueError:
         return {}
-    return row if isinstance(row, dict) and "step" in row else {}
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
+    row = {name: value for name, value in numbers.items() if not abs(value) > LARGEST}  # NaN is said as such
+    return row if row.get("step", -1) >= 0 else {}
 
 
 def latest_sample(folder: Path) -> Path | None:
@@ -113,7 +117,7 @@ def _above(curve: Image.Image, strip: Path) -> Image.Image:
     try:
         with Image.open(strip) as opened:
             below = opened.convert("RGB")
-    except OSError:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return curve
     below = below.resize((WIDTH, max(1, round(below.height * WIDTH / below.width))))
     below = below.crop((0, 0, WIDTH, min(below.height, TALLEST)))

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...building import check_finite
 from ...files import read_json, replacing, write_json
+from ...remedies import cut
 from ..optim.layout import newest
 from ..optim.optimiser import EMA
 from .logs import Log, open_logs
@@ -117,13 +119,24 @@ class Run:
             return 0
         path, step = found
         try:
-            tensors = average.layout.read(path, state_of(optimiser, average))
+            expected = state_of(optimiser, average)
+            tensors = average.layout.read(path, expected)
+            if not path.is_dir():  # parts are compared where they are read
+                check_state(tensors, expected)
             optimiser.load(tensors, step)
             for name, weight in average.items():
                 weight.copy_(tensors[f"ema.{name}"])
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{path} belongs to another model ({error}): choose another --out") from error
+            raise ValueError(f"{path} belongs to another model ({cut(str(error))}): choose another --out") from error
         return step
+
+
+def check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """KeyError unless a checkpoint has the state of this model, in its shapes; ValueError where it is not finite."""
+    for name, tensor in expected.items():
+        if name not in found or found[name].shape != tensor.shape:
+            raise KeyError(f"{name} is missing or has another shape")
+    check_finite({name: found[name] for name in expected}, "checkpoint")
 
 
 def state_of(optimiser: Stateful, average: EMA) -> dict[str, Tensor]:
