@@ -266,12 +266,12 @@ def test_a_killed_run_continues_to_the_bit(cache, tmp_path, monkeypatch, dies_at
     whole = run_dit(cache, tmp_path / "whole", tiny())
     draw = dit_training.draw_batch
 
-    def dying(*args: object) -> object:
+    def dying(*args: object, **named: object) -> object:
         rng = args[-1]
         assert isinstance(rng, torch.Generator)
         if rng.initial_seed() == generator(0, dies_at).initial_seed():
             raise KilledError
-        return draw(*args)
+        return draw(*args, **named)
 
     monkeypatch.setattr(dit_training, "draw_batch", dying)
     with pytest.raises(KilledError):

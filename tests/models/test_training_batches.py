@@ -1,15 +1,19 @@
 """One step's clips: packed into one row, split into parts, computed with checkpoints; always the same gradients."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from comfyui_spacetime.models.checkpoints import Checkpoint
 from comfyui_spacetime.models.clips.cache import LatentCache
 from comfyui_spacetime.models.files import write_tensors
+from comfyui_spacetime.models.flow import PREDICTIONS, target
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import Batch, draw_batch, make_batch, pack_batches
+from comfyui_spacetime.models.training.dit.networks import build
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.dit.workers import Workers
 from comfyui_spacetime.models.training.run.folder import generator
@@ -228,3 +232,31 @@ def test_a_folder_from_before_a_setting_existed_continues(cache, tmp_path):
 def test_settings_that_cannot_be_are_one_sentence(wrong, says):
     with pytest.raises(ValueError, match=says):
         settings(**wrong)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_model_is_trained_in_the_unit_that_it_predicts(cache, model, monkeypatch, prediction):
+    """A model of any unit that is right has no loss, and one whose unit is taken for another's has."""
+    (batch, *_) = single_clips(cache)
+    right = target(batch.clean, batch.noise, batch.levels(), prediction)
+    monkeypatch.setattr(model, "config", replace(model.config, prediction=prediction))
+    monkeypatch.setattr(model, "forward_tokens", lambda *_args, **_named: right)
+    assert training.batch_loss(model, batch, steadiness=0.5) == 0
+    monkeypatch.setattr(model, "forward_tokens", lambda *_args, **_named: right + 1)
+    assert training.batch_loss(model, batch) == pytest.approx(1)
+
+
+def test_a_model_that_predicts_its_variance_is_refused():
+    config = replace(PRESETS["test"], learned_variance=True)
+    with pytest.raises(ValueError, match="predicts its own variance too"):
+        build(settings(), Checkpoint(config, {}, None, {}, {}))
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("patch", [(1, 1, 1), (1, 1, 2)])
+def test_clips_are_cut_into_the_patches_of_the_model(cache, packing, patch):
+    chosen = settings(packing=packing, mix=(("32x32x9", 1.0),), images=0.0)
+    batch = draw_batch(cache, EMPTY, chosen, generator(0, 1), patch)
+    assert {tuple(grid) for grid in batch.grids} == {(3, 4 // patch[1], 4 // patch[2])}
+    assert batch.clean.shape[-1] == 16 * patch[1] * patch[2]
+    assert batch.clean.shape[1] * (1 if packing else batch.count) <= 120

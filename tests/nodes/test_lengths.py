@@ -70,3 +70,31 @@ def test_what_is_known_about_models(tiny_objects, comfy_host):
     assert extrapolate(ours, 0, 0)[1] == 33
     with pytest.raises(ValueError, match="LTXVModel are of another kind"):
         extrapolate(tiny_models.model("ltx"), 97, 0)
+
+
+class Apple(Tensor):
+    """A tensor on a device that knows no float64, as MPS."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            out = func(*args, **(kwargs or {}))
+        if func is Tensor.cpu or not isinstance(out, Tensor):
+            return out.as_subclass(Tensor) if isinstance(out, Tensor) else out
+        assert out.dtype != torch.float64, f"{func} makes float64 on the device"
+        return out.as_subclass(cls)
+
+
+def test_no_float64_on_a_device_without_it(comfy_host):
+    from comfy.ldm.flux.layers import EmbedND
+
+    from comfyui_spacetime.models.flow import ddpm_alphas_cumprod, vp_timestep
+    from comfyui_spacetime.nodes.host.model.extrapolate import SlowedEmbed
+
+    ids = torch.zeros(1, 66, 3)
+    ids[0, :, 0] = torch.arange(66)
+    slowed = SlowedEmbed(EmbedND(dim=128, theta=256, axes_dim=[16, 56, 56]), 33, -1)
+    torch.testing.assert_close(slowed(ids.as_subclass(Apple)).as_subclass(Tensor), slowed(ids))
+    sigma = torch.tensor([0.1, 0.7])
+    steps = vp_timestep(sigma.as_subclass(Apple), ddpm_alphas_cumprod())
+    assert torch.equal(steps.as_subclass(Tensor), vp_timestep(sigma, ddpm_alphas_cumprod()))

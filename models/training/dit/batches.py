@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from ...clips.cache import Example, LatentCache, stack_text
-from ...patches import Grid, to_patches
-from ...transformer.dit import PRESETS
+from ...patches import DEFAULT_PATCH, Grid, Patch, to_patches
 from .losses import sample_levels, sample_region
 from .settings import DiTTraining
 
@@ -101,12 +100,15 @@ def pack_batches(batches: Sequence[Batch]) -> Batch:
 
 
 def make_batch(
-    examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator, *, cyclic: bool
-) -> Batch:
-    """Noise, levels and texts for a batch of clips of one size; a tenth of the texts and classes become none."""
+    examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator,
+    patch: Patch = DEFAULT_PATCH, *, cyclic: bool,
+) -> Batch:  # fmt: skip
+    """Noise, levels and texts for a batch of clips of one size; a tenth of the texts and classes become none.
+
+    patch: the model's, which is not the preset's where a run continues another model.
+    """
     latents = torch.stack([example.latents for example in examples]).float()
-    grid = Grid.of(latents, PRESETS[settings.preset].patch)
-    clean = to_patches(latents, PRESETS[settings.preset].patch)
+    grid, clean = Grid.of(latents, patch), to_patches(latents, patch)
     sigma = sample_levels(len(examples), grid, rng)
     if cyclic:  # a loop has no first frame
         offset = int(torch.randint(grid.frames, (1,), generator=rng))
@@ -127,7 +129,9 @@ def class_labels(names: Sequence[str], classes: Sequence[str]) -> Tensor | None:
     return torch.tensor([numbers.get(name, len(numbers)) for name in names]) if numbers else None
 
 
-def draw_batch(cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator) -> Batch:
+def draw_batch(
+    cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator, patch: Patch = DEFAULT_PATCH
+) -> Batch:
     """The batch of one step: clips packed, or a bucket by its share and as many of its clips as `tokens` allows."""
     mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
     weights = torch.tensor([share for _, share in mix])
@@ -138,17 +142,18 @@ def draw_batch(cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: to
     cyclic = size.endswith("c")
     if settings.packing:
         alike = tuple((name, share) for name, share in mix if name.endswith("c") == cyclic)
-        return draw_packed(cache, empty, settings, alike, rng)
+        return draw_packed(cache, empty, settings, alike, rng, patch)
     image = not cyclic and float(torch.rand(1, generator=rng)) < settings.images
-    examples = cache.draw(size, max(1, settings.tokens // patches(cache, size, image=image)), rng)
+    examples = cache.draw(size, max(1, settings.tokens // patches(cache, size, patch, image=image)), rng)
     if image:
         examples = [first_frame(example) for example in examples]
-    return make_batch(examples, empty, settings, rng, cyclic=cyclic)
+    return make_batch(examples, empty, settings, rng, patch, cyclic=cyclic)
 
 
 def draw_packed(
-    cache: LatentCache, empty: Tensor, settings: DiTTraining, mix: Sequence[tuple[str, float]], rng: torch.Generator
-) -> Batch:
+    cache: LatentCache, empty: Tensor, settings: DiTTraining, mix: Sequence[tuple[str, float]], rng: torch.Generator,
+    patch: Patch = DEFAULT_PATCH,
+) -> Batch:  # fmt: skip
     """Clips drawn by their shares, each that still fits, until nothing does; all loops, or none.
 
     The last places go to the smaller sizes, so that these are drawn a little more often than their shares say.
@@ -156,7 +161,7 @@ def draw_packed(
     cyclic = mix[0][0].endswith("c")
     still = 0.0 if cyclic else settings.images
     kinds = [(size, image, share * (still if image else 1 - still)) for size, share in mix for image in (True, False)]
-    sizes = [patches(cache, size, image=image) for size, image, _ in kinds]
+    sizes = [patches(cache, size, patch, image=image) for size, image, _ in kinds]
     clips: list[Batch] = []
     left = settings.tokens
     while True:
@@ -166,14 +171,16 @@ def draw_packed(
         number = int(torch.multinomial(weights, 1, generator=rng))
         size, image, _ = kinds[number]
         (example,) = cache.draw(size, 1, rng)
-        clips.append(make_batch([first_frame(example) if image else example], empty, settings, rng, cyclic=cyclic))
+        chosen = first_frame(example) if image else example
+        clips.append(make_batch([chosen], empty, settings, rng, patch, cyclic=cyclic))
         left -= sizes[number]
 
 
-def patches(cache: LatentCache, size: str, *, image: bool = False) -> int:
+def patches(cache: LatentCache, size: str, patch: Patch = DEFAULT_PATCH, *, image: bool = False) -> int:
     """Patches of a clip of this size, or of its first frame."""
     shape = cache.buckets[size][0][0].shape
-    return (1 if image else shape[1]) * (shape[2] // 2) * (shape[3] // 2)
+    frames = 1 if image else shape[1] // patch[0]
+    return int(frames * (shape[2] // patch[1]) * (shape[3] // patch[2]))
 
 
 def first_frame(example: Example) -> Example:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...flow import Prediction, target
 from ...patches import Grid
 
 Shape = tuple[int, int, int]  # a clip's patch grid: frames, height, width
@@ -71,12 +72,15 @@ def sample_region(grid: Shape, rng: torch.Generator) -> Tensor:
     return 1 - flat if float(torch.rand(1, generator=rng)) < 0.3 and not flat.all() else flat
 
 
-def flow_loss(prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, lengths: Sequence[int] = ()) -> Tensor:
-    """Squared error of the velocity noise - clean, tokens (B, N, P), over patches whose sigma (B, N) is above 0.
+def flow_loss(
+    prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, lengths: Sequence[int] = (), *,
+    unit: Prediction = "velocity",
+) -> Tensor:  # fmt: skip
+    """Squared error of a prediction in its unit, tokens (B, N, P), over patches whose sigma (B, N) is above 0.
 
     The mean of each clip, then over clips. lengths: patches of each of several clips packed in a row.
     """
-    error = (prediction.float() - (noise - clean)).square().mean(dim=-1)  # (B, N)
+    error = (prediction.float() - target(clean, noise, sigma, unit)).square().mean(dim=-1)  # (B, N)
     unknown = (sigma > 0).to(error)
     parts = [error.shape[1]] if len(lengths) < 2 else list(lengths)
     clips = zip((error * unknown).split(parts, dim=1), unknown.split(parts, dim=1), strict=True)
@@ -84,16 +88,17 @@ def flow_loss(prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, l
 
 
 def steadiness_loss(
-    prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, grids: Sequence[Grid], *, cyclic: bool
-) -> Tensor:
-    """Squared change of the velocity's error from each frame of patches to the next; known patches have no error.
+    prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, grids: Sequence[Grid], *, cyclic: bool,
+    unit: Prediction = "velocity",
+) -> Tensor:  # fmt: skip
+    """Squared change of the prediction's error from each frame of patches to the next; known patches have no error.
 
     A positive quadratic form of the error like flow_loss, so the best prediction is the same; a model that cannot reach
     it errs alike in neighbouring frames, and little beside known ones. grids: one for all rows, or those of packed
     clips. The mean of each clip over pairs of patches of which one is unknown, then over clips.
     """
     unknown = (sigma > 0).to(clean)
-    error = (prediction.float() - (noise - clean)) * unknown[..., None]
+    error = (prediction.float() - target(clean, noise, sigma, unit)) * unknown[..., None]
     lengths = [grid.num_tokens for grid in grids]
     losses = []
     for grid, *parts in zip(grids, error.split(lengths, dim=1), unknown.split(lengths, dim=1), strict=True):

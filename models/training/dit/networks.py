@@ -22,6 +22,10 @@ def build(settings: DiTTraining, init: Checkpoint | None) -> DiT:
     if init.dit_config is None:
         raise ValueError("the checkpoint of --init holds no DiT, only a VAE: choose one that holds both")
     config = init.dit_config
+    if config.learned_variance:
+        raise ValueError(
+            "the checkpoint of --init predicts its own variance too (iDDPM), which is not trained here: choose another"
+        )
     if settings.text != bool(config.context_dim):
         raise ValueError("with or without text is settled when a model is begun: leave out --no-text, or --init")
     model = init.dit() if not added_classes(settings, init) else with_classes(init, len(settings.classes))

@@ -46,10 +46,12 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
         noisy.to(dtype), batch.grids, sigma, prepared, labels=batch.label_rows(device), cyclic=batch.cyclic,
         attention=kernel,
     )  # fmt: skip
-    loss = flow_loss(prediction, clean, noise, per_token, batch.lengths)
+    unit = model.config.prediction
+    loss = flow_loss(prediction, clean, noise, per_token, batch.lengths, unit=unit)
     if not steadiness:
         return loss
-    return loss + steadiness * steadiness_loss(prediction, clean, noise, per_token, batch.grids, cyclic=batch.cyclic)
+    unsteady = steadiness_loss(prediction, clean, noise, per_token, batch.grids, cyclic=batch.cyclic, unit=unit)
+    return loss + steadiness * unsteady
 
 
 def backward(model: DiT, batch: Batch, workers: Workers, *, settings: DiTTraining, stop: bool) -> tuple[Tensor, bool]:
@@ -148,13 +150,14 @@ def train(
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
-    fixed = [draw_batch(held_out, empty, replace(settings, mix=()), generator(1, i)) for i in range(6)]
+    judged, patch = replace(settings, mix=()), model.config.patch
+    fixed = [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
     if workers.agree(saves_after(first, settings) and not sample_file(run, first).exists()):
         weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
         if workers.first:
             report(run, model, weights, vae, held_out, empty, fixed, first)
     for step in range(first, settings.steps):
-        batch = draw_batch(cache, empty, settings, generator(settings.seed, step))
+        batch = draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch)
         loss, stop = backward(model, batch, workers, settings=settings, stop=asked_to_stop())
         if not torch.isfinite(loss):
             raise ValueError(

@@ -78,13 +78,13 @@ class SlowedEmbed(torch.nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Positions (B, N, 3) -> rotations (B, 1, N, D / 2, 2, 2), as core has them."""
         turned: Tensor = self.original(ids)
-        time = ids[..., 0].double()
+        time = ids[..., 0].cpu().double()  # GPUs of Apple know no float64
         pairs = self.original.axes_dim[0] // 2
-        steps = torch.arange(pairs, dtype=torch.float64, device=ids.device) / pairs
+        steps = torch.arange(pairs, dtype=torch.float64) / pairs
         ordinary = float(self.original.theta) ** -steps
         slowed = extrapolated(ordinary, self.known, round(float(time.max() - time.min())) + 1, self.pair)
         for pair in (slowed != ordinary).nonzero().flatten().tolist():
             angle = time * slowed[pair]
             rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=-1)
-            turned[:, 0, :, pair] = rearrange(rotation, "b n (i j) -> b n i j", i=2, j=2).to(turned)
+            turned[:, 0, :, pair] = rearrange(rotation, "b n (i j) -> b n i j", i=2, j=2).float().to(turned)
         return turned
