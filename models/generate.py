@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .checkpoints import Checkpoint, load_checkpoint
 from .flow import split_learned_variance, to_denoised
+from .geometry import OURS
 from .guidance import Guidance, in_interval
 from .patches import Grid, to_patches
 from .pixels import to_uint8
@@ -21,7 +22,7 @@ from .solvers import Denoiser, Solver, noise_generator, sample
 from .tasks.canvas import Canvas
 from .text.encoder import TextEncoder, load_text_encoder
 from .transformer.dit import DiT
-from .vae.autoencoder import SPACE, TIME, VideoVAE
+from .vae.autoencoder import VideoVAE
 
 EMBEDDED = Path(__file__).parent / "weights" / "spacetime-toy.safetensors"
 
@@ -73,10 +74,12 @@ def generate(
         raise ValueError(
             f"generate wants a list of prompts, such as ['a red ball rolls to the right'], not {prompts!r}"
         )
-    shape = latent_shape(num_frames, height, width, cyclic=cyclic) if known is None else tuple(known.latents.shape[2:])
+    shape = (
+        OURS.latent_shape(num_frames, height, width, cyclic=cyclic) if known is None else tuple(known.latents.shape[2:])
+    )
     cyclic = cyclic if known is None else known.cyclic
     levels = sigmas(schedule, steps, shift=shift)
-    trained = -(-known_frames // TIME)
+    trained = OURS.latents(known_frames)
     positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, known_frames=trained)
     unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, known_frames=trained)
     guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
@@ -124,16 +127,6 @@ def predictor(
         return torch.lerp(reference, predict(seen, share * sigma[:, None]), change)
 
     return predict_unknown
-
-
-def latent_shape(num_frames: int, height: int, width: int, *, cyclic: bool = False) -> tuple[int, int, int]:
-    """Latent frames, height and width of a video. ValueError for sizes that the VAE and the patches do not divide."""
-    if height < 16 or width < 16 or height % (2 * SPACE) or width % (2 * SPACE):
-        raise ValueError(f"a video of {width} x {height} pixels: both sides must be multiples of {2 * SPACE}")
-    if num_frames < 1 or num_frames % TIME != (0 if cyclic else 1):
-        rule = f"a loop has {TIME}k frames" if cyclic else f"a video has 1 + {TIME}k frames"
-        raise ValueError(f"{num_frames} frames: {rule}, for example {8 * TIME + (0 if cyclic else 1)}")
-    return -(-num_frames // TIME), height // SPACE, width // SPACE
 
 
 def clip_noise(models: Models, shape: Sequence[int], seed: int) -> Tensor:

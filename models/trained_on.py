@@ -6,10 +6,10 @@ A checkpoint's header lists them under meta.trained_on as "WIDTHxHEIGHTxFRAMES",
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .geometry import ClipSize
 from .remedies import cut
 
 NEAR = 1.15  # sizes and aspect ratios that differ by less are as good as trained on
@@ -25,11 +25,13 @@ class TrainedOn:
     def parse(cls, entries: Sequence[str]) -> TrainedOn:
         """From a header's or a command line's entries. ValueError, with the entry, for anything else."""
         known = entries if isinstance(entries, list | tuple) else []
-        found = [re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})x([1-9]\d{0,5})c?", str(entry)) for entry in known]
-        if not found or not all(found):
+        try:
+            found = [ClipSize.parse(str(entry), None) for entry in known]
+        except ValueError:
+            found = []
+        if not found:
             raise ValueError(f"{cut(entries)} are no clip sizes: write them as 96x96x33, or 96x96x32c for loops")
-        numbers = sorted({tuple(int(number) for number in match.groups()) for match in found if match})
-        return cls(tuple((width, height, frames) for width, height, frames in numbers))
+        return cls(tuple(sorted({(size.width, size.height, size.num_frames) for size in found})))
 
     @property
     def frames(self) -> int:

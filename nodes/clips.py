@@ -72,9 +72,9 @@ class ClipsFromFolder(io.ComfyNode):
     @classmethod
     def execute(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> io.NodeOutput:
         """Look at the files and show some of their clips."""
-        from ..models.clips.cache import ClipSize
         from ..models.clips.clips import ClipSet
         from ..models.clips.folder import list_clips
+        from ..models.geometry import ClipSize
         from .host.processes import training
         from .host.words import captioning
 
@@ -128,8 +128,9 @@ class ToyWorld(io.ComfyNode):
     @classmethod
     def execute(cls, size: str, count: int) -> io.NodeOutput:
         """Render a few clips to show."""
-        from ..models.clips.cache import ClipSize, toy_clip
         from ..models.clips.clips import ClipSet
+        from ..models.clips.toy import toy_clip
+        from ..models.geometry import ClipSize
         from ..models.training.run.contact import Bucket, Shown, share_out
 
         sizes = ClipSize.parse_list(size)

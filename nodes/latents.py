@@ -7,24 +7,13 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..models.geometry import OURS
 from . import sockets
 from .host import messages
 from .host.latent import content, made
 from .schema import schema
 
 CATEGORY = "Spacetime/latents"
-SIDE = 16  # VAE x 8, patches x 2
-TIME = 4
-
-
-def fit_frames(seconds: float, fps: float) -> int:
-    """The number of frames nearest to seconds x fps that the VAE can hold: 1 + 4k."""
-    return 1 + TIME * max(0, round((seconds * fps - 1) / TIME))
-
-
-def fit_side(pixels: int) -> int:
-    """The multiple of 16 nearest to a side."""
-    return max(SIDE, round(pixels / SIDE) * SIDE)
 
 
 class EmptyVideo(io.ComfyNode):
@@ -73,8 +62,8 @@ class EmptyVideo(io.ComfyNode):
         cls, width: int, height: int, seconds: float, fps: float, batch: int, model: Any = None
     ) -> io.NodeOutput:
         """Make the zeros."""
-        num_frames, w, h = fit_frames(seconds, fps), fit_side(width), fit_side(height)
-        latents = torch.zeros(batch, 16, 1 + (num_frames - 1) // TIME, h // 8, w // 8)
+        num_frames, w, h = OURS.nearest(seconds, fps), OURS.nearest_side(width), OURS.nearest_side(height)
+        latents = torch.zeros(batch, 16, *OURS.latent_shape(num_frames, h, w))
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
         return io.NodeOutput(made(latents), fps, num_frames)

@@ -7,7 +7,6 @@ and the mark of the VAE whose latents it reads. Latents of another VAE mean noth
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ..building import built, check_finite, fitting
 from ..files import parsed_json, read_tensors, write_tensors
+from ..geometry import OURS, ClipSize
 from ..headers import check_number, config_of
 from ..remedies import cut
 from ..trained_on import TrainedOn
@@ -27,7 +27,6 @@ from .vocabulary import Vocabulary
 HEADER = "spacetime_captioner"
 FORMAT = 2
 UPDATE = "update the pack, or train the captioner again"
-Size = tuple[int, int, int]  # width, height, frames
 
 
 @dataclass(frozen=True)
@@ -99,24 +98,10 @@ def check_vae(file: CaptionerFile, mark: str, name: str) -> None:
         )
 
 
-def parsed_sizes(texts: Sequence[str]) -> tuple[Size, ...]:
-    """(width, height, frames) of "64x64x33" and, for loops, "64x64x32c"; a loop counts as a clip one frame longer."""
-    found = []
-    for text in texts:
-        width, height, frames = (int(number) for number in text.rstrip("c").split("x"))
-        found.append((width, height, frames + 1 if text.endswith("c") else frames))
-    return tuple(found)
-
-
-def best_size(sizes: Sequence[Size], width: int, height: int) -> Size:
-    """Of the sizes a captioner knows the nearest in aspect ratio, then in area, and the longest clip of that size."""
-
-    def distance(size: Size) -> tuple[float, float]:
-        shape = abs(math.log(size[0] / size[1]) - math.log(width / height))
-        return round(shape, 3), abs(math.log(size[0] * size[1]) - math.log(width * height))
-
-    nearest = min(sizes, key=distance)
-    return max((size for size in sizes if size[:2] == nearest[:2]), key=lambda size: size[2])
+def parsed_sizes(texts: Sequence[str]) -> tuple[ClipSize, ...]:
+    """Sizes from texts such as "64x64x33" or, for loops, "64x64x32c"; a loop counts as a clip one frame longer."""
+    sizes = [ClipSize.parse(text, None) for text in texts]
+    return tuple(ClipSize(size.width, size.height, size.num_frames + size.cyclic) for size in sizes)
 
 
 def frame_numbers(count: int, fps: float, wanted_fps: float, longest: int) -> list[int]:
@@ -130,7 +115,7 @@ def frame_numbers(count: int, fps: float, wanted_fps: float, longest: int) -> li
     if usable > longest:
         number, step = longest, (count - 1) / (longest - 1)
     else:
-        number, step = (usable - 1) // 4 * 4 + 1, fps / wanted_fps
+        number, step = OURS.fitting(usable), fps / wanted_fps
     return [min(count - 1, round(i * step)) for i in range(number)]
 
 

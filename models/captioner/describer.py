@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..geometry import OURS, ClipSize, best_size
 from ..text.description import Description
 from ..text.faults import find_faults
 from ..text.interface import LanguageModelError
-from ..vae.autoencoder import TIME, VideoVAE
-from .captioner import CaptionerFile, best_size, check_vae, frame_numbers, parsed_sizes
+from ..vae.autoencoder import VideoVAE
+from .captioner import CaptionerFile, check_vae, frame_numbers, parsed_sizes
 from .network import CaptionNetwork
 from .vocabulary import Vocabulary
 from .writing import write_captions
@@ -35,7 +36,7 @@ class Captioner:
     network: CaptionNetwork = field(repr=False)
     vocabulary: Vocabulary = field(repr=False)
     vae: VideoVAE = field(repr=False)
-    sizes: tuple[tuple[int, int, int], ...]
+    sizes: tuple[ClipSize, ...]
     fps: float
     detailed: bool = True
     temperature: float = 0.0
@@ -52,7 +53,7 @@ class Captioner:
     @property
     def side(self) -> int:
         """Pixels of the longer side of the largest clips that it knows."""
-        return max(max(size[:2]) for size in self.sizes)
+        return max(max(size.width, size.height) for size in self.sizes)
 
     def describe(self) -> str:
         """Which model this is, for people."""
@@ -60,7 +61,7 @@ class Captioner:
 
     def pick(self, count: int, fps: float, width: int, height: int) -> list[int]:
         """Frames at the rate that it was trained on; fewer a second of a video that is longer than its clips."""
-        return frame_numbers(count, fps, self.fps, best_size(self.sizes, width, height)[2])
+        return frame_numbers(count, fps, self.fps, best_size(self.sizes, width, height).num_frames)
 
     def look(self, frames: NDArray[np.uint8], _times: Sequence[float], /, *, seed: int = 0) -> Description:
         """Describe frames (F, H, W, 3) uint8 that `pick` chose. RuntimeError when it writes nothing of use."""
@@ -84,11 +85,11 @@ class Captioner:
     @torch.no_grad()
     def latents(self, frames: NDArray[np.uint8]) -> Tensor:
         """Latents (1, C, T, H, W) of frames, scaled and cut to the size that it knows best."""
-        width, height, _ = best_size(self.sizes, frames.shape[2], frames.shape[1])
-        usable = (len(frames) - 1) // TIME * TIME + 1
+        size = best_size(self.sizes, frames.shape[2], frames.shape[1])
+        usable = OURS.fitting(len(frames))
         weight = self.vae.encoder.linear.weight
         pixels = rearrange(torch.from_numpy(np.ascontiguousarray(frames[:usable])), "f h w c -> f c h w")
-        fitted = cover(pixels.float() / 127.5 - 1, width, height)
+        fitted = cover(pixels.float() / 127.5 - 1, size.width, size.height)
         return self.vae.encode(rearrange(fitted, "f c h w -> 1 c f h w").to(weight))
 
 

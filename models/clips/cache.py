@@ -7,65 +7,20 @@ building again continues where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..files import read_tensors, write_tensors
-from ..pixels import from_uint8, stored
+from ..geometry import ClipSize
 from ..text.encoder import TextEncoder
-from ..toyworld import captions, render, sample_scene
-from ..vae.autoencoder import TIME, VideoVAE
 
-FPS = 12.0
 SHARD = 100  # clips per file
-Progress = Callable[[int, int], None]  # done, total
-
-
-def quiet(_done: int, _total: int) -> None:
-    """No progress shown."""
-
-
-@dataclass(frozen=True)
-class ClipSize:
-    """Pixels of one bucket; cyclic clips are loops and have 4k frames, others 4k + 1."""
-
-    width: int
-    height: int
-    num_frames: int
-    cyclic: bool = False
-
-    @classmethod
-    def parse_list(cls, text: str) -> tuple[ClipSize, ...]:
-        """From one or several sizes, "64x64x17,96x64x17"."""
-        return tuple(cls.parse(part.strip()) for part in text.split(","))
-
-    @classmethod
-    def parse(cls, text: str) -> ClipSize:
-        """From "96x96x33" or, for loops, "96x96x32c"."""
-        try:
-            width, height, frames = (int(n) for n in text.rstrip("c").split("x"))
-        except ValueError as error:
-            raise ValueError(
-                f'clip size "{text}" is not like 96x96x33 (width x height x frames), c at the end for loops'
-            ) from error
-        size = cls(width, height, frames, text.endswith("c"))
-        wrong = width % 16 or height % 16 or frames % TIME != (0 if size.cyclic else 1)
-        if wrong or min(width, height, frames) < 1:
-            raise ValueError(f"clip size {text}: sides must be multiples of 16 and frames 4k + 1 (loops: 4k)")
-        return size
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}x{self.num_frames}{'c' if self.cyclic else ''}"
 
 
 class Example(NamedTuple):
@@ -74,41 +29,6 @@ class Example(NamedTuple):
     latents: Tensor  # (C, T, H, W)
     text: Tensor  # (L, E)
     label: str = ""  # name of its class
-
-
-def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
-    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions: four short, two detailed."""
-    rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
-    aspect = size.width / size.height
-    scene = sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect)
-    clip = render(scene, num_frames=size.num_frames, height=size.height, width=size.width, fps=FPS)
-    short = [captions.short_caption(scene, rng) for _ in range(4)]
-    return clip.frames, [*short, *(captions.detailed_caption(scene, rng) for _ in range(2))]
-
-
-def toy_class(seed: int, size: ClipSize) -> str:
-    """What happens in clip number `seed`, as its class: fall, bounce, roll, ..."""
-    rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
-    aspect = size.width / size.height
-    return sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect).kind
-
-
-def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quiet) -> list[Tensor]:
-    """Clips number first, first + 1, ... as bytes (3, F, H, W)."""
-    clips = []
-    for i in range(count):
-        progress(i, count)
-        clips.append(stored(toy_clip(first + i, size)[0]))
-    return clips
-
-
-def fingerprint(vae: VideoVAE) -> str:
-    """Eight letters that change with the encoder's weights and statistics, the same in bf16 as in fp32."""
-    digest = hashlib.sha256()
-    for name, value in sorted(vae.state_dict().items()):
-        if not name.startswith("decoder."):
-            digest.update(value.bfloat16().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:8]
 
 
 @torch.no_grad()
@@ -123,33 +43,6 @@ def text_features(encoder: TextEncoder, texts: Sequence[str], batch: int = 32) -
         for i, row, real in zip(chosen, context, mask, strict=True):
             features[i] = row[real].bfloat16()
     return features
-
-
-@torch.no_grad()
-def cache_toy_world(
-    folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0,
-    progress: Progress = quiet,
-) -> list[str]:  # fmt: skip
-    """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept.
-
-    Returns notices of shards that were damaged and made anew.
-    """
-    dtype = vae.encoder.linear.weight.dtype
-    mark, notices = fingerprint(vae), []
-    for start in range(first, first + count, SHARD):
-        path = folder / f"toy-{size}-{mark}-{start:06d}.safetensors"
-        notices += remove_damaged(path)
-        if path.exists():
-            continue
-        latents, texts, classes = [], [], []
-        for seed in range(start, min(start + SHARD, first + count)):
-            progress(seed - first, count)
-            frames, lines = toy_clip(seed, size)
-            latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
-            texts.append(lines)
-            classes.append(toy_class(seed, size))
-        write_shard(path, latents, texts, classes, size, encoder, FPS)
-    return notices
 
 
 def write_shard(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .cache import FPS, ClipSize, Progress, quiet, toy_pixels
+from ..geometry import ClipSize
 from .folder import FolderClip, Listing, clip_pixels, clips_mark, list_clips
+from .toy import FPS, Progress, quiet, toy_pixels
 
 HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on
 JUDGED = 24  # held-out clips that a VAE is judged on

@@ -17,16 +17,18 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from ..geometry import ClipSize
 from ..pixels import from_uint8, stored
 from ..remedies import remedy
 from ..text.encoder import TextEncoder
-from ..vae.autoencoder import VideoVAE
-from .cache import FPS, SHARD, ClipSize, Progress, fingerprint, quiet, remove_damaged, write_shard
+from ..vae.autoencoder import VideoVAE, fingerprint
+from .cache import SHARD, remove_damaged, write_shard
 from .entries import Reason, entries_of, in_words, stamp_of
 from .footage import Footage, Frames, look, read_clip
 from .index import Index
 from .sidecars import CaptionFiles, class_of, plain_words
 from .split import Place, held_out, held_out_files
+from .toy import FPS, Progress, quiet
 
 
 @dataclass(frozen=True)

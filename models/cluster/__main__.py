@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from ..checkpoints import load_checkpoint
-from ..clips.cache import FPS
+from ..clips.toy import FPS
 from ..generate import EMBEDDED
+from ..geometry import OURS
 from ..training.run.stopping import StoppedError, check_stop, stop_on_signals
-from ..vae.autoencoder import TIME
 from .fan_out import Recipe, jobs_of
 
 
@@ -58,7 +58,7 @@ def video(args: argparse.Namespace) -> None:
     from .videos import make_videos, pool
 
     recipe = Recipe(
-        num_frames=1 + TIME * max(0, round((args.seconds * FPS - 1) / TIME)), height=args.height, width=args.width,
+        num_frames=OURS.nearest(args.seconds, FPS), height=args.height, width=args.width,
         steps=args.steps, cfg=args.cfg, negative=args.negative, threads=args.threads, numbers=args.numbers,
     )  # fmt: skip
     jobs = jobs_of(args.prompts.read_text(encoding="utf-8").splitlines(), args.seeds, args.seed)

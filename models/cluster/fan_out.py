@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..checkpoints import Checkpoint
-from ..generate import Models, generate, latent_shape
+from ..generate import Models, generate
+from ..geometry import OURS
 
 Frames = NDArray[np.uint8]  # (F, H, W, 3)
 TRIES = 3
@@ -46,7 +47,7 @@ class Recipe:
     numbers: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        latent_shape(self.num_frames, self.height, self.width)
+        OURS.latent_shape(self.num_frames, self.height, self.width)
         if self.steps < 1 or self.threads < 1:
             raise ValueError(f"{self.steps} steps on {self.threads} threads: both are 1 or more")
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 
 from ..checkpoints import joined, load_checkpoint, save_checkpoint
-from ..clips.cache import ClipSize, LatentCache, cache_toy_world
+from ..clips.cache import LatentCache
 from ..clips.clips import HELD_OUT, ClipSet
 from ..clips.folder import cache_folder
+from ..clips.toy import cache_toy_world
+from ..geometry import ClipSize
 from ..text.encoder import load_text_encoder
 from .captioner import commands as caption_commands
 from .dit import train as dit

@@ -8,6 +8,7 @@ latents.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,12 +16,14 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..geometry import OURS
 from ..headers import Depth, Width, check_fields
 from .layers import CausalConv1d, ChannelNorm, ResBlock, SpatialConv, TimeCache, depth_to_space, space_to_depth
 
-TIME, SPACE = 4, 8
+TIME, SPACE = OURS.time, OURS.space
 BLOCK = (TIME, SPACE, SPACE)
-FRAMES_PER_PIECE = 8  # latents per piece when streaming: memory stays flat, matrices stay large
+PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on
+PIECE_AREA = PIECE * 64 * 64  # above 512 x 512 pixels one frame at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,19 +185,20 @@ class VideoVAE(nn.Module):
                 rest = piece[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)  # frame 0 counts four times
             rest = torch.cat([rest, piece], dim=2) if rest.shape[2] else piece
             ready = rest.shape[2] - rest.shape[2] % TIME
-            for part in rest[:, :, :ready].split(FRAMES_PER_PIECE * TIME, dim=2):
+            length = piece_length(rest.shape[3] // SPACE, rest.shape[4] // SPACE)
+            for part in rest[:, :, :ready].split(TIME * length, dim=2):
                 if part.shape[2]:
                     yield self._encode_piece(part, cache)
             rest = rest[:, :, ready:].clone()
         if rest is None or rest.shape[2]:
-            fitting = max(count - 1, 0) // TIME * TIME + 1
+            fitting = max(1, OURS.fitting(count))
             raise ValueError(f"a video to encode needs 1 + 4k frames, got {count}: trim it to {fitting}")
 
     def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pieces of latents (B, C, t, H, W) -> pieces of pixels (B, 3, f, 8H, 8W)."""
         cache, first = TimeCache(), True
         for piece in latents:
-            for part in piece.split(FRAMES_PER_PIECE, dim=2):
+            for part in piece.split(piece_length(*piece.shape[3:]), dim=2):
                 pixels = self._decode_piece(part, cache)
                 yield pixels[:, :, TIME - 1 :] if first else pixels
                 first = False
@@ -219,3 +223,17 @@ def check_pixels(video: Tensor, *, cyclic: bool = False) -> None:
         )
     if cyclic and frames % TIME:
         raise ValueError(f"a loop to encode needs 4k frames, got {frames}: trim it to {frames // TIME * TIME}")
+
+
+def piece_length(height: int, width: int) -> int:
+    """How many latent frames of this size to decode or encode at a time."""
+    return max(1, min(PIECE, PIECE_AREA // (height * width)))
+
+
+def fingerprint(vae: VideoVAE) -> str:
+    """Eight letters that change with the encoder's weights and statistics, the same in bf16 as in fp32."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        if not name.startswith("decoder."):
+            digest.update(value.bfloat16().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:8]

@@ -9,7 +9,6 @@ import torch
 
 from comfyui_spacetime.models.captioner.captioner import (
     CaptionerFile,
-    best_size,
     frame_numbers,
     load_captioner,
     parsed_sizes,
@@ -19,8 +18,9 @@ from comfyui_spacetime.models.captioner.describer import Captioner, cover
 from comfyui_spacetime.models.captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_sdpa
 from comfyui_spacetime.models.captioner.vocabulary import Vocabulary, is_detailed
 from comfyui_spacetime.models.captioner.writing import write_captions
-from comfyui_spacetime.models.clips.cache import LatentCache, fingerprint
+from comfyui_spacetime.models.clips.cache import LatentCache
 from comfyui_spacetime.models.files import write_tensors
+from comfyui_spacetime.models.geometry import ClipSize, best_size
 from comfyui_spacetime.models.metrics.captions import (
     compare,
     facts_of_scene,
@@ -33,7 +33,7 @@ from comfyui_spacetime.models.toyworld import caption_held_out, detailed_caption
 from comfyui_spacetime.models.training.captioner.agreement import LEAST, word_weights
 from comfyui_spacetime.models.training.captioner.train import CaptionedClips, CaptionerTraining, check_cache, train
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
-from comfyui_spacetime.models.vae.autoencoder import VideoVAE
+from comfyui_spacetime.models.vae.autoencoder import VideoVAE, fingerprint
 
 CAPTIONS = [
     "a red ball rolls to the left",
@@ -174,9 +174,9 @@ def test_frames_are_chosen_over_the_whole_video():
 
 def test_the_size_is_the_nearest_in_shape_then_in_area():
     sizes = parsed_sizes(["64x64x33", "96x96x33", "96x96x32c", "96x64x17", "64x64x17"])
-    assert best_size(sizes, 64, 64) == (64, 64, 33)
-    assert best_size(sizes, 512, 512) == (96, 96, 33)
-    assert best_size(sizes, 1920, 1080) == (96, 64, 17)
+    assert best_size(sizes, 64, 64) == ClipSize(64, 64, 33)
+    assert best_size(sizes, 512, 512) == ClipSize(96, 96, 33)
+    assert best_size(sizes, 1920, 1080) == ClipSize(96, 64, 17)
     pixels = torch.rand(2, 3, 90, 160)
     assert cover(pixels, 96, 64).shape == (2, 3, 64, 96)
     assert torch.equal(cover(pixels, 160, 90), pixels)
@@ -337,8 +337,8 @@ def test_single_frames_are_described_without_what_happens(caches):
 def test_the_embedded_captioner_says_what_fresh_clips_show():
     """Far from its measured accuracy (`run.py bench captioner`), so that it fails only when something is broken."""
     from comfyui_spacetime.models.checkpoints import load_checkpoint
-    from comfyui_spacetime.models.clips.cache import ClipSize
     from comfyui_spacetime.models.generate import EMBEDDED
+    from comfyui_spacetime.models.geometry import ClipSize
     from comfyui_spacetime.models.training.captioner.commands import CAPTIONER
     from comfyui_spacetime.tools.bench.captioner import described
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_spacetime.models.clips.cache import ClipSize
 from comfyui_spacetime.models.clips.clips import ClipSet
 from comfyui_spacetime.models.clips.entries import entries_of, in_words
 from comfyui_spacetime.models.clips.folder import Listing, list_clips
 from comfyui_spacetime.models.clips.index import Index
 from comfyui_spacetime.models.clips.split import Place, held_out
+from comfyui_spacetime.models.geometry import ClipSize
 
 SIZE = ClipSize.parse_list("32x32x1")
 RNG = np.random.default_rng(0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from comfyui_spacetime.models.generate import Models, generate, latent_shape, predictor
+from comfyui_spacetime.models.generate import Models, generate, predictor
+from comfyui_spacetime.models.geometry import OURS
 from comfyui_spacetime.models.guidance import Guidance
 from comfyui_spacetime.models.pixels import from_uint8
 from comfyui_spacetime.models.tasks.along_time import extend
@@ -86,11 +87,11 @@ def test_a_known_place_is_seen_clean_and_the_same_per_frame_as_per_patch(models)
 
 def test_impossible_sizes_are_explained():
     with pytest.raises(ValueError, match="1 \\+ 4k"):
-        latent_shape(32, 96, 96)
+        OURS.latent_shape(32, 96, 96)
     with pytest.raises(ValueError, match="a loop has 4k"):
-        latent_shape(33, 96, 96, cyclic=True)
+        OURS.latent_shape(33, 96, 96, cyclic=True)
     with pytest.raises(ValueError, match="multiples of 16"):
-        latent_shape(33, 90, 96)
+        OURS.latent_shape(33, 90, 96)
 
 
 def test_one_string_is_not_a_list_of_prompts(models):

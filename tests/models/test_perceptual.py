@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from comfyui_spacetime.models.clips.cache import ClipSize, toy_clip
+from comfyui_spacetime.models.clips.toy import toy_clip
+from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.metrics import perceptual
 from comfyui_spacetime.models.metrics.perceptual import PerceptualDistance, load_perceptual
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from comfyui_spacetime.models.clips import sidecars
-from comfyui_spacetime.models.clips.cache import ClipSize
 from comfyui_spacetime.models.clips.clips import ClipSet
 from comfyui_spacetime.models.clips.entries import Entries
 from comfyui_spacetime.models.clips.sidecars import CaptionFiles, Sidecar, TimedCaption
+from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.text.description import Description
 from comfyui_spacetime.models.training.captioner.recaption import ALL, describe_folder
 

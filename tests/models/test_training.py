@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache, cache_toy_world, stack_text, toy_clip
+from comfyui_spacetime.models.clips.cache import LatentCache, stack_text
+from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_clip
 from comfyui_spacetime.models.files import read_tensors, write_tensors
+from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.patches import Grid
 from comfyui_spacetime.models.pixels import from_uint8, to_uint8
 from comfyui_spacetime.models.training.dit import train as dit_training
@@ -20,7 +22,7 @@ from comfyui_spacetime.models.training.dit.losses import (
     sample_sigmas,
     steadiness_loss,
 )
-from comfyui_spacetime.models.training.optim.layout import orthogonalise
+from comfyui_spacetime.models.training.optim.muon import orthogonalise
 from comfyui_spacetime.models.training.optim.optimiser import EMA, Optimiser, learning_rate_scale
 from comfyui_spacetime.models.training.run.folder import Run, generator
 from comfyui_spacetime.models.training.vae import train as vae_training

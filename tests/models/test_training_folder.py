@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache
+from comfyui_spacetime.models.clips.cache import LatentCache
 from comfyui_spacetime.models.clips.folder import cache_folder, list_clips
 from comfyui_spacetime.models.clips.footage import cuts, look, read_clip
+from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
 
 av = pytest.importorskip("av")

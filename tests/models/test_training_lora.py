@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
-from comfyui_spacetime.models.clips.cache import ClipSize, LatentCache, cache_toy_world, toy_class
+from comfyui_spacetime.models.clips.cache import LatentCache
+from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_class
 from comfyui_spacetime.models.files import read_tensors
+from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import draw_batch
 from comfyui_spacetime.models.training.dit.lora import merge, read_lora

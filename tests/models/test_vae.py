@@ -65,7 +65,7 @@ def test_decoding_in_pieces_equals_decoding_at_once(vae, piece):
 def test_piece_size_inside_does_not_matter(vae, monkeypatch):
     z = torch.randn(1, 16, 21, 4, 4)
     whole = vae.decode(z)
-    monkeypatch.setattr("comfyui_spacetime.models.vae.autoencoder.FRAMES_PER_PIECE", 100)
+    monkeypatch.setattr("comfyui_spacetime.models.vae.autoencoder.PIECE", 100)
     assert torch.allclose(vae.decode(z), whole, atol=1e-5)
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from comfyui_spacetime.models.checkpoints import load_checkpoint
-from comfyui_spacetime.models.clips.cache import ClipSize, toy_pixels
+from comfyui_spacetime.models.clips.toy import toy_pixels
 from comfyui_spacetime.models.files import read_tensors
+from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.metrics import perceptual
 from comfyui_spacetime.models.training.optim.optimiser import Optimiser
 from comfyui_spacetime.models.training.vae import train as vae_training

@@ -49,7 +49,7 @@ def captioner(vae, tmp_path, monkeypatch):
     from comfyui_spacetime.models.captioner.captioner import CaptionerFile, save_captioner
     from comfyui_spacetime.models.captioner.network import PRESETS, CaptionNetwork
     from comfyui_spacetime.models.captioner.vocabulary import Vocabulary
-    from comfyui_spacetime.models.clips.cache import fingerprint
+    from comfyui_spacetime.models.vae.autoencoder import fingerprint
 
     vocabulary = Vocabulary.of(["a red ball rolls to the left"])
     network = CaptionNetwork(replace(PRESETS["test"], vocabulary=len(vocabulary))).initialise()

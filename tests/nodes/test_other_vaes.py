@@ -54,7 +54,8 @@ def test_a_loop_decodes_the_same_from_any_latent_on(name):
 @pytest.mark.parametrize("name", KINDS)
 def test_the_end_of_a_loop_leads_to_its_beginning(name):
     """Two rounds in one decode are the reference: there is nothing special at the join between them."""
-    from comfyui_spacetime.nodes.host.vae.others import LEADS, around, decode_clip, decode_loop
+    from comfyui_spacetime.models.vae.loops import around
+    from comfyui_spacetime.nodes.host.vae.others import LEADS, decode_clip, decode_loop
 
     each, clip = KINDS[name][0], latents(name, 4)
     long = decode_clip(small(name), around(clip, LEADS[-1] + 4, LEADS[-1]))

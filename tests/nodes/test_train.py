@@ -125,7 +125,8 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     import folder_paths
 
     from comfyui_spacetime.models.checkpoints import load_checkpoint
-    from comfyui_spacetime.models.clips.cache import ClipSize, toy_class
+    from comfyui_spacetime.models.clips.toy import toy_class
+    from comfyui_spacetime.models.geometry import ClipSize
     from comfyui_spacetime.models.training.dit.lora import merge
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
     from comfyui_spacetime.nodes.classes import ClassLabel

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .memory import FPS, SIDE, Peak, resident_mb
+from .peak import FPS, SIDE, Peak, resident_mb
 
 STEPS = 2  # of each window: more would take longer and no more memory
 

@@ -11,15 +11,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .peak import FPS, SIDE, Peak, resident_mb
+
 ROOT = Path(__file__).resolve().parents[2]
-FPS = 12
-SIDE = 96
 CHUNK = 4  # frames, and one latent of them, at a time
 
 
@@ -76,33 +75,6 @@ def stream(task: str, seconds: int) -> Iterator[Any]:
         return
     for index in range(1 + pieces):
         yield torch.rand(1, 3, CHUNK if index else 1, SIDE, SIDE) * 2 - 1
-
-
-class Peak:
-    """The highest resident memory between entering and leaving, sampled often."""
-
-    def __enter__(self) -> "Peak":
-        self.value = resident_mb()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self.value = max(self.value, resident_mb())
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.002):
-            self.value = max(self.value, resident_mb())
-
-
-def resident_mb() -> float:
-    """Resident memory of this process; psutil knows it on every system."""
-    import psutil
-
-    return float(psutil.Process().memory_info().rss) / 2**20
 
 
 def main() -> None:

@@ -45,7 +45,8 @@ def prepare(folder: Path, clips: int = 12) -> Path:
     import torch
 
     from ...models.checkpoints import Checkpoint, save_checkpoint
-    from ...models.clips.cache import ClipSize, cache_toy_world
+    from ...models.clips.toy import cache_toy_world
+    from ...models.geometry import ClipSize
     from ...models.vae.autoencoder import PRESETS, VideoVAE
 
     torch.manual_seed(0)

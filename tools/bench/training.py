@@ -32,8 +32,8 @@ from ...models.training.optim.optimiser import Optimiser
 from ...models.training.run.folder import generator
 from ...models.transformer.dit import DiT, DiTConfig
 from .forwards import forward_dtype
-from .memory import Peak, resident_mb
 from .packed_steps import one_size_row, packing_rows
+from .peak import Peak, resident_mb
 from .timing import by_turns
 
 ROOT = Path(__file__).resolve().parents[2]

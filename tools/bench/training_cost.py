@@ -28,7 +28,8 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """Rows name, parameters_m, clips_per_step, gflop, cpu_s_per_step, clips_per_cpu_s."""
     import torch
 
-    from ...models.clips.cache import ClipSize, toy_pixels
+    from ...models.clips.toy import toy_pixels
+    from ...models.geometry import ClipSize
 
     torch.set_num_threads(1)
     clips = toy_pixels(0, 8, ClipSize(64, 64, 17))

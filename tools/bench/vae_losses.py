@@ -35,8 +35,8 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per loss: case, psnr, ssim, perceptual, sharpness, cpu_s_per_step."""
     import torch
 
-    from ...models.clips.cache import ClipSize
     from ...models.clips.clips import ClipSet
+    from ...models.geometry import ClipSize
     from ...models.metrics.perceptual import load_perceptual
 
     torch.set_num_threads(1)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ...clips.cache import Progress, quiet
 from ...clips.entries import entries_of
 from ...clips.folder import FolderClip
 from ...clips.footage import read_clip
 from ...clips.sidecars import CaptionFiles, content_of
+from ...clips.toy import Progress, quiet
 from ...text.describing import Describer
 
 MISSING, ALL = "clips without a caption", "all clips"

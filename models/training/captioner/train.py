@@ -21,11 +21,12 @@ from ...captioner.captioner import CaptionerFile, save_captioner
 from ...captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_sdpa
 from ...captioner.vocabulary import Vocabulary, is_detailed
 from ...captioner.writing import write_captions
-from ...clips.cache import FPS, LatentCache, fingerprint
+from ...clips.cache import LatentCache
+from ...clips.toy import FPS
 from ...metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
 from ...text.description import still_part
 from ...transformer.attention import matmul_attention, sdpa
-from ...vae.autoencoder import VideoVAE
+from ...vae.autoencoder import VideoVAE, fingerprint
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
 from ..run.folder import Run, generator
 from ..run.ranges import check_settings

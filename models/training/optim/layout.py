@@ -15,23 +15,11 @@ import torch
 from torch import Tensor
 
 from ...files import opened, read_tensors, write_tensors
+from .muon import orthogonalise
+from .parts import load_parts
 
 FILE = "checkpoint.safetensors"
 PARTS = re.compile(r"checkpoint-(\d{8})")
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-
-
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, approximately, by a quintic Newton-Schulz iteration in the matrix's dtype."""
-    a, b, c = NEWTON_SCHULZ
-    x = matrix / (matrix.norm() + 1e-7)
-    transposed = x.shape[0] > x.shape[1]
-    if transposed:
-        x = x.T
-    for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # sums made in the products
-    return x.T if transposed else x
 
 
 class Layout:
@@ -70,8 +58,6 @@ class Layout:
         """The tensors of a checkpoint, split or not. KeyError or RuntimeError when it lacks some of `state`'s."""
         if not path.is_dir():
             return read_tensors(path)[0]
-        from ..dit.sharded import load_parts
-
         found = {key: torch.empty_like(tensor, device="cpu") for key, tensor in state.items()}
         load_parts(path, found, together=False)
         return found

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import torch
 
-from ...clips.cache import FPS, ClipSize
+from ...clips.toy import FPS
+from ...geometry import ClipSize
 from .ranges import RANGES, option, within
 from .stopping import check_stop
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...geometry import OURS
 from ...metrics.perceptual import load_perceptual
 from ...vae.autoencoder import PRESETS, TIME, VideoVAE
 from ...vae.layers import TimeCache
@@ -50,7 +51,7 @@ class VAETraining:
 
     def __post_init__(self) -> None:
         check_settings(self, PRESETS)
-        wrong = [frames for frames in self.frames if frames < 1 or frames % TIME != 1]
+        wrong = [frames for frames in self.frames if not OURS.fits(frames)]
         if wrong or not self.frames:
             raise ValueError(f"crops have 1 + 4k frames, not {wrong or 'none'}: take for example 17,9")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...checkpoints import Checkpoint, save_checkpoint
 from ...files import replacing
+from ...geometry import OURS
 from ...metrics.reference import ssim
 from ...pixels import as_pixels, to_uint8
 from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
@@ -72,7 +73,7 @@ def crops(clips: Clips, settings: VAETraining, rng: torch.Generator) -> Tensor:
     still = float(torch.rand((), generator=rng)) < settings.images
     frames = 1 if still else settings.frames[draw(len(settings.frames))]
     longest = max(clip.shape[1] for clip in clips)
-    frames = min(frames, (longest - 1) // TIME * TIME + 1)  # a loop has 4k frames
+    frames = min(frames, OURS.fitting(longest))  # a loop has 4k frames
     clips = [clip for clip in clips if clip.shape[1] >= frames]
     crop = min(settings.crop, *(side for clip in clips for side in clip.shape[2:]))
     batch = []

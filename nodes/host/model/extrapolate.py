@@ -12,12 +12,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ....models.geometry import OURS
 from ....models.transformer.rope import extrapolated
 from ..checkpoint import trained_on
 from .levels import is_ours
 from .network import EXTRAPOLATE
 
-TIME = 4  # frames of one latent, in all models here
 WAN21, WAN22_5B, HUNYUAN = 81, 121, 129  # frames of their training
 
 
@@ -27,7 +27,7 @@ def extrapolate(model: Any, trained_frames: int, number: int) -> tuple[Any, int]
     trained_frames 0: what is known about the model. ValueError for models whose positions are of another kind.
     """
     frames = trained_frames or known_length(model)
-    known, pair = -(-frames // TIME), number - 1
+    known, pair = OURS.latents(frames), number - 1  # a latent is 4 frames in all models here
     patched = model.clone()
     if is_ours(model):
         # a clone shares nested options with its original

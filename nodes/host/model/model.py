@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ....models.building import compare, fitting
+from ....models.geometry import OURS
 from ....models.patches import to_patches
 from ....models.precision import DTYPES, cpu_multiplies_bf16
 from ....models.transformer.dit import DiT, DiTConfig
-from ....models.vae.autoencoder import SPACE, TIME
 from ..messages import say_while_running
 from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 
@@ -113,8 +113,8 @@ class LatentFormat(comfy.latent_formats.LatentFormat):
     """Latents are normalised by the VAE itself, so nothing is scaled here."""
 
     latent_dimensions = 3
-    spacial_downscale_ratio = 8
-    temporal_downscale_ratio = 4
+    spacial_downscale_ratio = OURS.space
+    temporal_downscale_ratio = OURS.time
 
 
 class SpacetimeConfig(comfy.supported_models_base.BASE):
@@ -178,14 +178,9 @@ def open_run(
     options[RUN] = RunCache()
     known = guider.model_patcher.get_attachment(TRAINED_ON)
     if known is not None and not options.get(GRIDS):
-        frames, height, width = pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
+        frames, height, width = OURS.pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
         say_while_running(known.warning(width, height, frames))
     return executor(guider, sigmas, extra_args, callback, noise, *rest)
-
-
-def pixel_size(shape: Sequence[int], *, cyclic: bool) -> tuple[int, int, int]:
-    """Frames, height and width of latents (B, C, T, H, W) of ours."""
-    return shape[2] * TIME - (0 if cyclic else TIME - 1), shape[3] * SPACE, shape[4] * SPACE
 
 
 def labelled(model: Any, label: str, conditioning: Any | None) -> list[Any]:

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from ....models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
-from ....models.clips.cache import fingerprint
 from ....models.files import read_tensors, replacing, write_tensors
 from ....models.training.run.chart import latest_sample, progress_picture, read_log
+from ....models.vae.autoencoder import fingerprint
 from ..messages import check_interrupted, progress_bar, show_text
 from ..vae.pieces import SpacetimeVAE
 

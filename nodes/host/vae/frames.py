@@ -15,14 +15,13 @@ from comfy_api.latest import InputImpl, Types
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
+from ....models.geometry import OURS, Compression
 from ....models.media import reader
+from ....models.vae.autoencoder import piece_length
 from ..folders import temp_file
-from .pieces import piece_length
 
 # later hosts make floats of a file's frames, with colours between pixels interpolated: so that ours equal theirs
 HOST_IS_PRECISE = hasattr(InputImpl.VideoFromFile, "get_bit_depth")
-TIME = 4  # a video for our VAE has 1 + 4k frames
-SIDE = 16  # VAE x 8, patches x 2
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _opaque(images: Tensor) -> Tensor:
 
 def frames_per_piece(height: int, width: int) -> int:
     """As many frames as the VAE takes at a time."""
-    return TIME * piece_length(-(-height // 8), -(-width // 8))
+    return OURS.time * piece_length(-(-height // OURS.space), -(-width // OURS.space))
 
 
 def limit(pieces: Iterable[Tensor], max_frames: int) -> Iterator[Tensor]:
@@ -124,14 +123,14 @@ def limit(pieces: Iterable[Tensor], max_frames: int) -> Iterator[Tensor]:
 
 
 class FitFrames:
-    """Pieces of a video made to fit a VAE: the end trimmed to 1 + `time` k frames, the middle cut to whole `side`s.
+    """Pieces of a video made to fit a VAE: the end trimmed to whole latents, the middle cut to whole patches.
 
     Iterate once; afterwards `describe()` says what was left out.
     """
 
-    def __init__(self, pieces: Iterable[Tensor], *, time: int = TIME, side: int = SIDE) -> None:
+    def __init__(self, pieces: Iterable[Tensor], compression: Compression = OURS) -> None:
         self._pieces = pieces
-        self._time, self._side = time, side
+        self._fit = compression
         self.frames_in = self.frames_out = 0
         self.size_in: tuple[int, int] = (0, 0)
         self.size_out: tuple[int, int] = (0, 0)
@@ -143,7 +142,7 @@ class FitFrames:
             cropped = self._crop(piece)
             rest = cropped if rest is None else torch.cat([rest, cropped])
             available = self.frames_out + len(rest)
-            ready = (available - 1) // self._time * self._time + 1 - self.frames_out
+            ready = self._fit.fitting(available) - self.frames_out
             if ready > 0:
                 self.frames_out += ready
                 yield rest[:ready]
@@ -153,10 +152,10 @@ class FitFrames:
 
     def _crop(self, images: Tensor) -> Tensor:
         height, width = images.shape[1:3]
-        kept_height, kept_width = height // self._side * self._side, width // self._side * self._side
+        kept_height, kept_width = self._fit.fitting_side(height), self._fit.fitting_side(width)
         if not kept_height or not kept_width:
             raise ValueError(
-                f"a video of {width} x {height} pixels is too small: both sides need at least {self._side}"
+                f"a video of {width} x {height} pixels is too small: both sides need at least {self._fit.side}"
             )
         self.size_in, self.size_out = (width, height), (kept_width, kept_height)
         return crop_centre(images, kept_height, kept_width)
@@ -165,9 +164,11 @@ class FitFrames:
         """One line: what was encoded, and what was cut off."""
         text = f"{self.frames_out} frames of {self.size_out[0]} x {self.size_out[1]}"
         if self.frames_in != self.frames_out:
-            text += f"; the last {self.frames_in - self.frames_out} of {self.frames_in} dropped (1 + {self._time}k fit)"
+            text += (
+                f"; the last {self.frames_in - self.frames_out} of {self.frames_in} dropped (1 + {self._fit.time}k fit)"
+            )
         if self.size_in != self.size_out:
-            text += f"; cropped from {self.size_in[0]} x {self.size_in[1]} (multiples of {self._side} fit)"
+            text += f"; cropped from {self.size_in[0]} x {self.size_in[1]} (multiples of {self._fit.side} fit)"
         return text
 
 

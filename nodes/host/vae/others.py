@@ -12,37 +12,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....models.geometry import OURS, Compression
 from ....models.tasks.along_time import check_overlap, cross_fade
+from ....models.vae.loops import around, led_by
 from ..messages import check_interrupted
 
-TIME = 4  # where a VAE does not say how many frames a latent stands for
-SMALLEST_SIDE = 16
 LEADS = (4, 8, 16, 32)  # latents to decode besides a loop, tried one after the other
 INVISIBLE = 1 / 512  # root mean square, of full scale: half a step of 8 bits
 
 
+def compression_of(vae: Any) -> Compression:
+    """What a core VAE says of its latents; one that does not say how long they are counts as one of 4 frames."""
+    return Compression(frames_per_latent(vae), int(vae.spacial_compression_encode()))
+
+
 def frames_per_latent(vae: Any) -> int:
     """How many frames a latent of this VAE stands for."""
-    ratio = vae.temporal_compression_decode()
-    return int(ratio) if ratio else TIME
-
-
-def side_multiple(vae: Any) -> int:
-    """What picture sides must be multiples of: of whole latents, and of pairs of them where models take 2 x 2 patches.
-
-    LTX-Video's latents of 32 pixels are patches themselves.
-    """
-    compression = int(vae.spacial_compression_encode())
-    return max(SMALLEST_SIDE, compression if compression >= 32 else 2 * compression)
+    return int(vae.temporal_compression_decode() or OURS.time)
 
 
 def encode_still(vae: Any, image: Tensor) -> Tensor:
     """One latent (1, C, 1, h, w) of an image (1, H, W, C), cut to whole patches; any core video VAE."""
-    multiple = side_multiple(vae)
-    height, width = (size // multiple * multiple for size in image.shape[1:3])
+    compression = compression_of(vae)
+    height, width = (compression.fitting_side(size) for size in image.shape[1:3])
     if not height or not width:
         raise ValueError(
-            f"an image of {image.shape[2]} x {image.shape[1]} is too small: both sides need {multiple} pixels"
+            f"an image of {image.shape[2]} x {image.shape[1]} is too small: both sides need {compression.side} pixels"
         )
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     latent: Tensor = vae.encode(image[:, top : top + height, left : left + width, :3])
@@ -58,7 +53,7 @@ def encode_clip(vae: Any, pieces: Iterable[Tensor]) -> tuple[Tensor, int, str]:
     if getattr(vae, "latent_dim", 3) != 3:
         images = torch.cat(list(pieces))[..., :3]
         return vae.encode(images), len(images), f"{len(images)} images"
-    fitted = FitFrames(pieces, time=frames_per_latent(vae), side=side_multiple(vae))
+    fitted = FitFrames(pieces, compression_of(vae))
     latents: Tensor = vae.encode(torch.cat(list(fitted))[..., :3])
     return latents, fitted.frames_out, fitted.describe()
 
@@ -135,11 +130,6 @@ def encode_loop(vae: Any, images: Tensor) -> Tensor:
     return latents
 
 
-def led_by(images: Tensor, lead: int, each: int) -> Tensor:
-    """A loop of images with the frames of `lead` of its latents in front, and one more frame to begin with."""
-    return images[torch.arange(-1 - lead * each, len(images)) % len(images)]
-
-
 def _decode_around(vae: Any, clip: Tensor, lead: int, tail: int) -> tuple[Tensor, float]:
     """The loop's frames, and how far frames at its ends differ from the same ones with more or less around them."""
     length = clip.shape[2]
@@ -158,12 +148,6 @@ def _decode_around(vae: Any, clip: Tensor, lead: int, tail: int) -> tuple[Tensor
     pairs = [(latent(-1), latent(length - 1)), *([(latent(length), latent(0))] if tail else [])]
     difference = max(float((a - b).float().square().mean().sqrt()) for a, b in pairs)
     return images[1 + (lead - 1) * each :][: each * length], difference
-
-
-def around(clip: Tensor, before: int, after: int = 0) -> Tensor:
-    """A loop (B, C, T, H, W) with so many latents of it in front and behind, also several times round."""
-    order = torch.arange(-before, clip.shape[2] + after, device=clip.device) % clip.shape[2]
-    return clip[:, :, order]
 
 
 def looks_ahead(vae: Any, channels: int) -> bool:

@@ -17,18 +17,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....models.vae.autoencoder import SPACE, TIME, VideoVAE
+from ....models.vae.autoencoder import PIECE, PIECE_AREA, SPACE, TIME, VideoVAE, piece_length
+from ....models.vae.loops import around, led_by
 from ..messages import check_interrupted
-from .others import around, decode_clip, decode_loop, encode_loop, led_by
+from .others import decode_clip, decode_loop, encode_loop
 
 SIDE = 2 * SPACE  # patches are two latents wide
-PIECE = 2  # latent frames at a time: as fast as more on a CPU, and memory is flat from the first second on
-PIECE_AREA = PIECE * 64 * 64  # above 512 x 512 pixels one frame at a time
-
-
-def piece_length(height: int, width: int) -> int:
-    """How many latent frames of this size to decode or encode at a time."""
-    return max(1, min(PIECE, PIECE_AREA // (height * width)))
 
 
 def latent_length(num_frames: int) -> int:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from ....models.captioner.captioner import HEADER, load_captioner
 from ....models.captioner.describer import Captioner
 from ....models.checkpoints import load_checkpoint
-from ....models.clips.cache import fingerprint
 from ....models.files import write_bytes
 from ....models.text.describing import Describer, LanguageDescriber
+from ....models.vae.autoencoder import fingerprint
 from .. import folders, messages
 from ..processes.training import OURS, network_of
 

@@ -1,0 +1,78 @@
+"""Rendered clips of the toy world, and their cached latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..geometry import ClipSize
+from ..pixels import from_uint8, stored
+from ..text.encoder import TextEncoder
+from ..toyworld import captions, render, sample_scene
+from ..vae.autoencoder import VideoVAE, fingerprint
+from .cache import SHARD, remove_damaged, write_shard
+
+FPS = 12.0
+Progress = Callable[[int, int], None]  # done, total
+
+
+def quiet(_done: int, _total: int) -> None:
+    """No progress shown."""
+
+
+def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
+    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions: four short, two detailed."""
+    rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
+    aspect = size.width / size.height
+    scene = sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect)
+    clip = render(scene, num_frames=size.num_frames, height=size.height, width=size.width, fps=FPS)
+    short = [captions.short_caption(scene, rng) for _ in range(4)]
+    return clip.frames, [*short, *(captions.detailed_caption(scene, rng) for _ in range(2))]
+
+
+def toy_class(seed: int, size: ClipSize) -> str:
+    """What happens in clip number `seed`, as its class: fall, bounce, roll, ..."""
+    rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
+    aspect = size.width / size.height
+    return sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect).kind
+
+
+def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quiet) -> list[Tensor]:
+    """Clips number first, first + 1, ... as bytes (3, F, H, W)."""
+    clips = []
+    for i in range(count):
+        progress(i, count)
+        clips.append(stored(toy_clip(first + i, size)[0]))
+    return clips
+
+
+@torch.no_grad()
+def cache_toy_world(
+    folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0,
+    progress: Progress = quiet,
+) -> list[str]:  # fmt: skip
+    """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept.
+
+    Returns notices of shards that were damaged and made anew.
+    """
+    dtype = vae.encoder.linear.weight.dtype
+    mark, notices = fingerprint(vae), []
+    for start in range(first, first + count, SHARD):
+        path = folder / f"toy-{size}-{mark}-{start:06d}.safetensors"
+        notices += remove_damaged(path)
+        if path.exists():
+            continue
+        latents, texts, classes = [], [], []
+        for seed in range(start, min(start + SHARD, first + count)):
+            progress(seed - first, count)
+            frames, lines = toy_clip(seed, size)
+            latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
+            texts.append(lines)
+            classes.append(toy_class(seed, size))
+        write_shard(path, latents, texts, classes, size, encoder, FPS)
+    return notices
