@@ -65,6 +65,7 @@ class TrainVAE(io.ComfyNode):
         perceptual: float = 0.0, adversarial: float = 0.0, adversarial_from: float = 0.5,
     ) -> io.NodeOutput:  # fmt: skip
         """Run the training command and load what it made."""
+        from .host.checkpoint import load_vae
         from .host.processes import training
 
         folder = training.run_folder(name)
@@ -78,7 +79,7 @@ class TrainVAE(io.ComfyNode):
         follower = training.Follower(folder, steps)
         training.train(cls, arguments, folder, follower)
         path = folder / "vae.safetensors"
-        return io.NodeOutput(training.load_vae(path), str(path), ui=_result(folder, steps, str(path)))
+        return io.NodeOutput(load_vae(path), str(path), ui=_result(folder, steps, str(path)))
 
 
 class TrainDiT(io.ComfyNode):
@@ -134,7 +135,7 @@ class TrainDiT(io.ComfyNode):
         packing: bool = False, parts: int = 1, checkpointing: bool = False, log: str = shared.LOGS[0],
     ) -> io.NodeOutput:  # fmt: skip
         """Encode the clips, run the training command, and load what it made."""
-        from .host.checkpoint import build_objects
+        from .host.checkpoint import Source, build_objects
         from .host.processes import training
 
         if lora_rank and start_from == "nothing":
@@ -161,9 +162,8 @@ class TrainDiT(io.ComfyNode):
         training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
         path, checkpoint = training.publish(folder, vae_file, name)
-        return io.NodeOutput(
-            *build_objects(checkpoint, name, "auto"), str(path), ui=_result(folder, steps, f"spacetime/{path.name}")
-        )
+        objects = build_objects(checkpoint, Source.of(path, name, "auto"))
+        return io.NodeOutput(*objects, str(path), ui=_result(folder, steps, f"spacetime/{path.name}"))
 
 
 class TrainCaptioner(io.ComfyNode):

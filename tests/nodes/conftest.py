@@ -1,5 +1,8 @@
 """The real ComfyUI in this process, on the CPU. Tests that ask for it are skipped where it has not been fetched."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from comfyui_spacetime.tools.in_process import load_host
@@ -54,6 +57,29 @@ def tiny_objects(tiny_checkpoint: str) -> tuple:
     from comfyui_spacetime.nodes.loaders import LoadCheckpoint
 
     return LoadCheckpoint.execute(tiny_checkpoint, "fp32").result
+
+
+@pytest.fixture(scope="session")
+def core_node(comfy_host) -> Callable[..., Any]:
+    """Run a node of core by the names of its inputs, whichever of them the release at hand has.
+
+    What it has besides gets its own default, as in the editor; what it does not know is left out. A node that takes
+    lists is given lists.
+    """
+
+    def run(node: Any, **given: Any) -> Any:
+        declared = node.define_schema()
+        inputs = {}
+        for one in declared.inputs:
+            options = getattr(one, "options", None)
+            default = getattr(one, "default", None) or (options[0] if options else getattr(one, "default", None))
+            if one.id in given:
+                inputs[one.id] = given[one.id]
+            elif default is not None:
+                inputs[one.id] = [default] if declared.is_input_list else default
+        return node.execute(**inputs)
+
+    return run
 
 
 @pytest.fixture

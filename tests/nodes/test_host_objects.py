@@ -281,7 +281,7 @@ def test_joined_conditioning_without_a_fitting_mask_works(tiny_objects, latent):
 
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
-def test_core_context_windows_and_caching_nodes_run_on_the_model(tiny_objects):
+def test_core_context_windows_and_caching_nodes_run_on_the_model(tiny_objects, core_node):
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
     from comfy_extras.nodes_easycache import EasyCacheNode
 
@@ -290,7 +290,10 @@ def test_core_context_windows_and_caching_nodes_run_on_the_model(tiny_objects):
     # without a mask: this host's context windows do not cut masks, for its own models neither
     latent = {"samples": torch.zeros(1, 16, 9, 8, 8)}
     whole = sample(model, positive, negative, latent)
-    windowed = ContextWindowsManualNode.execute(model, 5, 2, "standard_static", 1, False, "pyramid", dim=2).result[0]
+    windowed = core_node(
+        ContextWindowsManualNode, model=model, context_length=5, context_overlap=2, dim=2,
+        context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid",
+    ).result[0]  # fmt: skip
     assert not torch.equal(sample(windowed, positive, negative, latent), whole)
     careful, eager = (EasyCacheNode.execute(model, limit, 0.0, 1.0, False).result[0] for limit in (0.0, 3.0))
     torch.testing.assert_close(sample(careful, positive, negative, latent), whole)

@@ -4,6 +4,13 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True)
+def as_nodes_run():
+    """Core runs every node so, and its tiled VAE writes into tensors that may be written to only so."""
+    with torch.inference_mode():
+        yield
+
+
 @pytest.fixture
 def images() -> torch.Tensor:
     """A smooth moving picture, 9 frames of 96 x 80."""
@@ -24,8 +31,77 @@ def test_core_nodes_encode_and_decode_video_and_image(tiny_objects, images):
         torch.testing.assert_close(latent["samples"], direct)
         (decoded,) = VAEDecode().decode(vae, latent)
         assert decoded.shape == frames.shape
-        expected = ((network.decode(direct)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
-        torch.testing.assert_close(decoded, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(decoded, as_images(network.decode(direct)), atol=1e-5, rtol=0)
+
+
+def as_images(pixels):
+    """What the network makes, (1, 3, F, H, W) in -1..1, as IMAGE (F, H, W, 3) in 0..1."""
+    return ((pixels[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
+
+
+def test_what_core_decodes_has_the_range_of_images_and_the_latent_stays(tiny_objects):
+    """Newer cores let process_output work in place and ignore what it returns; older ones take what it returns."""
+    vae = tiny_objects[2]
+    latents = 3 * torch.randn(1, 16, 3, 8, 8, generator=torch.manual_seed(0))
+    before, raw = latents.clone(), vae.first_stage_model.decode(latents)
+    assert raw.min() < -0.5, "what the network makes reaches below what an image can hold"
+    whole = vae.decode(latents)[0]
+    torch.testing.assert_close(whole, as_images(raw), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vae.decode_tiled(latents, tile_x=32, tile_y=32, overlap=8)[0], whole, atol=1e-5, rtol=0)
+    assert torch.equal(latents, before)
+    pixels = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0])
+    assert vae.process_output(pixels.clone()).tolist() == [0, 0, 0.5, 1, 1]
+    assert vae.process_input(torch.tensor([0.0, 0.5, 1.0])).tolist() == [-1, 0, 1]
+
+
+def test_every_field_that_core_gives_its_own_vaes_is_there(tiny_objects):
+    """So that no release's node finds one missing: core's own are asked what they have."""
+    import comfy.sd
+
+    theirs = vars(comfy.sd.VAE({"pixel_space_vae": torch.tensor(1.0)}))
+    assert not theirs.keys() - vars(tiny_objects[2]).keys()
+
+
+def test_the_vae_is_made_without_a_word_in_the_log(tiny_objects, caplog):
+    from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+    from comfyui_spacetime.nodes.host.vae.pieces import SpacetimeVAE
+
+    with torch.inference_mode(False):
+        SpacetimeVAE(VideoVAE(PRESETS["test"]))
+    assert not caplog.records
+
+
+def test_core_nodes_on_batches_and_on_a_vae_without_memory(tiny_objects, images, monkeypatch):
+    """Two clips at once, a batch of latents node, and what core does when memory runs out: tiles."""
+    import comfy_extras.nodes_post_processing  # noqa: F401 - newer nodes_latent can only be imported after it
+    from comfy_extras.nodes_latent import LatentBatch
+
+    from nodes import VAEDecode, VAEEncode
+
+    vae = tiny_objects[2]
+    (one,) = VAEEncode().encode(vae, images)
+    batch = getattr(LatentBatch, "execute", None) or LatentBatch().batch
+    made = batch(one, one)
+    two = made[0] if isinstance(made, tuple) else made.args[0]
+    (single,), (both,) = VAEDecode().decode(vae, one), VAEDecode().decode(vae, two)
+    torch.testing.assert_close(both, torch.cat([single, single]))
+
+    network, calls = vae.first_stage_model, []
+    decode, encode = network.decode, network.encode
+
+    def full_once(function):
+        def call(*arguments, **options):
+            calls.append(function)
+            if calls.count(function) == 1:
+                raise torch.OutOfMemoryError
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(network, "decode", full_once(decode))
+    monkeypatch.setattr(network, "encode", full_once(encode))
+    torch.testing.assert_close(VAEDecode().decode(vae, one)[0], single, atol=1e-4, rtol=0)
+    torch.testing.assert_close(VAEEncode().encode(vae, images)[0]["samples"], one["samples"], atol=1e-4, rtol=0)
 
 
 def test_core_tiled_decode_in_space_equals_the_whole_away_from_the_seams(tiny_objects):

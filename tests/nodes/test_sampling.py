@@ -132,6 +132,9 @@ def test_euler_ancestral_equals_cores_with_the_same_noise():
     def denoiser(x, sigma):
         return torch.tanh(x) * 0.5
 
+    # newer hosts ask the model how strong its noise is, and take 1 where it does not say
+    patcher = SimpleNamespace(get_model_object=lambda _name: object())
+    denoiser.inner_model = SimpleNamespace(model_patcher=patcher)
     for eta in (0.4, 1.0):
         draw = solvers.noise_generator(7)
         core = k_diffusion.sample_euler_ancestral_RF(

@@ -278,11 +278,14 @@ def comfy_guider(positive):
 
 
 @pytest.mark.parametrize("name", ["heun", "dpmpp_2m_sde", "uni_pc", "spacetime unipc"])
-def test_context_windows(name: str) -> None:
+def test_context_windows(name: str, core_node) -> None:
     """Windows move with the step number in the whole schedule."""
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
-    windowed = ContextWindowsManualNode.execute(model("wan"), 4, 2, "standard_uniform", 1, False, "pyramid", 2).args[0]
+    windowed = core_node(
+        ContextWindowsManualNode, model=model("wan"), context_length=4, context_overlap=2, dim=2,
+        context_schedule="standard_uniform", context_stride=1, closed_loop=False, fuse_method="pyramid",
+    ).args[0]  # fmt: skip
     guider = cfg_guider(windowed, "wan")
     given = {"samples": torch.randn(1, 16, 7, 4, 4, generator=torch.Generator().manual_seed(2))}
     sigmas = schedule(guider, 4)

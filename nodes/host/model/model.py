@@ -140,9 +140,13 @@ def compute_dtype(choice: str, device: torch.device, num_weights: int) -> torch.
     return dtype
 
 
-def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[str, Any], dtype: str = "auto") -> Any:
+def build_model(
+    config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[str, Any], dtype: str = "auto", *,
+    disable_dynamic: bool = False,
+) -> Any:  # fmt: skip
     """A core MODEL (ModelPatcher) with these weights. ValueError when weights are missing or of another shape.
 
+    disable_dynamic: not one whose weights stream to the GPU, also where core has those.
     meta may give `shift` (of the sampling schedule) and the preview colours `rgb_factors` (C, 3) and `rgb_bias` (3,).
     """
     fitting(DiT, config, state, "DiT")  # before anything is allocated
@@ -159,7 +163,8 @@ def build_model(config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[st
     host.set_inference_dtype(chosen, cast)
     model = SpacetimeModel(host, device=offload)
     compare(model.diffusion_model, state, "DiT")
-    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    plain = comfy.model_patcher.ModelPatcher
+    patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
     patcher = patcher_class(model, load_device=device, offload_device=offload)
     dynamic = bool(getattr(patcher, "is_dynamic", lambda: False)())
     model.diffusion_model.load_state_dict(state, strict=True, assign=dynamic)

@@ -126,12 +126,6 @@ def save_vae(vae: Any, path: Path) -> Path:
     return path
 
 
-def load_vae(path: Path) -> SpacetimeVAE:
-    """The VAE of a checkpoint as a core VAE."""
-    with torch.inference_mode(False):  # so that training nodes can use the weights too
-        return SpacetimeVAE(load_checkpoint(path).vae())
-
-
 def publish(folder: Path, vae: Path, name: str) -> tuple[Path, Checkpoint]:
     """Put a trained DiT and its VAE into one file that the loader node lists; returns it and what it holds.
 

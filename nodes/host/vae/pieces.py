@@ -1,13 +1,16 @@
 """Our video VAE as a core VAE, and streaming through any VAE.
 
-Core's VAE Decode, VAE Encode, their tiled forms and previews read fields of the object rather than its class, so this
-one sets them itself: `comfy.sd.VAE.__init__` only knows the architectures in its own list.
+Core's VAE Decode, VAE Encode, their tiled forms and previews read fields of the object rather than its class, and each
+release adds some. `comfy.sd.VAE.__init__` knows only the architectures in its own list, so it is given none, fills in
+its defaults, and what is ours is set after it.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_management
@@ -35,10 +38,27 @@ def pixel_length(num_latents: int) -> int:
     return max(0, num_latents * TIME - (TIME - 1))
 
 
+@contextmanager
+def _unsaid(text: str) -> Iterator[None]:
+    """Keep one line out of the log that would mislead: core warns of a VAE without weights."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return text not in record.getMessage()
+
+    logger = logging.getLogger()
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
 class SpacetimeVAE(comfy.sd.VAE):
     """A core VAE around VideoVAE. Always float32: it is small, and pieces then equal the whole."""
 
     def __init__(self, model: VideoVAE) -> None:
+        with _unsaid("No VAE weights detected"):
+            super().__init__(sd={})  # every field that this release of core reads, and pixels between 0..1 and -1..1
         manage = comfy.model_management
         self.device = manage.vae_device()
         self.output_device = manage.intermediate_device()
@@ -52,24 +72,15 @@ class SpacetimeVAE(comfy.sd.VAE):
         self.downscale_ratio = (latent_length, SPACE, SPACE)
         self.upscale_ratio = (pixel_length, SPACE, SPACE)
         self.downscale_index_formula = self.upscale_index_formula = (TIME, SPACE, SPACE)
-        self.crop_input, self.not_video, self.disable_offload = True, False, False
-        self.extra_1d_channel = self.size = None
+        self.memory_used_decode, self.memory_used_encode = self._bytes_to_decode, self._bytes_to_encode
 
-    def process_input(self, image: Tensor) -> Tensor:
-        """Images in 0..1 to the network's -1..1."""
-        return image * 2.0 - 1.0
-
-    def process_output(self, image: Tensor) -> Tensor:
-        """The network's -1..1 to images in 0..1."""
-        return torch.clamp((image + 1.0) / 2.0, min=0.0, max=1.0)
-
-    def memory_used_decode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
+    def _bytes_to_decode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
         """Bytes for the widest activations: the fine scale has 64 positions per latent, about 8 copies are alive."""
         width = max(self.first_stage_model.config.decoder_widths[2], 3 * 4)
         area = math.prod(shape[3:])
         return int(4 * 8 * 64 * width * min(shape[2] * area, PIECE_AREA))
 
-    def memory_used_encode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
+    def _bytes_to_encode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
         """The same for pixels (B, 3, F, H, W); the encoder's fine scale has 8 positions per latent."""
         width = max(self.first_stage_model.config.encoder_widths[1], 3 * 32)
         area = math.prod(shape[3:]) // SPACE**2
