@@ -304,8 +304,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(cach
     settings = tiny(steps=8)
     draw, count = dit_training.draw_batch, iter(range(100))
 
-    def poisoned(*args: object) -> dit_training.Batch:
-        batch = draw(*args)
+    def poisoned(*args: object, **named: object) -> dit_training.Batch:
+        batch = draw(*args, **named)
         if next(count) >= 11:  # six held-out batches, then five steps
             batch.clean.fill_(float("nan"))
         return batch

@@ -68,9 +68,9 @@ def run(cache, folder, monkeypatch, *, poison=(), ends=60, deviations=0.0):  # n
     draw, steps = training.draw_batch, {generator(0, step).initial_seed(): step for step in range(60)}
     at = [-1]
 
-    def drawn(*args):
+    def drawn(*args, **named):
         at[0] = steps.get(args[-1].initial_seed(), -1)
-        batch = draw(*args)
+        batch = draw(*args, **named)
         return replace(batch, clean=batch.clean * 100) if at[0] in poison else batch
 
     with monkeypatch.context() as patch:
