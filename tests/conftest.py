@@ -65,16 +65,18 @@ class RealHost:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
-    """The real ComfyUI, started once, on a free port, with folders of its own."""
+    """The real ComfyUI, started once, on a free port, with folders of its own; SPACETIME_COMFYUI names another one."""
     from comfyui_spacetime.tools import comfyui
     from comfyui_spacetime.tools.host import Host
 
-    comfyui.fetch_tree()
+    given = os.environ.get("SPACETIME_COMFYUI")
+    if not given:
+        comfyui.fetch_tree()
     base = tmp_path_factory.mktemp("base")
     comfyui.make_base(base)
     (base / "custom_nodes" / "narrow_models").symlink_to(ROOT / "tests" / "host" / "narrow_models")
     installation = comfyui.Installation(
-        comfyui.TREE,
+        Path(given) if given else comfyui.TREE,
         Path(sys.executable),
         comfyui.base_arguments(base),
         managed=True,

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import comfyui, doctor, environment, install, video
+from . import comfyui, doctor, environment, install, other_hosts, video
 from .client import load_workflow
 from .comfyui import Installation
 from .edits import apply_settings, mirror
@@ -94,7 +94,10 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     one = commands.add_parser("install", help="add what the pack needs to the Python of your ComfyUI; changes nothing")
     one.add_argument("--comfyui", metavar="PATH", default=argparse.SUPPRESS, help="the ComfyUI, if not around us")
     one.set_defaults(run=lambda options, _rest: install.install(options.comfyui))
-    one = commands.add_parser("test", help="run all tests; further arguments go to pytest")
+    one = commands.add_parser(
+        "test", help="run all tests, or with --comfyui those that meet it; the rest goes to pytest"
+    )
+    add_tree_options(one, argparse.SUPPRESS)
     one.set_defaults(run=test)
     one = commands.add_parser("check", help="lint, format and types")
     one.set_defaults(run=check)
@@ -117,16 +120,29 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     one.set_defaults(run=pictures)
     one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
     add_host_options(one, again=True)
-    one.set_defaults(run=lambda options, _rest: doctor.report(options.comfyui))
+    one.set_defaults(run=lambda options, _rest: doctor.report(tree_of(options)))
 
 
 def add_host_options(command: argparse.ArgumentParser, *, again: bool = False) -> None:
     """Options of every command that starts a ComfyUI, valid before and after the command's name."""
     default = argparse.SUPPRESS if again else None
-    command.add_argument(
-        "--comfyui", metavar="PATH", default=default, help="use this ComfyUI; nothing in it is changed"
-    )
+    add_tree_options(command, default)
     command.add_argument("--port", type=port_number, default=default, help="port of the editor (8188 where it is free)")
+
+
+def add_tree_options(command: argparse.ArgumentParser, default: str | None) -> None:
+    """Which ComfyUI to use instead of the pinned one."""
+    trees = command.add_mutually_exclusive_group()
+    trees.add_argument("--comfyui", metavar="PATH", default=default, help="use this ComfyUI; nothing in it is changed")
+    trees.add_argument(
+        "--comfyui-version", metavar="vX.Y.Z", default=default, help="use this release, from the official repository"
+    )
+
+
+def tree_of(options: argparse.Namespace) -> str | None:
+    """The ComfyUI that the options name, fetched where it is a release; None for the usual one."""
+    tag = getattr(options, "comfyui_version", None)
+    return str(other_hosts.release(tag)) if tag else options.comfyui
 
 
 def port_number(text: str) -> int:
@@ -138,7 +154,7 @@ def port_number(text: str) -> int:
 
 def first_video(options: argparse.Namespace, _rest: list[str]) -> None:
     """Set up, make the first video, and keep the editor open unless told not to."""
-    installation = comfyui.find(options.comfyui)
+    installation = comfyui.find(tree_of(options))
     with start(installation, editor_port(options.port)) as host:
         video.make(host, video.Wish(), Path("output"))
         if not options.once:
@@ -153,7 +169,7 @@ def make_video(options: argparse.Namespace, _rest: list[str]) -> int:
             environment.set_up(), [str(ROOT / "tools" / "pack.py"), *video.batch_arguments(options)], apart=True
         )
     wish = video.Wish.of(options)
-    with start(comfyui.find(options.comfyui), options.port) as host:
+    with start(comfyui.find(tree_of(options)), options.port) as host:
         video.make(host, wish, options.out)
     return 0
 
@@ -161,7 +177,7 @@ def make_video(options: argparse.Namespace, _rest: list[str]) -> int:
 def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
     """Run any workflow file and list what it made."""
     workflow = load_workflow(options.file)
-    with start(comfyui.find(options.comfyui), options.port) as host:
+    with start(comfyui.find(tree_of(options)), options.port) as host:
         info = host.client.object_info()
         prompt = host.client.prompt_of(workflow)
         apply_settings(prompt, options.set, info)
@@ -182,7 +198,7 @@ def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
 
 def serve(options: argparse.Namespace, _rest: list[str]) -> None:
     """Open the editor and stay."""
-    with start(comfyui.find(options.comfyui), editor_port(options.port)) as host:
+    with start(comfyui.find(tree_of(options)), editor_port(options.port)) as host:
         say(f"Editor: {host.url}")
         stay(host)
 
@@ -219,11 +235,13 @@ def set_up(options: argparse.Namespace, _rest: list[str]) -> None:
 
 def test(options: argparse.Namespace, rest: list[str]) -> int:
     """Set up what the tests need and run them."""
-    installation = comfyui.managed(dev=True, apt=options.apt)
     paths = [argument for argument in rest if not argument.startswith("-") and Path(argument.split("::")[0]).exists()]
     if not paths or any("browser" in path for path in paths):
         chromium_path(apt=options.apt)
-    return run_in(installation.python, ["-m", "pytest", *rest])
+    if given := tree_of(options):
+        python, variables = other_hosts.for_tests(given)
+        return run_in(python, ["-m", "pytest", *(() if paths else other_hosts.TESTS), *rest], variables=variables)
+    return run_in(comfyui.managed(dev=True, apt=options.apt).python, ["-m", "pytest", *rest])
 
 
 def check(options: argparse.Namespace, _rest: list[str]) -> int:
@@ -269,12 +287,13 @@ def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
 
-def run_in(python: Path, arguments: list[str], *, apart: bool = False) -> int:
+def run_in(python: Path, arguments: list[str], *, apart: bool = False, variables: dict[str, str] | None = None) -> int:
     """Run a Python command and return its exit code; Ctrl-C reaches it too, and it gets time to end.
 
     apart: it has processes of its own, and tells them; Ctrl-C must not reach those twice.
     """
-    process = subprocess.Popen([str(python), *arguments], cwd=ROOT, start_new_session=apart)
+    variables = {**os.environ, **(variables or {})}
+    process = subprocess.Popen([str(python), *arguments], cwd=ROOT, start_new_session=apart, env=variables)
     try:
         return process.wait()
     except KeyboardInterrupt as interrupt:
