@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .checkpoints import Checkpoint, load_checkpoint
+from .embedded import EMBEDDED
 from .flow import split_learned_variance, to_denoised
 from .geometry import OURS
 from .guidance import Guidance, in_interval
@@ -23,8 +24,6 @@ from .tasks.canvas import Canvas
 from .text.encoder import TextEncoder, load_text_encoder
 from .transformer.dit import DiT
 from .vae.autoencoder import VideoVAE
-
-EMBEDDED = Path(__file__).parent / "weights" / "spacetime-toy.safetensors"
 
 
 @dataclass(frozen=True)

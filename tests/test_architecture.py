@@ -1,8 +1,12 @@
 """The layout holds: import directions, small functions and files, public functions with types and docstrings."""
 
 import ast
+import functools
+import graphlib
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,7 @@ LEVELS = {
     "files": 0,
     "headers": 0,
     "building": 0,
+    "embedded": 0,
     "patches": 0,
     "flow": 0,
     "geometry": 0,
@@ -72,10 +77,23 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def room_of(module: str) -> str:
+    """The folder of a module; a module outside of rooms is one itself."""
+    return module.rpartition(".")[0] if module.count(".") > 1 else module
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in OURS[:-2]}
+
+
 def imports(path: Path) -> list[tuple[int, str]]:
     """Every import of a file as (level, module): level 0 is absolute, 1 is the file's own package, and so on."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found += [(0, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -91,7 +109,79 @@ def inside_pack(path: Path, level: int, module: str) -> tuple[str, ...]:
     return (*package[: len(package) - level + 1], *module.split("."))
 
 
-@pytest.mark.parametrize("path", MODELS, ids=name_of)
+def every(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """A rule for one file made a test of all of them, which names each file that breaks it."""
+
+    def decorate(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            broken = []
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as fault:  # noqa: PERF203 - every file is looked at
+                    broken.append(f"{name_of(path)}: {str(fault).splitlines()[0]}")
+            assert not broken, "\n".join(broken)
+
+        test.__doc__ = rule.__doc__
+        return test
+
+    return decorate
+
+
+def imported(path: Path) -> set[str]:
+    """The files of ours that a file imports, also inside of functions, as names of modules."""
+    package, found = path.parent.relative_to(ROOT).parts, set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = (*package[: len(package) - node.level + 1], *(node.module or "").split("."))
+            for alias in node.names:
+                own = ".".join(filter(None, (*base, alias.name)))
+                found |= {own if own in MODULES else ".".join(filter(None, base))} & MODULES.keys()
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> str:
+    """A circle of a graph in one line, or nothing."""
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        return " -> ".join(error.args[1][::-1])
+    return ""
+
+
+def test_no_file_imports_itself_by_a_circle():
+    graph = {name: imported(path) - {name} for name, path in MODULES.items()}
+    assert not circle(graph)
+
+
+def test_no_room_imports_itself_by_a_circle():
+    """Neither do folders; a folder may hold rooms, and what stands above them uses them."""
+    graph: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        room = room_of(name)
+        for other in map(room_of, imported(path)):
+            if not f"{other}.".startswith(f"{room}.") and not f"{room}.".startswith(f"{other}."):
+                graph.setdefault(room, set()).add(other)
+    assert not circle(graph)
+
+
+# what stands in one place, as a pattern, and that place
+FACTS = {
+    "frames of a latent": (r"\bTIME = \d|% TIME [!=]=|1 \+ TIME \*|// TIME \* TIME", "models/geometry.py"),
+    "clip sizes in words": (r"x\(\\d\+\)|\.split\(\"x\"\)|0,5\}\)x", "models/geometry.py"),
+    "where the weights lie": (r"\"spacetime-toy[\w-]*(\.safetensors)?\"", "models/embedded.py"),
+    "files under another name first": (r"os\.replace\(|os\.fsync\(", "models/files.py"),
+}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_each_fact_stands_in_one_place(fact):
+    pattern, place = FACTS[fact]
+    found = {name_of(path) for path in (*MODELS, *NODES) if re.search(pattern, path.read_text("utf-8"), re.MULTILINE)}
+    assert found <= {place}
+
+
+@every(MODELS)
 def test_models_import_neither_the_host_nor_the_nodes(path):
     for level, module in imports(path):
         if level:
@@ -101,7 +191,7 @@ def test_models_import_neither_the_host_nor_the_nodes(path):
             assert top in sys.stdlib_module_names | MODELS_MAY_IMPORT, f"models/ may not import {module}"
 
 
-@pytest.mark.parametrize("path", MODELS, ids=name_of)
+@every(MODELS)
 def test_models_import_only_downwards(path):
     own = path.relative_to(ROOT / "models").with_suffix("").parts[0]
     if own == "__init__":
@@ -114,7 +204,7 @@ def test_models_import_only_downwards(path):
             assert own not in NO_NETWORKS or target[1] not in NETWORKS, f"models/{own} may not know {target[1]}"
 
 
-@pytest.mark.parametrize("path", NODES, ids=name_of)
+@every(NODES)
 def test_only_nodes_host_touches_the_host(path):
     if path.relative_to(ROOT / "nodes").parts[0] in ("host", "host.py"):
         return
@@ -123,13 +213,13 @@ def test_only_nodes_host_touches_the_host(path):
         assert level or top not in HOST_MODULES - NODE_API, f"{module} belongs behind nodes/host"
 
 
-@pytest.mark.parametrize("path", NODES, ids=name_of)
+@every(NODES)
 def test_nodes_import_nothing_of_the_tools(path):
     for level, module in imports(path):
         assert not level or inside_pack(path, level, module)[0] in ("nodes", "models")
 
 
-@pytest.mark.parametrize("path", python_files("tools"), ids=name_of)
+@every(python_files("tools"))
 def test_the_launcher_needs_only_the_standard_library(path):
     if {"bench", "pictures"} & set(path.parts) or path.name == "in_process.py":
         return  # these run in the environment that the launcher has made
@@ -152,21 +242,21 @@ def test_the_launcher_starts_without_any_package():
     assert done.stdout.strip() == "False", done.stderr
 
 
-@pytest.mark.parametrize("path", OURS, ids=name_of)
+@every(OURS)
 def test_functions_and_files_stay_small(path):
     text = path.read_text(encoding="utf-8")
     name = name_of(path)
     if name not in LONGER:
         assert len(text.splitlines()) <= MAX_FILE, f"{name} has {len(text.splitlines())} lines"
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and f"{name}:{node.name}" not in LONGER:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= MAX_FUNCTION, f"{name}:{node.lineno} {node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("path", [*MODELS, *NODES], ids=name_of)
+@every([*MODELS, *NODES])
 def test_public_functions_have_types_and_docstrings(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     for owner in [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]:
         for node in owner.body:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
@@ -179,12 +269,12 @@ def test_public_functions_have_types_and_docstrings(path):
             assert node.name in FRAMEWORK or ast.get_docstring(node), f"{where} has no docstring"
 
 
-@pytest.mark.parametrize("path", NODES, ids=name_of)
+@every(NODES)
 def test_only_one_module_reads_and_makes_latents(path):
     """Whoever takes a LATENT apart by hand loses what else it carries."""
     if name_of(path) == "nodes/host/latent.py":
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     keys = [node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
     keys += [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
     found = {key.value for key in keys if isinstance(key, ast.Constant)} & {"samples", "noise_mask"}

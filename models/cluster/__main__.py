@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checkpoints import load_checkpoint
 from ..clips.toy import FPS
-from ..generate import EMBEDDED
+from ..embedded import EMBEDDED
 from ..geometry import OURS
 from ..training.run.stopping import StoppedError, check_stop, stop_on_signals
 from .fan_out import Recipe, jobs_of

@@ -222,7 +222,7 @@ def check_pixels(video: Tensor, *, cyclic: bool = False) -> None:
             f"the VAE wants sides that are multiples of {SPACE}, got {width} x {height}: resize or crop first"
         )
     if cyclic and frames % TIME:
-        raise ValueError(f"a loop to encode needs 4k frames, got {frames}: trim it to {frames // TIME * TIME}")
+        raise ValueError(f"a loop to encode needs 4k frames, got {frames}: trim it to {frames - frames % TIME}")
 
 
 def piece_length(height: int, width: int) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import folder_paths
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights"
-EMBEDDED = "spacetime-toy"
+from ...models.embedded import EMBEDDED, WEIGHTS
+
 MODEL_FOLDERS = ("checkpoints", "diffusion_models")
 _seen: dict[str, tuple[tuple[int, int], bool]] = {}
 
@@ -22,7 +22,9 @@ def temp_file(suffix: str) -> Path:
 
 def checkpoint_names() -> list[str]:
     """The embedded checkpoints by name, then every .safetensors of ours in the host's model folders."""
-    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors")) if _looks_like_ours(str(path))] or [EMBEDDED]
+    names = [path.stem for path in sorted(WEIGHTS.glob("*.safetensors")) if _looks_like_ours(str(path))] or [
+        EMBEDDED.stem
+    ]
     for folder in MODEL_FOLDERS:
         for name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
@@ -40,7 +42,7 @@ def checkpoint_path(name: str) -> Path:
         found = folder_paths.get_full_path(folder, name)
         if found:
             return Path(found)
-    if name == EMBEDDED:
+    if name == EMBEDDED.stem:
         raise ValueError(f"the embedded checkpoint {embedded} is missing: install the pack again, or train one")
     raise ValueError(
         f"there is no checkpoint {name!r}: put the .safetensors file into ComfyUI's models/checkpoints folder, "

@@ -337,9 +337,8 @@ def test_single_frames_are_described_without_what_happens(caches):
 def test_the_embedded_captioner_says_what_fresh_clips_show():
     """Far from its measured accuracy (`run.py bench captioner`), so that it fails only when something is broken."""
     from comfyui_spacetime.models.checkpoints import load_checkpoint
-    from comfyui_spacetime.models.generate import EMBEDDED
+    from comfyui_spacetime.models.embedded import CAPTIONER, EMBEDDED
     from comfyui_spacetime.models.geometry import ClipSize
-    from comfyui_spacetime.models.training.captioner.commands import CAPTIONER
     from comfyui_spacetime.tools.bench.captioner import described
 
     vae = load_checkpoint(EMBEDDED).vae()

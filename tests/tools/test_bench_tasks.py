@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from comfyui_spacetime.models.checkpoints import load_checkpoint
-from comfyui_spacetime.models.generate import EMBEDDED
+from comfyui_spacetime.models.embedded import EMBEDDED
 from comfyui_spacetime.models.pixels import from_uint8
 from comfyui_spacetime.models.toyworld import sample_scene
 from comfyui_spacetime.models.toyworld.renderer import render

@@ -19,11 +19,10 @@ import torch
 from ...models.captioner.captioner import load_captioner
 from ...models.captioner.describer import Captioner
 from ...models.checkpoints import load_checkpoint
-from ...models.generate import EMBEDDED
+from ...models.embedded import CAPTIONER, EMBEDDED
 from ...models.geometry import ClipSize
 from ...models.metrics.captions import PROPERTIES, Facts, compare, facts_of_scene, facts_of_text, share_right
 from ...models.toyworld import KINDS, Scene, detailed_caption, render, sample_scene
-from ...models.training.captioner.commands import CAPTIONER
 from ...models.vae.autoencoder import fingerprint
 from .sampling import sheet
 

@@ -24,7 +24,7 @@ from ...models.checkpoints import load_checkpoint
 from ...models.clips.cache import LatentCache
 from ...models.clips.clips import HELD_OUT
 from ...models.clips.toy import cache_toy_world
-from ...models.generate import EMBEDDED
+from ...models.embedded import EMBEDDED
 from ...models.geometry import ClipSize
 from ...models.text.encoder import load_text_encoder
 from ...models.training.dit.batches import Batch, draw_batch

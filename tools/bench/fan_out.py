@@ -19,7 +19,7 @@ def rows() -> Iterable[dict[str, Any]]:
     from ...models.cluster.actors import Actors
     from ...models.cluster.connection import cluster
     from ...models.cluster.fan_out import Maker, OneByOne, Recipe, fan_out, jobs_of
-    from ...models.generate import EMBEDDED
+    from ...models.embedded import EMBEDDED
 
     checkpoint, recipe = load_checkpoint(EMBEDDED), Recipe(steps=12)
     jobs = jobs_of(["a red ball falls on a gray floor", "a blue cube is spinning at sunset"], VIDEOS // 2)

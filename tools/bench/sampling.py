@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ...models.generate import EMBEDDED, Models
+from ...models.embedded import EMBEDDED
+from ...models.generate import Models
 from ...models.precision import cpu_multiplies_bf16
 
 Frames = NDArray[np.uint8]

@@ -13,15 +13,13 @@ from ...captioner.describer import Captioner
 from ...checkpoints import load_checkpoint
 from ...clips.cache import LatentCache
 from ...clips.clips import ClipSet
-from ...generate import EMBEDDED
+from ...embedded import CAPTIONER, EMBEDDED
 from ...text.configuration import FILE, read_configuration
 from ...text.describing import LENGTHS, Describer, LanguageDescriber
 from ...vae.autoencoder import fingerprint
 from ..run.options import Said, add_device, add_folder_options, add_number, add_settings, chosen, sizes
 from . import train as captioner
 from .recaption import MISSING, WHICH, describe_folder
-
-CAPTIONER = EMBEDDED.with_name("spacetime-toy-captioner.safetensors")
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -40,7 +40,7 @@ def start_at_principal_components(vae: VideoVAE, clips: Clips, *, blocks: int = 
     picked, rng = [], np.random.default_rng(seed)
     for clip in clips:
         still = clip[:, :1].expand(-1, TIME, -1, -1)
-        moving = clip[:, 1 : 1 + (clip.shape[1] - 1) // TIME * TIME]
+        moving = clip[:, 1 : OURS.fitting(clip.shape[1])]
         cells = space_to_depth(torch.cat([still, moving], dim=1).permute(1, 2, 3, 0)[None], BLOCK).flatten(0, 3)
         picked.append(as_pixels(cells[torch.from_numpy(rng.permutation(len(cells))[: blocks // len(clips) + 1])]))
     data = torch.cat(picked).double()
@@ -89,7 +89,12 @@ def crops(clips: Clips, settings: VAETraining, rng: torch.Generator) -> Tensor:
 def encoded(vae: VideoVAE, clip: Tensor) -> Tensor:
     """Latents (1, C, T, h, w) of a clip (3, F, H, W); one of 4k frames is a loop."""
     weight = vae.encoder.linear.weight
-    return vae.encode(as_pixels(clip)[None].to(weight.device, weight.dtype), cyclic=clip.shape[1] % TIME == 0)
+    return vae.encode(as_pixels(clip)[None].to(weight.device, weight.dtype), cyclic=is_loop(clip))
+
+
+def is_loop(clip: Tensor) -> bool:
+    """Whether a clip (3, F, H, W) has the frames of a loop."""
+    return OURS.fits(clip.shape[1], cyclic=True)
 
 
 @torch.no_grad()
@@ -111,7 +116,7 @@ def evaluate(vae: VideoVAE, clips: Clips, path: Path | None = None) -> dict[str,
     errors, coloured, likeness, rows = [], [], [], []
     for held in clips:
         clip = as_pixels(held)
-        output = vae.decode(encoded(vae, clip), cyclic=clip.shape[1] % TIME == 0)[0].float().clamp(-1, 1).cpu()
+        output = vae.decode(encoded(vae, clip), cyclic=is_loop(clip))[0].float().clamp(-1, 1).cpu()
         error = ((output - clip) / 2).square().mean(dim=0)
         saturation = (clip.amax(dim=0) - clip.amin(dim=0)) / 2
         errors.append(error.mean())

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from ....models.captioner.captioner import HEADER, load_captioner
 from ....models.captioner.describer import Captioner
 from ....models.checkpoints import load_checkpoint
+from ....models.embedded import CAPTIONER, EMBEDDED
 from ....models.files import write_bytes
 from ....models.text.describing import Describer, LanguageDescriber
 from ....models.vae.autoencoder import fingerprint
 from .. import folders, messages
 from ..processes.training import OURS, network_of
 
-EMBEDDED = "spacetime-toy-captioner"
 CAPTIONS = "captions"  # our folder with sets of captions
 
 
 def captioner_names() -> list[str]:
     """The embedded captioner, then those in the folders that the host lists checkpoints from."""
-    found = [EMBEDDED]
+    found = [CAPTIONER.stem]
     for folder in folders.MODEL_FOLDERS:
         for name in folder_paths.get_filename_list(folder):
             path = folder_paths.get_full_path(folder, name)
@@ -47,8 +47,8 @@ def _is_captioner(path: Path) -> bool:
 
 def captioner_path(name: str) -> Path:
     """Where a captioner lies. ValueError when there is none of that name in the folders that the host lists."""
-    if name == EMBEDDED:
-        path = folders.WEIGHTS / f"{EMBEDDED}.safetensors"
+    if name == CAPTIONER.stem:
+        path = CAPTIONER
         if path.is_file():
             return path
         raise ValueError(
@@ -59,13 +59,13 @@ def captioner_path(name: str) -> Path:
         found = folder_paths.get_full_path(folder, name)
         if found:
             return Path(found)
-    raise ValueError(f"there is no captioner {name!r} here: train one with Train Captioner, or choose {EMBEDDED}")
+    raise ValueError(f"there is no captioner {name!r} here: train one with Train Captioner, or choose {CAPTIONER.stem}")
 
 
 def load(name: str, vae: Any = None) -> Captioner:
     """A captioner with its VAE: the one given, else the embedded checkpoint's. ValueError when they do not fit."""
     with torch.inference_mode(False):
-        network = load_checkpoint(folders.checkpoint_path(folders.EMBEDDED)).vae() if vae is None else network_of(vae)
+        network = load_checkpoint(EMBEDDED).vae() if vae is None else network_of(vae)
         return Captioner.of(name, load_captioner(captioner_path(name)), network, fingerprint(network))
 
 
@@ -78,7 +78,7 @@ def load_file(path: Path, vae: Any) -> Captioner:
 
 def describer(model: Any, length: str, *, temperature: float = 0.0, num_frames: int = 8) -> Describer:
     """What describes videos: a captioner, a language model that sees pictures, or the embedded captioner."""
-    model = load(EMBEDDED) if model is None else model
+    model = load(CAPTIONER.stem) if model is None else model
     if isinstance(model, Captioner):
         detailed = length == "detailed"
         return replace(model, detailed=detailed, temperature=temperature, on_wait=messages.check_interrupted)
