@@ -59,6 +59,17 @@ NO_NETWORKS = {"schedules", "solvers", "guidance", "tasks"}
 NETWORKS = {"transformer", "vae", "text", "checkpoints"}
 # methods whose meaning a framework defines
 FRAMEWORK = {"forward", "define_schema", "execute", "fingerprint_inputs", "validate_inputs", "check_lazy_status"}
+# models/files.py does it, with limits and whole or not at all
+BY_HAND = {
+    "json.load", "json.loads", "os.replace", "os.rename", "safe_open", "save_file", "load_file", "torch.load",
+    "torch.save", "safetensors.torch.load_file", "np.load", "eval", "exec",
+}  # fmt: skip
+BY_HAND_ALLOWED = {
+    "models/files.py": {"json.loads", "safe_open", "save_file"},
+    "nodes/host/processes/cluster.py": {"np.load"},  # frames that its own process wrote, never pickled
+    "tools/bench/tiny_models.py": {"save_file"},  # as other programs write them
+    "models/metrics/perceptual.py": {"torch.load"},  # of an installed package, its weights only
+}
 # path or path:function -> why it may be longer
 LONGER: dict[str, str] = {}
 
@@ -240,6 +251,15 @@ def test_the_launcher_starts_without_any_package():
         [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.stdout.strip() == "False", done.stderr
+
+
+@every(OURS)
+def test_files_are_read_and_written_in_one_place(path):
+    """JSON has limits, writing is whole or not at all: models/files.py alone does it by hand."""
+    name, tree = name_of(path), ast.parse(path.read_text(encoding="utf-8"))
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    by_hand = {call for call in called if call in BY_HAND or (call.startswith("pickle.") and call != "pickle.dumps")}
+    assert not by_hand - BY_HAND_ALLOWED.get(name, set()), f"{name} reads or writes by hand: see models/files.py"
 
 
 @every(OURS)

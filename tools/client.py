@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..models.files import read_json
+from ..models.files import parsed_json, read_json
 from .terminal import Trouble
 from .websocket import WebSocket
 from .workflow import Prompt, to_prompt
 
+NOT_COMFYUI = "look whether ComfyUI is what answers there"
 Progress = Callable[[str, float, float], None]
 
 
@@ -57,7 +58,7 @@ class Client:
 
     def get_json(self, path: str) -> Any:
         """The body of a GET request, read as JSON."""
-        return json.loads(self.get(path))
+        return parsed_json(self.get(path), f"the answer of {self.host}:{self.port}", nan=True, advice=NOT_COMFYUI)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """Send JSON; an answer in JSON is returned, also one that refuses."""
@@ -71,7 +72,7 @@ class Client:
                 text = response.read()
         except urllib.error.HTTPError as refusal:
             text = refusal.read()
-        return json.loads(text) if text.strip().startswith(b"{") else {}
+        return parsed_json(text, "the answer", nan=True, advice=NOT_COMFYUI) if text.strip().startswith(b"{") else {}
 
     def is_up(self) -> bool:
         """Whether the server answers."""
@@ -140,7 +141,7 @@ class Client:
                 if self._ended(prompt_id, prompt):
                     return
                 continue
-            event = json.loads(message)
+            event = parsed_json(message, "a message of the server", dict, nan=True, advice=NOT_COMFYUI)
             data = event.get("data") or {}
             if data.get("prompt_id") != prompt_id:
                 continue
@@ -177,7 +178,7 @@ class Client:
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
         )
         with urllib.request.urlopen(request, timeout=120) as response:
-            return str(json.loads(response.read())["name"])
+            return str(parsed_json(response.read(), "the answer", dict, advice=NOT_COMFYUI)["name"])
 
 
 def load_workflow(path: str | Path) -> Any:

@@ -1,12 +1,12 @@
 """Add what the pack needs to the Python of somebody's ComfyUI, without changing anything that is there."""
 
-import json
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from ..models.files import parsed_json
 from . import comfyui
 from .locks import ROOT, normalised
 from .terminal import Trouble, last_line, say, step
@@ -47,7 +47,7 @@ def packages_of(python: Path) -> dict[str, str]:
     done = subprocess.run([str(python), "-c", LIST], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise Trouble(f"{python} does not run: {last_line(done.stderr)}")
-    return {normalised(name): version for name, version in json.loads(done.stdout).items()}
+    return {normalised(name): version for name, version in parsed_json(done.stdout, "what pip says", dict).items()}
 
 
 def missing_for(present: dict[str, str]) -> list[str]:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..files import read_tensors, write_tensors
+from ..files import opened, parsed_json, read_tensors, write_tensors
 from ..geometry import ClipSize
 from ..text.encoder import TextEncoder
 
@@ -65,12 +64,12 @@ def remove_damaged(shard: Path) -> list[str]:
     if not shard.exists():
         return []
     try:
-        with safe_open(shard, framework="pt") as file:
-            described = json.loads((file.metadata() or {})["clips"])
+        with opened(shard) as file:
+            described = parsed_json((file.metadata() or {})["clips"], shard.name, dict)
             count = file.get_slice("latents").get_shape()[0]
             if count == len(described["captions"]) == len(described["lengths"]) and "text" in file.keys():  # noqa: SIM118
                 return []
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     shard.unlink()
     return [f"{shard.name} was damaged and is made anew"]
@@ -91,7 +90,7 @@ class LatentCache:
                 tensors, header = read_tensors(folder / name)
             except ValueError as error:
                 raise ValueError(f"the cached clips are damaged ({error}): build the cache again") from error
-            described = json.loads(header["clips"])
+            described = parsed_json(header["clips"], name, dict)
             texts = iter(tensors["text"].split([n for row in described["lengths"] for n in row]))
             bucket = self.buckets.setdefault(described["size"], [])
             bucket += [

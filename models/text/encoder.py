@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from ..files import read_tensors
 from .tokenizer import WordPieceTokenizer
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "all-MiniLM-L6-v2"
@@ -128,8 +127,8 @@ def text_encoder_files() -> tuple[Path, Path]:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The published BERT's state dict in float32, as the DiT was trained on it. ValueError for a damaged file."""
     try:
-        return {name: value.float() for name, value in load_file(path).items()}
-    except SafetensorError as error:
+        return {name: value.float() for name, value in read_tensors(path)[0].items()}
+    except ValueError as error:
         raise ValueError(f"the text encoder's file {path} is damaged ({error}): {RESTORE}") from None
 
 

@@ -17,6 +17,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..files import parsed_json
 from .interface import Example, LanguageModelError, Question, in_background, nothing, sleep
 
 MAX_ANSWER = 2_000_000  # bytes
@@ -132,7 +133,7 @@ class Endpoint:
     def read_answer(self, content: bytes) -> str:
         """The text of a chat completion. LanguageModelError when it is something else."""
         try:
-            choice = json.loads(content)["choices"][0]
+            choice = parsed_json(content, "the answer", dict, nan=True)["choices"][0]
             message = choice["message"]
             text = message.get("content") or ""
             if isinstance(text, list):
@@ -192,7 +193,7 @@ def _reason(error: BaseException, timeout: float) -> str:
 def _server_message(content: bytes) -> str:
     """The error text of a server's answer, on one line; nothing of a web page."""
     try:
-        error = json.loads(content).get("error", "")
+        error = parsed_json(content, "the answer", dict, nan=True).get("error", "")
         text = error.get("message", "") if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         return "a web page" if b"<html" in content[:2000].lower() else ""

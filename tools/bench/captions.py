@@ -8,7 +8,6 @@ llama.cpp on this machine with the same weights, asked to rewrite, and endpoint 
 """
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...models.files import read_json
 from ...models.text.captions import Expansion, expand
 from ...models.text.cleaning import without_control
 from ...models.text.gguf import packaged_model
@@ -48,7 +48,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 def prompts(every: int = 1) -> list[str]:
     """The prompts, and one of ten thousand words."""
-    groups = json.loads(PROMPTS.read_text(encoding="utf-8"))
+    groups = read_json(PROMPTS, dict)
     return [*(prompt for group in groups.values() for prompt in group), "word " * 10_000][::every]
 
 

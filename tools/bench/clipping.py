@@ -6,7 +6,6 @@ has a gradient far longer than the others. The clips of the validation are alway
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from ...models.files import parsed_json
 from .resume import SIZE, prepare
 
 LIMITS = (0.0, 3.0)
@@ -57,6 +57,8 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
                 changed = replace(settings, seed=seed, muon=optimiser == "Muon", clip_deviations=deviations)
                 cache = broken if clips == "one broken" else sound
                 dit.train(changed, cache, sound, torch.zeros(2, 384), vae, out)
-                losses.append(json.loads((out / "log.jsonl").read_text().splitlines()[-1])["validation_loss"])
+                losses.append(
+                    parsed_json((out / "log.jsonl").read_text().splitlines()[-1], "log.jsonl", dict)["validation_loss"]
+                )
             result = {"loss": statistics.mean(losses), "worst": max(losses)}
             yield {"optimiser": optimiser, "clips": clips, "deviations": deviations} | result

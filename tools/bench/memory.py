@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...models.files import parsed_json
 from .peak import FPS, SIDE, Peak, resident_mb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ def measured(task: str, seconds: int, preset: str = "toy") -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"measuring {task} of {seconds} s failed:\n{done.stderr[-2000:]}")
-    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    row: dict[str, Any] = parsed_json(done.stdout.strip().splitlines()[-1], "the measurement", dict)
     return row
 
 

@@ -4,7 +4,6 @@ Every run is a process of its own, started as `run.py train` does. `equal` compa
 the last checkpoint, the finished weights and the validation scores. One CPU, small networks.
 """
 
-import json
 import os
 import random
 import signal
@@ -15,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from ...models.files import parsed_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "32x32x9"
@@ -118,6 +119,6 @@ def same(one: Path, other: Path, result: str) -> bool:
 def scores(folder: Path) -> dict[int, dict[str, float]]:
     """What the log says about held-out clips, by step; a resumed run may have measured a step twice."""
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    entries = [parsed_json(line, "log.jsonl", dict) for line in lines if line.endswith("}")]
     judged = [entry for entry in entries if "validation_loss" in entry or "psnr" in entry]
     return {entry["step"]: {key: value for key, value in entry.items() if key != "time"} for entry in judged}

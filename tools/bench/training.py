@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...models.files import parsed_json
 from ...models.patches import Grid
 from ...models.training.dit.batches import Batch
 from ...models.training.dit.profiles import Profiles
@@ -175,7 +176,7 @@ def step_memory(case: str) -> tuple[float, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"measuring the memory of a step failed:\n{done.stderr[-2000:]}")
-    megabytes, seconds = json.loads(done.stdout.strip().splitlines()[-1])
+    megabytes, seconds = parsed_json(done.stdout.strip().splitlines()[-1], "the measurement", list)
     return float(megabytes), float(seconds)
 
 
