@@ -116,6 +116,7 @@ class VAEEncode(io.ComfyNode):
         from .host.vae import frames as video
         from .host.vae import others as other_vae
         from .host.vae import pieces as host_vae
+        from .host.vae import sound
 
         source = video.open_frames(frames)
         pieces = _counted(
@@ -128,8 +129,10 @@ class VAEEncode(io.ComfyNode):
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
             count, text = fitted.frames_out, fitted.describe()
-        messages.show_text(cls, "\n".join([text, *source.remarks()]))
-        return io.NodeOutput(made(latents), fps, count)
+        heard = sound.entry_of(source.sound(), fps, latents)
+        said = [text, *source.remarks(), *(["its sound goes along, to VAE Decode Video"] if heard else [])]
+        messages.show_text(cls, "\n".join(said))
+        return io.NodeOutput(made(latents, entries=heard), fps, count)
 
 
 class VAEDecode(io.ComfyNode):
@@ -145,7 +148,8 @@ class VAEDecode(io.ComfyNode):
             description=(
                 "Decodes latents piece by piece, which equals decoding at once. With output 'video file' the frames go "
                 "straight into an mp4 in ComfyUI's temp folder: memory stays the same however long the video is. "
-                "Works with any VAE; another model's VAE decodes each clip in one go."
+                "Works with any VAE; another model's VAE decodes each clip in one go. The sound of an encoded "
+                "video goes along where its frames keep their times."
             ),
             search_aliases=[
                 "vae decode",
@@ -188,6 +192,7 @@ class VAEDecode(io.ComfyNode):
                 io.Image.Output(display_name="images", tooltip="All frames. Not available with output 'video file'."),
                 io.Video.Output(display_name="video", tooltip="For Save Video."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -197,6 +202,7 @@ class VAEDecode(io.ComfyNode):
         """Decode into memory or into a file."""
         from .host.vae import frames as video
         from .host.vae import others as other_vae
+        from .host.vae import sound
         from .host.vae.deflicker import decode_steadily
         from .host.vae.pieces import decode_pieces
 
@@ -204,13 +210,16 @@ class VAEDecode(io.ComfyNode):
         expected = _frames_to_decode(samples, loop, other_vae.frames_per_latent(vae))
         decode = decode_steadily if deflicker else decode_pieces
         pieces = _counted(decode(vae, samples, cyclic=loop), expected)
+        heard, said = sound.kept(latent, samples, fps)
+        if said:
+            messages.show_text(cls, said)
         if output == "video file":
-            with video.VideoWriter(fps) as writer:
+            with video.VideoWriter(fps, sound=heard) as writer:
                 for images in pieces:
                     writer.write(images)
             return io.NodeOutput(video.images_not_kept(), writer.video())
         images = torch.cat(list(pieces))
-        return io.NodeOutput(images, video.video_of(images, fps))
+        return io.NodeOutput(images, video.video_of(images, fps, heard))
 
 
 def _frames_to_decode(samples: torch.Tensor, loop: bool, per_latent: int) -> int:

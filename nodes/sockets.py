@@ -9,5 +9,6 @@ Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
 Probe = io.Custom("SPACETIME_PROBE")  # metrics.probes.Case: a true clip whose world is known, and how much is given
 
 LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it
+SOUND = "spacetime_sound"  # entry of a LATENT: the sound that its frames were heard with, for VAE Decode Video
 ENTRIES = "spacetime_entries"  # entry of such a LATENT: (entries, has a mask) of each of its clips
 GRIDS = "spacetime_grids"  # entry of a LATENT in which several clips are packed: their grids, in order

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints import Checkpoint
-from .fan_out import Frames, Job, Maker, OneByOne, Pool, Recipe, fan_out
+from ..files import replacing
+from ..media.writer import mp4_writer
+from .fan_out import Job, Maker, OneByOne, Pool, Recipe, fan_out
 
 LIST = "videos.jsonl"
 
@@ -45,27 +47,12 @@ def make_videos(
     out.mkdir(parents=True, exist_ok=True)
     for job, frames in fan_out(workers, jobs, progress=progress, check=check):
         path = out / f"{job.number + 1:04d}_seed{job.seed}.{'npy' if raw else 'mp4'}"
-        partial = path.with_suffix(".part")
         if raw:
-            with partial.open("wb") as file:
+            with replacing(path) as partial, partial.open("wb") as file:
                 np.save(file, frames, allow_pickle=False)
         else:
-            write_mp4(partial, frames, fps)
-        partial.replace(path)
+            with mp4_writer(path, fps) as video:
+                video.write(frames)
         with (out / LIST).open("a", encoding="utf-8") as entries:
             entries.write(json.dumps({"file": path.name, "prompt": job.prompt, "seed": job.seed}) + "\n")
         yield path
-
-
-def write_mp4(path: Path, frames: Frames, fps: float, *, crf: int = 14) -> None:
-    """Write frames (F, H, W, 3), with even sides, as H.264."""
-    from fractions import Fraction
-
-    import av
-
-    with av.open(str(path), mode="w", format="mp4") as container:
-        stream = container.add_stream("h264", rate=Fraction(round(fps * 1000), 1000), options={"crf": str(crf)})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))

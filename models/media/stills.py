@@ -44,6 +44,7 @@ class PictureFile:
     fps: Fraction = Fraction(1)
     expected: int = 1
     step: float = 1.0
+    begin: float = 0.0
     moving: bool = False
     has_sound: bool = False
     damage: str = ""

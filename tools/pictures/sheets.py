@@ -14,10 +14,10 @@ LARGEST = 58_000  # bytes of a thumbnail
 
 def video_frames(path: Path) -> list[Image.Image]:
     """All frames of a video file."""
-    import av
+    from ...models.media.colour import as_bytes
+    from ...models.media.reader import open_file, shown
 
-    with av.open(str(path)) as video:
-        return [frame.to_image() for frame in video.decode(video=0)]
+    return [Image.fromarray(as_bytes(frame.pixels())) for frame in shown(open_file(path))]
 
 
 def pick(frames: Sequence[Image.Image], count: int) -> list[Image.Image]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
 import torch
 from comfy_api.latest import InputImpl, Types
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ....models.geometry import OURS, Compression
-from ....models.media import reader
+from ....models.media import reader, writer
+from ....models.media.sound import Sound
 from ....models.vae.autoencoder import piece_length
 from ..folders import temp_file
+from .sound import as_audio, of_components
 
 # later hosts make floats of a file's frames, with colours between pixels interpolated: so that ours equal theirs
 HOST_IS_PRECISE = hasattr(InputImpl.VideoFromFile, "get_bit_depth")
@@ -33,6 +33,7 @@ class FrameSource:
     num_frames: int  # by the header of a file: only reading tells
     fps: float | None
     pieces: Callable[[], Iterator[Tensor]]  # images (f, H, W, 3) in 0..1
+    sound: Callable[[], Sound | None] = lambda: None
     remarks: Callable[[], list[str]] = list  # what people should know of it, once it has been read
 
 
@@ -44,7 +45,8 @@ def open_frames(source: Any) -> FrameSource:
         components = source.get_components()
         alpha = getattr(components, "alpha", None)
         images = components.images if alpha is None else torch.cat([components.images[..., :3], alpha], dim=-1)
-        return _from_images(images, float(components.frame_rate))
+        made = _from_images(images, float(components.frame_rate))
+        return replace(made, sound=lambda: of_components(components))
     start, duration = _trim(source)
     place = source.get_stream_source()
     try:
@@ -58,6 +60,7 @@ def open_frames(source: Any) -> FrameSource:
         file.expected,
         float(file.fps),
         lambda: reader.images(file, length),
+        lambda: Sound.of_file(place, file.begin) if file.has_sound else None,
         lambda: reader.remarks(file),
     )
 
@@ -91,7 +94,7 @@ def _from_images(images: Tensor, fps: float | None) -> FrameSource:
         count,
         fps,
         lambda: (_opaque(piece) for piece in images.split(length)),
-        lambda: ["what is transparent was laid on black"] if transparent else [],
+        remarks=lambda: ["what is transparent was laid on black"] if transparent else [],
     )
 
 
@@ -178,14 +181,12 @@ def crop_centre(images: Tensor, height: int, width: int) -> Tensor:
     return images[:, top : top + height, left : left + width]
 
 
-def rational_fps(fps: float) -> Fraction:
-    """Frames per second as containers want it."""
-    return Fraction(round(fps * 1000), 1000)
-
-
-def video_of(images: Tensor, fps: float) -> Any:
-    """A core VIDEO of images in memory (F, H, W, 3)."""
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rational_fps(fps)))
+def video_of(images: Tensor, fps: float, sound: Sound | None = None) -> Any:
+    """A core VIDEO of images in memory (F, H, W, 3), with a sound where there is one."""
+    audio = None if sound is None else as_audio(sound, len(images) / fps)
+    return InputImpl.VideoFromComponents(
+        Types.VideoComponents(images=images, frame_rate=writer.rational(fps), audio=audio)
+    )
 
 
 class VideoWriter:
@@ -194,42 +195,25 @@ class VideoWriter:
     The file gets its name only when it is complete; after an error or an interrupt nothing is left.
     """
 
-    def __init__(self, fps: float, *, crf: int = 14) -> None:
+    def __init__(self, fps: float, *, crf: int = writer.CRF, sound: Sound | None = None) -> None:
         self.path = temp_file(".mp4")
-        self._partial = self.path.with_suffix(".part")
-        self._fps, self._crf = rational_fps(fps), crf
-        self._container: Any = None
-        self._stream: Any = None
+        self._writing = writer.mp4_writer(self.path, fps, crf=crf, sound=sound)
+        self._file: writer.Mp4 | None = None
 
     def write(self, images: Tensor) -> None:
         """Append images (f, H, W, 3) in 0..1."""
-        if self._container is None:
-            self._open(images.shape[2], images.shape[1])
-        for frame in (images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy():
-            self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-
-    def _open(self, width: int, height: int) -> None:
-        if width % 2 or height % 2:
-            raise ValueError(f"H.264 wants even sides, got {width} x {height}: use the images output instead")
-        self._container = av.open(str(self._partial), mode="w", format="mp4")
-        self._stream = self._container.add_stream("h264", rate=self._fps, options={"crf": str(self._crf)})
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        if self._file is not None:
+            self._file.write((images[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
     def __enter__(self) -> VideoWriter:
+        self._file = self._writing.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._container is None:
-            return
-        if kind is None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if kind is None:
-            self._partial.replace(self.path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        self._file = None
+        self._writing.__exit__(kind, error, trace)
 
     def video(self) -> Any:
         """The finished file as a core VIDEO."""
