@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..files import read_json
+from ..remedies import cut
 from .language_models import Endpoint, check_address, plain_address
 
 FILE = "spacetime_language_models.json"
@@ -69,10 +70,10 @@ def read_configuration(path: Path, environ: Mapping[str, str] = os.environ) -> C
     if path.is_file():
         loaded = read_json(path, limit=1_000_000, advice="mend it, or delete it")
     if not isinstance(loaded, dict) or not loaded.keys() <= {"endpoints", "allowed_urls"}:
-        raise ValueError(f'{path} must be an object with "endpoints" and "allowed_urls" only')
+        raise ValueError(f'{path} must be an object with "endpoints" and "allowed_urls" only: write ' + EXAMPLE)
     endpoints, allowed = loaded.get("endpoints", {}), loaded.get("allowed_urls", [])
     if not isinstance(endpoints, dict) or not isinstance(allowed, list):
-        raise ValueError(f'in {path} "endpoints" must be an object and "allowed_urls" a list')
+        raise ValueError(f'in {path} "endpoints" must be an object and "allowed_urls" a list: write {EXAMPLE}')
     for name, settings in endpoints.items():
         _check_settings(path, name, settings)
     for url in allowed:
@@ -84,14 +85,20 @@ def read_configuration(path: Path, environ: Mapping[str, str] = os.environ) -> C
 
 
 def _check_settings(path: Path, name: str, settings: object) -> None:
+    where = f"in {path} endpoint {cut(name, 40)!r}"
     if not isinstance(settings, dict) or not isinstance(settings.get("url"), str):
-        raise ValueError(f'in {path} endpoint {name!r} has no "url": write {EXAMPLE}')
+        raise ValueError(f'{where} has no "url": write {EXAMPLE}')
     for key, value in settings.items():
         if key not in FIELDS:
-            raise ValueError(f"in {path} endpoint {name!r} has an unknown field {key!r}; known: {', '.join(FIELDS)}")
+            raise ValueError(f"{where} has an unknown field {cut(key, 40)!r}; known: {', '.join(FIELDS)}")
         # bool is an int to Python, but no number to a person; the value may be a key, so it is not shown
         if not isinstance(value, FIELDS[key]) or (isinstance(value, bool) and FIELDS[key] is not bool):
-            raise ValueError(f"in {path} the field {key!r} of endpoint {name!r} has the wrong type")
+            raise ValueError(f"{where} has a wrong {key!r}: {_wanted(FIELDS[key])} belongs there")
+
+
+def _wanted(kind: type | tuple[type, ...]) -> str:
+    named = {str: "a text", int: "a whole number", dict: "an object {...}", bool: "true or false"}
+    return "a number" if isinstance(kind, tuple) else named[kind]
 
 
 def covers(allowed: str, url: str) -> bool:

