@@ -21,7 +21,7 @@ from .headers import check_number, config_of
 from .remedies import cut
 from .trained_on import TrainedOn
 from .transformer.dit import DiT, DiTConfig
-from .vae.autoencoder import VAEConfig, VideoVAE
+from .vae.autoencoder import VAEConfig, VideoVAE, encoder_mark
 
 HEADER = "spacetime"
 FORMAT = 1
@@ -69,11 +69,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_tensors(path, tensors, {HEADER: json.dumps(described)})
 
 
+def latents_of(checkpoint: Checkpoint) -> str:
+    """The mark of the VAE whose latents a DiT was trained on; empty where its file does not tell."""
+    own = encoder_mark(checkpoint.vae_state) if checkpoint.vae_state else ""
+    before = checkpoint.meta.get("dit")
+    inner = before.get("latents_of", "") if isinstance(before, dict) else ""
+    return str(checkpoint.meta.get("latents_of") or inner or own)
+
+
 def joined(dit: Checkpoint, vae: Checkpoint, shift: float = 2.0, trained_on: Sequence[str] = ()) -> Checkpoint:
     """The DiT of one checkpoint and the VAE of another, in bf16. Hosts start with this shift of the noise schedule.
 
-    trained_on: clip sizes that the DiT knows (trained_on.TrainedOn), where its own record does not say it.
+    trained_on: clip sizes that the DiT knows (trained_on.TrainedOn), where its own record does not say it. ValueError
+    when the DiT was trained on latents of another VAE; files from before this was written down are believed.
     """
+    knows, given = latents_of(dit), encoder_mark(vae.vae_state)
+    if vae.vae_state and knows not in ("", given):
+        raise ValueError(
+            f"this DiT was trained on latents of the VAE {knows}, and the VAE given is {given}: join it with the one "
+            "of its training"
+        )
     states = [{key: value.bfloat16() for key, value in state.items()} for state in (dit.dit_state, vae.vae_state)]
     meta = {"dit": dit.meta, "vae": vae.meta, "shift": shift}
     known = list(trained_on) or dit.meta.get("trained_on", [])

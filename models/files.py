@@ -183,19 +183,40 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 _numbers = itertools.count()
-_LEFT_OVER = re.compile(r"\..*\.\d+(-\d+)?\.partial")
+_LEFT_OVER = re.compile(r"\..*\.(\d+)(?:-\d+)?\.partial")
 _looked_through: set[Path] = set()
 
 
+def remove_left_over(folder: Path) -> None:
+    """Remove all that killed processes left half written in a folder that no other process writes to now."""
+    for path in folder.rglob(".*.partial"):
+        if _LEFT_OVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 def _remove_left_over(folder: Path, age: float = 86400.0) -> None:
-    """Remove what killed processes left half written, once a process; what is young may belong to another."""
+    """Remove what killed processes left half written, once a process; what lives or is young may belong to another."""
     if folder in _looked_through:
         return
     _looked_through.add(folder)
     for entry in os.scandir(folder):
         with suppress(OSError):
-            if _LEFT_OVER.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > age:
+            found = _LEFT_OVER.fullmatch(entry.name)
+            if found and (_is_gone(int(found[1])) or time.time() - entry.stat().st_mtime > age):
                 Path(entry.path).unlink()
+
+
+def _is_gone(process: int) -> bool:
+    """Whether no process of this machine has this number; False where the system does not tell."""
+    if os.name == "nt":  # where asking would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 class NotWritten(OSError):  # noqa: N818 - a sentence for the user; callers catch OSError

@@ -1,13 +1,10 @@
-"""Clips to train on: rendered toy-world clips, and their latents and text features cached on disk.
+"""Latents and text features of clips, cached on disk and read for training.
 
-A cache folder holds safetensors shards; each has `latents` (n, C, T, H, W) bf16 and `text` (all caption tokens in a
-row, E) bf16, and a JSON header with the captions, their lengths and the classes. Shards are named by what made them, so
-building again continues where it stopped.
+A cache folder holds shards (shards.py), named by what made them, so building again continues where it stopped.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..files import opened, parsed_json, read_tensors, write_tensors
-from ..geometry import ClipSize
+from ..checkpoints import Checkpoint
 from ..text.encoder import TextEncoder
-
-SHARD = 100  # clips per file
+from ..vae.autoencoder import VideoVAE, fingerprint, weights_mark
+from .shards import Shard, mark_of, read_shard
 
 
 class Example(NamedTuple):
@@ -44,61 +40,57 @@ def text_features(encoder: TextEncoder, texts: Sequence[str], batch: int = 32) -
     return features
 
 
-def write_shard(
-    path: Path, latents: Sequence[Tensor], texts: Sequence[list[str]], classes: Sequence[str], size: ClipSize,
-    encoder: TextEncoder, fps: float,
-) -> None:  # fmt: skip
-    """One file of latents (n, C, T, H, W) and text features, as LatentCache reads it."""
-    features = text_features(encoder, [line for lines in texts for line in lines])
-    counts = iter(features)
-    lengths = [[len(next(counts)) for _ in lines] for lines in texts]
-    header = {
-        "captions": texts, "lengths": lengths, "classes": classes, "cyclic": size.cyclic, "size": str(size), "fps": fps,
-    }  # fmt: skip
-    tensors = {"latents": torch.stack(list(latents)).bfloat16(), "text": torch.cat(features)}
-    write_tensors(path, tensors, {"clips": json.dumps(header)})
-
-
-def remove_damaged(shard: Path) -> list[str]:
-    """Remove a shard that is not whole, so that it is made anew; says so."""
-    if not shard.exists():
-        return []
-    try:
-        with opened(shard) as file:
-            described = parsed_json((file.metadata() or {})["clips"], shard.name, dict)
-            count = file.get_slice("latents").get_shape()[0]
-            if count == len(described["captions"]) == len(described["lengths"]) and "text" in file.keys():  # noqa: SIM118
-                return []
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    shard.unlink()
-    return [f"{shard.name} was damaged and is made anew"]
-
-
 class LatentCache:
-    """All shards of a folder in memory, grouped by shape. The order is that of the file names, so runs can resume."""
+    """All shards of a folder in memory, grouped by shape. The order is that of the file names, so runs can resume.
+
+    vae: the mark of the VAE whose latents they are, empty where nothing tells. clips, captions: what stands for them.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
         self.names = list(names) if names else sorted(path.name for path in folder.glob("*.safetensors"))
         if not self.names:
             raise ValueError(f"{folder} holds no cached clips: build the cache first")
+        self.folder = folder
         self.buckets: dict[str, list[tuple[Tensor, list[Tensor]]]] = {}
         self.captions: dict[str, list[list[str]]] = {}
         self.classes: dict[str, list[str]] = {}
-        for name in self.names:
-            try:
-                tensors, header = read_tensors(folder / name)
-            except ValueError as error:
-                raise ValueError(f"the cached clips are damaged ({error}): build the cache again") from error
-            described = parsed_json(header["clips"], name, dict)
-            texts = iter(tensors["text"].split([n for row in described["lengths"] for n in row]))
-            bucket = self.buckets.setdefault(described["size"], [])
-            bucket += [
-                (z, [next(texts) for _ in row]) for z, row in zip(tensors["latents"], described["lengths"], strict=True)
-            ]
-            self.captions.setdefault(described["size"], []).extend(described["captions"])
-            unnamed = [""] * len(described["captions"])  # shards from before classes were kept
-            self.classes.setdefault(described["size"], []).extend(described.get("classes", unnamed))
+        shards = [self._add(*read_shard(folder / name)) for name in self.names]
+        vaes = {shard.vae for shard in shards} - {""}
+        if len(vaes) > 1:
+            raise ValueError(f"{folder} holds latents of {len(vaes)} VAEs: build the cache again, into an empty folder")
+        self.vae = vaes.pop() if vaes else ""
+        self.clips_mark = mark_of(shard.clips for shard in shards)
+        self.captions_mark = mark_of(shard.captions for shard in shards)
+
+    def _add(self, shard: Shard, latents: Tensor, text: Tensor) -> Shard:
+        texts = iter(text.split([count for row in shard.lengths for count in row]))
+        bucket = self.buckets.setdefault(shard.size, [])
+        bucket += [(clip, [next(texts) for _ in row]) for clip, row in zip(latents, shard.lengths, strict=True)]
+        first, dims = bucket[0], (latents.shape[1:], text.shape[1])
+        if (first[0].shape, first[1][0].shape[1]) != dims:
+            raise ValueError(f"the clips of {shard.name} have another shape than those before: build the cache again")
+        self.captions.setdefault(shard.size, []).extend(shard.captions)
+        self.classes.setdefault(shard.size, []).extend(shard.classes)
+        return shard
+
+    def check_vae(self, mark: str) -> None:
+        """ValueError when the latents are another VAE's than the one with this mark (`fingerprint`).
+
+        Nothing tells of caches that were made by hand: they are taken to be this VAE's.
+        """
+        if self.vae not in ("", mark):
+            raise ValueError(
+                f"the clips in {self.folder} are latents of another VAE ({self.vae}) than the one given ({mark}): "
+                "build the cache with this one, or give the one that made it with --vae"
+            )
+
+    def made_from(self, vae: VideoVAE, held_out: LatentCache, init: Checkpoint | None = None) -> dict[str, str]:
+        """Marks of all that a run on these clips is made from. ValueError when clips are another VAE's latents."""
+        mark = fingerprint(vae)
+        for cache in (self, held_out):
+            cache.check_vae(mark)
+        begun = weights_mark(init.dit_state) if init else ""
+        return {"vae": mark, "clips": self.clips_mark, "captions": self.captions_mark, "init": begun}
 
     @property
     def class_names(self) -> tuple[str, ...]:

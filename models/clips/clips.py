@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ..geometry import ClipSize
-from .folder import FolderClip, Listing, clip_pixels, clips_mark, list_clips
+from .encode import clips_mark
+from .folder import FolderClip, Listing, clip_pixels, list_clips
 from .toy import FPS, Progress, quiet, toy_pixels
 
 HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on
@@ -69,13 +70,13 @@ class ClipSet:
             return (
                 _joined([toy_pixels(0, self.count, size, progress) for size in self.sizes]),
                 _joined([toy_pixels(HELD_OUT, judged, size) for size in self.sizes]),
-                "",
+                f"{self.count} rendered clips of {self.size_text}",
             )
         listing = self.listing()
         clips = listing.part(held_out=False)[: self.count]
         judged_clips = listing.part(held_out=True)[:JUDGED]
-        folder = Path(self.folder)
-        return clip_pixels(folder, clips, progress), clip_pixels(folder, judged_clips), clips_mark(clips)
+        folder, data = Path(self.folder), clips_mark(clips, captions=False)
+        return clip_pixels(folder, clips, progress), clip_pixels(folder, judged_clips), data
 
 
 def _joined(lists: Sequence[list[Tensor]]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""A folder of real video files as clips to train on: captions, sizes, held-out clips, and a cache of their latents.
+"""A folder of real video files as clips to train on: captions, sizes, and which are held out.
 
 A file's captions are those of its sidecar (sidecars.py); without one the name of its sub-folder is its class; a file at
 the top without either has no caption. Scenes are cut into consecutive clips of one size each. What
@@ -8,7 +8,6 @@ was found is kept in an index, so a file is looked at again only when it has cha
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +17,8 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from ..geometry import ClipSize
-from ..pixels import from_uint8, stored
+from ..pixels import stored
 from ..remedies import remedy
-from ..text.encoder import TextEncoder
-from ..vae.autoencoder import VideoVAE, fingerprint
-from .cache import SHARD, remove_damaged, write_shard
 from .entries import Reason, entries_of, in_words, stamp_of
 from .footage import Footage, Frames, look, read_clip
 from .index import Index
@@ -233,56 +229,3 @@ def clip_pixels(folder: Path, clips: Sequence[FolderClip], progress: Progress = 
     if not pixels:
         raise ValueError(f"no clip of {folder} can be read: {problem}")
     return pixels
-
-
-@torch.no_grad()
-def cache_folder(
-    out: Path,
-    folder: Path,
-    clips: Sequence[FolderClip],
-    vae: VideoVAE,
-    encoder: TextEncoder,
-    progress: Progress = quiet,
-) -> list[str]:
-    """Encode and store clips in shards that LatentCache reads; returns notices of files and shards that were broken.
-
-    Shards are named by the VAE and the clips in them: those that exist are kept, those of an earlier state are removed,
-    and a damaged one is made anew.
-    """
-    dtype = vae.encoder.linear.weight.dtype
-    mark, problems, done = fingerprint(vae), [], 0
-    by_size: dict[ClipSize, list[FolderClip]] = {}
-    for clip in clips:
-        by_size.setdefault(clip.size, []).append(clip)
-    wanted: list[Path] = []
-    for size, group in by_size.items():
-        for start in range(0, len(group), SHARD):
-            shard = group[start : start + SHARD]
-            path = out / f"clips-{size}-{mark}-{clips_mark(shard)}-{start:06d}.safetensors"
-            wanted.append(path)
-            problems += remove_damaged(path)
-            latents: list[torch.Tensor] = []
-            texts: list[list[str]] = []
-            classes: list[str] = []
-            for clip in [] if path.exists() else shard:
-                progress(done + len(texts), len(clips))
-                try:
-                    pixels = from_uint8(frames_of(folder, clip))
-                except ValueError as error:
-                    problems.append(f"skipped {clip.file}: {error}")
-                    continue
-                latents.append(vae.encode(pixels[None].to(dtype))[0])
-                texts.append(list(clip.captions))
-                classes.append(clip.class_name)
-            done += len(shard)
-            if latents:
-                write_shard(path, latents, texts, classes, size, encoder, clips[0].fps)
-    for stale in set(out.glob("clips-*.safetensors")) - set(wanted):
-        stale.unlink()
-    return problems
-
-
-def clips_mark(clips: Sequence[FolderClip]) -> str:
-    """Eight letters that change with the clips' files, places, sizes and captions."""
-    described = [(clip.file, clip.stamp, clip.start, clip.fps, str(clip.size), *clip.captions) for clip in clips]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]

@@ -15,7 +15,8 @@ from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..toyworld import captions, render, sample_scene
 from ..vae.autoencoder import VideoVAE, fingerprint
-from .cache import SHARD, remove_damaged, write_shard
+from .cache import text_features
+from .shards import SHARD, mark_of, peek, remove_damaged, remove_shards, write_shard
 
 FPS = 12.0
 Progress = Callable[[int, int], None]  # done, total
@@ -58,13 +59,14 @@ def cache_toy_world(
 ) -> list[str]:  # fmt: skip
     """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept.
 
-    Returns notices of shards that were damaged and made anew.
+    Shards of another VAE, and those that an earlier command with the same `first` made and this one does not name, are
+    removed. Returns notices of these, and of shards that were damaged and made anew.
     """
     dtype = vae.encoder.linear.weight.dtype
-    mark, notices = fingerprint(vae), []
+    mark = fingerprint(vae)
+    notices = prepare_toy_world(folder, mark, size, first, count)
     for start in range(first, first + count, SHARD):
         path = folder / f"toy-{size}-{mark}-{start:06d}.safetensors"
-        notices += remove_damaged(path)
         if path.exists():
             continue
         latents, texts, classes = [], [], []
@@ -74,5 +76,24 @@ def cache_toy_world(
             latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
             texts.append(lines)
             classes.append(toy_class(seed, size))
-        write_shard(path, latents, texts, classes, size, encoder, FPS)
+        made_from = {"vae": mark, "clips": mark_of(["toy", size, start, len(latents)]), "first": first}
+        features = text_features(encoder, [line for lines in texts for line in lines])
+        described = {"size": str(size), "cyclic": size.cyclic, "fps": FPS, "made_from": made_from}
+        write_shard(path, latents, texts, classes, features, described)
     return notices
+
+
+def prepare_toy_world(folder: Path, mark: str, size: ClipSize, first: int, count: int) -> list[str]:
+    """Remove the shards that are damaged or do not belong to these clips under the VAE of this mark; says so."""
+    notices = [line for path in folder.glob("toy-*.safetensors") for line in remove_damaged(path)]
+    held = {path: peek(path) for path in folder.glob("toy-*.safetensors")}
+    notices += remove_shards((path for path, shard in held.items() if shard.vae != mark), "latents of another VAE")
+    surplus = []
+    for path, shard in held.items():
+        start = int(path.stem.rpartition("-")[2])
+        same = shard.vae == mark and shard.size == str(size) and shard.made_from.get("first", first) == first
+        wanted = min(SHARD, first + count - start)
+        inside = first <= start and (start - first) % SHARD == 0
+        if same and inside and len(shard.captions) != wanted:
+            surplus.append(path)
+    return notices + remove_shards(surplus, f"another number of clips than {count} is asked for")

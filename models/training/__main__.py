@@ -15,7 +15,7 @@ import torch
 from ..checkpoints import joined, load_checkpoint, save_checkpoint
 from ..clips.cache import LatentCache
 from ..clips.clips import HELD_OUT, ClipSet
-from ..clips.folder import cache_folder
+from ..clips.encode import cache_folder
 from ..clips.toy import cache_toy_world
 from ..geometry import ClipSize
 from ..text.encoder import load_text_encoder

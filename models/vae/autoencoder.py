@@ -9,7 +9,7 @@ latents.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -232,8 +232,17 @@ def piece_length(height: int, width: int) -> int:
 
 def fingerprint(vae: VideoVAE) -> str:
     """Eight letters that change with the encoder's weights and statistics, the same in bf16 as in fp32."""
+    return encoder_mark(vae.state_dict())
+
+
+def encoder_mark(state: Mapping[str, Tensor]) -> str:
+    """The fingerprint of a VAE with these weights: of what makes its latents, all but the decoder."""
+    return weights_mark({name: value for name, value in state.items() if not name.startswith("decoder.")})
+
+
+def weights_mark(state: Mapping[str, Tensor]) -> str:
+    """Eight letters that change with weights, the same in bf16 as in fp32."""
     digest = hashlib.sha256()
-    for name, value in sorted(vae.state_dict().items()):
-        if not name.startswith("decoder."):
-            digest.update(value.bfloat16().float().cpu().numpy().tobytes())
+    for _, value in sorted(state.items()):
+        digest.update(value.bfloat16().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:8]

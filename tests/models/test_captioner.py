@@ -31,7 +31,7 @@ from comfyui_spacetime.models.metrics.captions import (
 )
 from comfyui_spacetime.models.toyworld import caption_held_out, detailed_caption, sample_scene, short_caption
 from comfyui_spacetime.models.training.captioner.agreement import LEAST, word_weights
-from comfyui_spacetime.models.training.captioner.train import CaptionedClips, CaptionerTraining, check_cache, train
+from comfyui_spacetime.models.training.captioner.train import CaptionedClips, CaptionerTraining, train
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE, fingerprint
 
@@ -311,8 +311,8 @@ def test_a_resumed_run_equals_a_whole_one(caches, tmp_path, monkeypatch):
 
 def test_a_cache_of_another_vae_or_without_captions_is_refused(caches, tmp_path):
     _, cache = caches
-    with pytest.raises(ValueError, match="latents of another VAE than 00000000"):
-        check_cache(cache, "00000000")
+    with pytest.raises(ValueError, match=r"latents of another VAE \(\w+\) than the one given \(00000000\)"):
+        cache.check_vae("00000000")
     torch.manual_seed(1)
     with pytest.raises(ValueError, match="another VAE"):
         train(SETTINGS, cache, cache, VideoVAE(VAES["test"]), tmp_path / "run")

@@ -77,6 +77,7 @@ def run(cache, folder, monkeypatch, *, poison=(), ends=60, deviations=0.0):  # n
         patch.setattr(training, "draw_batch", drawn)
         patch.setattr(training, "asked_to_stop", lambda: at[0] + 1 == ends)
         chosen = settings(steps=60, save_every=60, warmup=5, clip_deviations=deviations, snapshots=0, early=0.0)
+        torch.manual_seed(0)
         return training.train(chosen, cache, cache, EMPTY, VideoVAE(VAES["test"]), folder)
 
 

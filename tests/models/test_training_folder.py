@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from comfyui_spacetime.models.clips.cache import LatentCache
-from comfyui_spacetime.models.clips.folder import cache_folder, list_clips
+from comfyui_spacetime.models.clips.encode import cache_folder
+from comfyui_spacetime.models.clips.folder import list_clips
 from comfyui_spacetime.models.clips.footage import cuts, look, read_clip
 from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
@@ -337,7 +338,7 @@ def test_a_damaged_shard_is_made_anew_with_a_notice(folder, tmp_path):
 def test_a_stopped_cache_continues_after_its_last_shard(folder, tmp_path, monkeypatch):
     torch.manual_seed(0)
     vae, clips = VideoVAE(PRESETS["test"]), list_clips(folder, SIZES).clips
-    monkeypatch.setattr("comfyui_spacetime.models.clips.folder.SHARD", 2)
+    monkeypatch.setattr("comfyui_spacetime.models.clips.encode.SHARD", 2)
 
     def stop(done: int, _total: int) -> None:
         if done >= 3:

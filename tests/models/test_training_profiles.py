@@ -106,7 +106,7 @@ def test_a_run_leaves_snapshots_and_an_early_model(cache, tmp_path):  # noqa: F8
         float((same.dit_state[key] - weight).norm() / (weight.norm() + 1e-9)) for key, weight in whole.items()
     )
     assert rounding < 0.02
-    assert same.meta == {"steps": 20, "sigma_rel": 0.0999, "trained_on": ["32x32x9"]}
+    assert same.meta.items() >= {"steps": 20, "sigma_rel": 0.0999, "trained_on": ["32x32x9"]}.items()
 
 
 def test_a_resumed_run_leaves_the_same_averages(cache, tmp_path, monkeypatch):  # noqa: F811

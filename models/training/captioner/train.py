@@ -6,7 +6,6 @@ Words weigh by how much they tell of the clip (agreement.py).
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,9 +25,9 @@ from ...clips.toy import FPS
 from ...metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
 from ...text.description import still_part
 from ...transformer.attention import matmul_attention, sdpa
-from ...vae.autoencoder import VideoVAE, fingerprint
+from ...vae.autoencoder import VideoVAE, fingerprint, weights_mark
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.folder import Run, generator
+from ..run.folder import Run, generator, saves_after
 from ..run.ranges import check_settings
 from ..run.stopping import StoppedError, asked_to_stop
 from .agreement import word_weights
@@ -156,16 +155,6 @@ def batch_loss(network: CaptionNetwork, batch: Batch, weights: Tensor | None = N
     return torch.stack(losses).mean()
 
 
-def check_cache(cache: LatentCache, mark: str) -> None:
-    """ValueError when a shard was encoded by another VAE than the one with this mark."""
-    for name in cache.names:
-        found = re.match(r"(?:toy|clips)-[^-]+-([0-9a-f]{8})-", name)
-        if found and found[1] != mark:
-            raise ValueError(
-                f"the cached clips {name} are latents of another VAE than {mark}: build the cache with --vae"
-            )
-
-
 def train(
     settings: CaptionerTraining, cache: LatentCache, held_out: LatentCache, vae: VideoVAE, out: Path,
     init: CaptionerFile | None = None, device: str = "cpu",
@@ -177,10 +166,9 @@ def train(
     is then that of the last step.
     """
     mark = fingerprint(vae)
-    for one in (cache, held_out):
-        check_cache(one, mark)
+    made_from = cache.made_from(vae, held_out) | {"init": weights_mark(init.state) if init else ""}
     torch.manual_seed(settings.seed)
-    run = Run(out, asdict(settings) | {"shards": cache.names, "vae": mark})
+    run = Run(out, asdict(settings) | {"shards": cache.names} | made_from, assumed=made_from)
     told = [text for rows in cache.captions.values() for captions in rows for text in captions]
     vocabulary = Vocabulary(init.tokens) if init else Vocabulary.of(told)
     clips, judged = CaptionedClips(cache, vocabulary), judged_clips(held_out, cache, vocabulary)
@@ -194,6 +182,13 @@ def train(
     first = run.resume(optimiser, average)
     fixed = [judged.draw(replace(settings, images=0.0), generator(1, i)) for i in range(4)]
     meta = {"sizes": list(cache.buckets), "fps": FPS}
+
+    def reported(steps: int) -> None:
+        made = averaged(network, average, vocabulary, mark, meta | {"steps": steps})
+        report(run, made, judged, fixed, vae, settings, steps)
+
+    if saves_after(first, settings.steps, settings.save_every) and run.unreported(first):
+        reported(first)  # a kill came between checkpoint and report
     for step in range(first, settings.steps):
         loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)), clips.weights)
         loss.backward()
@@ -203,12 +198,11 @@ def train(
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
-        stop, due = asked_to_stop(), (step + 1) % settings.save_every == 0 or step + 1 == settings.steps
+        stop, due = asked_to_stop(), saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
             run.save(step + 1, optimiser, average)
         if due:
-            made = averaged(network, average, vocabulary, mark, meta | {"steps": step + 1})
-            report(run, made, judged, fixed, vae, settings, step + 1)
+            reported(step + 1)
         if stop and step + 1 < settings.steps:
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     return averaged(network, average, vocabulary, mark, meta | {"steps": settings.steps})
@@ -237,7 +231,7 @@ def report(
     settings: CaptionerTraining, step: int,
 ) -> None:  # fmt: skip
     """The captioner's file; loss, shared words and right facts on held-out clips; some of them with their captions."""
-    save_captioner(run.folder / "captioner.safetensors", made)
+    save_captioner(run.file("captioner.safetensors"), made)
     network = made.network(getattr(torch, settings.dtype))
     vocabulary = Vocabulary(made.tokens)
     loss = sum(float(batch_loss(network, batch)) for batch in fixed) / len(fixed)
@@ -255,4 +249,4 @@ def report(
     run.record(step=step, validation_loss=round(loss, 4), **{name: round(value, 4) for name, value in values.items()})
     size, clips = next(iter(judged.clips.items()))
     examples = [(clip.latents, text) for clip, (text, _) in zip(clips, pairs, strict=False)]
-    save_examples(run.folder / "samples" / f"{step:06d}.png", examples, vae, cyclic=size.endswith("c"))
+    save_examples(run.sample_file(step), examples, vae, cyclic=size.endswith("c"))

@@ -19,7 +19,7 @@ from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.folder import Run, generator, strip
+from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch
 from .lora import merged, pairs_of, save_lora
@@ -133,11 +133,10 @@ def train(
     """
     workers, device = join(device, shard=shard)
     torch.manual_seed(settings.seed)
-    lists = {"mix": [list(row) for row in settings.mix], "classes": list(settings.classes)}
-    config = asdict(settings) | lists | {"shards": cache.names}
-    run = Run(out, config, writes=workers.first, assumed=ASSUMED)
+    made_from = cache.made_from(vae, held_out, init)
+    run = Run(out, config_of(settings, cache) | made_from, writes=workers.first, assumed=ASSUMED | made_from)
     model = build(settings, init)
-    run.meta = described(settings, cache, init)
+    run.meta = described(settings, cache, init) | {"latents_of": made_from["vae"]}
     model.checkpointing = settings.checkpointing
     layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
     if settings.compile:
@@ -152,7 +151,7 @@ def train(
     run.log_to(log, first)
     judged, patch = replace(settings, mix=()), model.config.patch
     fixed = [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
-    if workers.agree(saves_after(first, settings) and not sample_file(run, first).exists()):
+    if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
         weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
         if workers.first:
             report(run, model, weights, vae, held_out, empty, fixed, first)
@@ -168,9 +167,10 @@ def train(
         keep(run, model, average, settings, step + 1)
         if step % 20 == 0:
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
-        if stop or saves_after(step + 1, settings):
+        due = saves_after(step + 1, settings.steps, settings.save_every)
+        if stop or due:
             run.save(step + 1, optimiser, average)
-        if saves_after(step + 1, settings):
+        if due:
             weights = result(model, average, keep=workers.first)
             if workers.first:
                 report(run, model, weights, vae, held_out, empty, fixed, step + 1)
@@ -179,6 +179,12 @@ def train(
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     run.close()
     return averaged(model, result(model, average))
+
+
+def config_of(settings: DiTTraining, cache: LatentCache) -> dict[str, Any]:
+    """Settings and the names of the shards as a config.json has them."""
+    lists = {"mix": [list(row) for row in settings.mix], "classes": list(settings.classes)}
+    return asdict(settings) | lists | {"shards": cache.names}
 
 
 def compile_blocks(model: DiT) -> None:
@@ -191,7 +197,7 @@ def compile_blocks(model: DiT) -> None:
 def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
     """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with."""
     if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
-        save_snapshots(run.folder, average, step, writes=run.writes)
+        save_snapshots(run.file(""), average, step, writes=run.writes)
     if settings.early and step == max(1, round(settings.early * settings.steps)):
         weights = result(model, average, keep=run.writes)
         if run.writes:
@@ -202,7 +208,7 @@ def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
     """Write a DiT for use."""
     meta = {"steps": step, **run.meta}
     checkpoint = Checkpoint(dit_config=model.config, dit_state=model.state_dict(), meta=meta)
-    save_checkpoint(run.folder / name, checkpoint)
+    save_checkpoint(run.file(name), checkpoint)
 
 
 def described(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> dict[str, Any]:
@@ -211,16 +217,6 @@ def described(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None
     sizes = sorted({*now, *(init.meta.get("trained_on", []) if init else [])})
     names = settings.classes or (init.class_names if init else ())
     return {"trained_on": sizes} | ({"classes": list(names)} if names else {})
-
-
-def saves_after(step: int, settings: DiTTraining) -> bool:
-    """Whether a checkpoint is written after `step` steps."""
-    return step > 0 and (step % settings.save_every == 0 or step == settings.steps)
-
-
-def sample_file(run: Run, step: int) -> Path:
-    """The strip of samples after `step` steps, the last file that a report writes."""
-    return run.folder / "samples" / f"{step:06d}.png"
 
 
 def result(model: DiT, average: EMA, *, keep: bool = True) -> dict[str, Tensor]:
@@ -253,7 +249,7 @@ def report(
     best = averaged(model, weights)
     save_dit(run, "dit.safetensors", best, step)
     if pairs_of(weights):
-        save_lora(run.folder / "lora.safetensors", weights, {"steps": step})
+        save_lora(run.file("lora.safetensors"), weights, {"steps": step})
     best.to(like.device, like.dtype)
     run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
     size = next(iter(held_out.buckets))
@@ -263,5 +259,5 @@ def report(
     latents = sample(best, texts, empty, tuple(rows[0][0].shape), labels=labels, cyclic=size.endswith("c"))  # type: ignore[arg-type]
     dtype = vae.decoder.linear.weight.dtype
     videos = [vae.decode(clip[None].cpu().to(dtype), cyclic=size.endswith("c"))[0] for clip in latents]
-    strip([to_uint8(video) for video in videos], sample_file(run, step))
-    run.show(step, sample_file(run, step))
+    strip([to_uint8(video) for video in videos], run.sample_file(step))
+    run.show(step, run.sample_file(step))

@@ -19,10 +19,10 @@ from ...files import replacing
 from ...geometry import OURS
 from ...metrics.reference import ssim
 from ...pixels import as_pixels, to_uint8
-from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE
+from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE, weights_mark
 from ...vae.layers import space_to_depth
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.folder import Run, generator, strip
+from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .objective import Objective, VAETraining
 
@@ -143,8 +143,9 @@ def train(
     `data` (any text that stands for the clips) it is refused. StoppedError when the process was asked to end.
     """
     torch.manual_seed(settings.seed)
-    config = asdict(settings) | {"frames": list(settings.frames)} | ({"data": data} if data else {})
-    run = Run(out, config, assumed={"steadiness": 0.0, "clip_deviations": 0.0})
+    made_from = ({"data": data} if data else {}) | {"init": weights_mark(init.vae_state) if init else ""}
+    config = asdict(settings) | {"frames": list(settings.frames)} | made_from
+    run = Run(out, config, assumed={"steadiness": 0.0, "clip_deviations": 0.0} | made_from)
     vae = begin(settings, clips, init).to(device, getattr(torch, settings.dtype))
     optimiser = Optimiser(vae, learning_rate=settings.learning_rate, clip_deviations=settings.clip_deviations)
     average = EMA(optimiser.masters)
@@ -152,7 +153,7 @@ def train(
     first = run.resume(objective, average)
     if first == 0:
         run.record(step=0, **evaluate(vae, held_out))
-    elif saves_after(first, settings) and not sample_file(run, first).exists():
+    elif saves_after(first, settings.steps, settings.save_every) and run.unreported(first):
         report(run, vae, average, clips, held_out, settings, first)  # a kill came between checkpoint and report
     for step in range(first, settings.steps):
         rng = generator(settings.seed, step)
@@ -171,9 +172,10 @@ def train(
             psnr = round(-10 * float(np.log10(judged.error.item() / 4 + 1e-12)), 2)
             run.record(step=step, loss=round(judged.loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3), **said)
         stop = asked_to_stop()
-        if stop or saves_after(step + 1, settings):
+        due = saves_after(step + 1, settings.steps, settings.save_every)
+        if stop or due:
             run.save(step + 1, objective, average)
-        if saves_after(step + 1, settings):
+        if due:
             report(run, vae, average, clips, held_out, settings, step + 1)
         if stop and step + 1 < settings.steps:
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
@@ -193,29 +195,19 @@ def begin(settings: VAETraining, clips: Clips, init: Checkpoint | None) -> Video
     return vae
 
 
-def saves_after(step: int, settings: VAETraining) -> bool:
-    """Whether a checkpoint is written after `step` steps."""
-    return step > 0 and (step % settings.save_every == 0 or step == settings.steps)
-
-
-def sample_file(run: Run, step: int) -> Path:
-    """The strip of reconstructions after `step` steps, the last file that a report writes."""
-    return run.folder / "samples" / f"{step:06d}.png"
-
-
 def report(
     run: Run, vae: VideoVAE, average: EMA, clips: Clips, held_out: Clips,
     settings: VAETraining, step: int,
 ) -> None:  # fmt: skip
     """Scores of the averaged weights on held-out clips, the VAE for use, and a strip of clips and reconstructions."""
     finished = finish(vae, average, clips, settings)
-    picture = sample_file(run, step)
+    picture = run.sample_file(step)
     with replacing(picture) as partial:
         scores = evaluate(finished, held_out, partial)
         run.record(step=step, **scores)
         meta = {"steps": step, **scores}
         save_checkpoint(
-            run.folder / "vae.safetensors",
+            run.file("vae.safetensors"),
             Checkpoint(vae_config=vae.config, vae_state=finished.state_dict(), meta=meta),
         )
 

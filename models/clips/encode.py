@@ -1,0 +1,99 @@
+"""The latents of a folder's clips, kept in shards: encoded once for all runs that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..geometry import ClipSize
+from ..pixels import from_uint8
+from ..text.encoder import TextEncoder
+from ..vae.autoencoder import VideoVAE, fingerprint
+from .cache import text_features
+from .folder import FolderClip, frames_of
+from .index import READER
+from .shards import SHARD, mark_of, remove_damaged, write_shard
+from .toy import Progress, quiet
+
+
+@torch.no_grad()
+def cache_folder(
+    out: Path,
+    folder: Path,
+    clips: Sequence[FolderClip],
+    vae: VideoVAE,
+    encoder: TextEncoder,
+    progress: Progress = quiet,
+) -> list[str]:
+    """Encode and store clips in shards that LatentCache reads; returns notices of files and shards that were broken.
+
+    Shards are named by the VAE and the clips in them: those that exist are kept, those of an earlier state are removed,
+    and a damaged one is made anew. Clips whose captions cannot be used are left out. ValueError when none is left.
+    """
+    mark, done = fingerprint(vae), 0
+    told = [clip for clip in clips if clip.captions]
+    if not told:
+        raise ValueError(f"no caption of {folder} can be used: save the .txt files as UTF-8, one for each file")
+    problems = [
+        f"left out {name}: its captions are not used" for name in sorted({c.file for c in clips if not c.captions})
+    ]
+    by_size: dict[ClipSize, list[FolderClip]] = {}
+    for clip in told:
+        by_size.setdefault(clip.size, []).append(clip)
+    shards = [
+        (out / f"clips-{size}-{mark}-{clips_mark(group[start : start + SHARD])}-{start:06d}.safetensors",
+         group[start : start + SHARD])
+        for size, group in by_size.items() for start in range(0, len(group), SHARD)
+    ]  # fmt: skip
+    for path, shard in shards:
+        problems += remove_damaged(path)
+        if not path.exists():
+            problems += encode_shard(path, folder, shard, vae, encoder, _part(progress, done, len(told)))
+        done += len(shard)
+    for stale in set(out.glob("clips-*.safetensors")) - {path for path, _ in shards}:
+        stale.unlink()
+    return problems
+
+
+def encode_shard(
+    path: Path, folder: Path, clips: Sequence[FolderClip], vae: VideoVAE, encoder: TextEncoder, progress: Progress
+) -> list[str]:
+    """Write a shard of clips of one size; returns notices of those that cannot be read, which are left out."""
+    dtype = vae.encoder.linear.weight.dtype
+    latents: list[torch.Tensor] = []
+    used: list[FolderClip] = []
+    problems = []
+    for number, clip in enumerate(clips):
+        progress(number, len(clips))
+        try:
+            pixels = from_uint8(frames_of(folder, clip))
+        except ValueError as error:
+            problems.append(f"skipped {clip.file}: {error}")
+            continue
+        latents.append(vae.encode(pixels[None].to(dtype))[0])
+        used.append(clip)
+    if used:
+        size, texts = clips[0].size, [list(clip.captions) for clip in used]
+        made_from = {"vae": fingerprint(vae), "clips": clips_mark(clips, captions=False)}
+        features = text_features(encoder, [line for lines in texts for line in lines])
+        described = {"size": str(size), "cyclic": size.cyclic, "fps": clips[0].fps, "made_from": made_from}
+        write_shard(path, latents, texts, [clip.class_name for clip in used], features, described)
+    return problems
+
+
+def _part(progress: Progress, done: int, total: int) -> Progress:
+    """The progress of a part as that of the whole."""
+    return lambda number, _: progress(done + number, total)
+
+
+def clips_mark(clips: Sequence[FolderClip], *, captions: bool = True) -> str:
+    """Eight letters that change with the clips' files, places and sizes, how they are read, and their captions."""
+    return mark_of(
+        part
+        for clip in clips
+        for part in (
+            READER, clip.file, clip.stamp, clip.start, clip.fps, clip.size, clip.captions if captions else ""
+        )
+    )  # fmt: skip
