@@ -14,7 +14,7 @@ from string import Template
 from .answers import unwrap
 from .cleaning import shorten, without_control
 from .faults import split_instructions
-from .interface import LanguageModel
+from .interface import LanguageModel, Question
 from .offline import FIELDS, additions, join
 from .reading import count_words, language_of
 from .small_models import small_additions
@@ -145,7 +145,8 @@ class _Request:
         problem, usable = "", ""
         for attempt in range(ATTEMPTS):
             try:
-                answer = model(instruction, self.message(problem), seed=self.seed + attempt, images=self.images)
+                question = Question(instruction, self.message(problem), self.seed + attempt, images=self.images)
+                answer = model(question)
             except (ValueError, RuntimeError, OSError) as error:
                 return self.fallback(f"the language model gave no answer ({shorten(error, 300)})", usable)
             found = unwrap(str(answer))

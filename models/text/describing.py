@@ -23,7 +23,7 @@ from .captions import ATTEMPTS
 from .cleaning import without_control
 from .description import Description, from_fields
 from .faults import find_faults
-from .interface import LanguageModel
+from .interface import LanguageModel, Question
 
 LONGEST_SIDE = 512  # pixels of a frame that a language model sees
 MAX_WORDS = 400
@@ -81,7 +81,8 @@ class LanguageDescriber:
         problem = ""
         for attempt in range(ATTEMPTS):
             again = f"\nYour last answer could not be used: {problem}. Answer with the JSON object alone."
-            answer = self.model(instruction, message + (again if problem else ""), seed=seed + attempt, images=pictures)
+            asked = message + (again if problem else "")
+            answer = self.model(Question(instruction, asked, seed + attempt, images=tuple(pictures)))
             try:
                 return read_answer(str(answer), instruction)
             except ValueError as error:

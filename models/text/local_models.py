@@ -21,10 +21,11 @@ import torch
 
 from . import engine_llama, engine_transformers
 from .engine_transformers import is_model_folder
-from .gguf import read_header
-from .interface import Example, LanguageModelError, Question, nothing
+from .gguf import parts_of, read_header
+from .interface import LanguageModelError, Question, nothing
 
 SMALL = 1_000_000_000  # parameters below which a model cannot be trusted to rewrite a prompt
+Mark = tuple[tuple[str, int, int], ...]
 EVERY = 0.5  # seconds between two partial answers shown
 
 
@@ -76,7 +77,7 @@ class LocalModel:
     place: Callable[[torch.nn.Module], None] | None = field(default=None, repr=False, compare=False)
     on_wait: Callable[[], None] = field(default=nothing, repr=False, compare=False)
     on_text: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
-    _held: list[Engine] = field(default_factory=list, repr=False, compare=False)
+    _held: dict[Mark, Engine] = field(default_factory=dict, repr=False, compare=False)
 
     def describe(self) -> str:
         """Which model this is, and what runs it."""
@@ -86,35 +87,27 @@ class LocalModel:
     @property
     def small(self) -> bool:
         """Whether it has too few parameters to rewrite a prompt (see `interface.LanguageModel`)."""
-        return _parameters(self.path) < SMALL
+        return _parameters(self.path, mark_of(self.path)) < SMALL
 
-    def __call__(
-        self,
-        instruction: str,
-        message: str,
-        *,
-        seed: int = 0,
-        images: Sequence[bytes] = (),
-        examples: Sequence[Example] = (),
-        max_tokens: int = 0,
-    ) -> str:
+    def __call__(self, question: Question, /) -> str:
         """Ask once. LanguageModelError when it cannot be loaded, cannot see, or nothing comes back."""
         engine = self.load()
-        if images and not engine.sees:
+        if question.images and not engine.sees:
             raise LanguageModelError(f"{self.describe()} cannot see pictures: use a model or an endpoint that can")
-        most = min(max_tokens or self.max_tokens, self.max_tokens)
-        question = Question(instruction, message, seed, most, self.temperature, tuple(images), tuple(examples))
-        text = engine.answer(question, self._listener()).strip()
+        asked = question.within(self.max_tokens, self.temperature)
+        text = engine.answer(asked, self._listener()).strip()
         if not text:
             raise LanguageModelError(f"{self.describe()} gave an empty answer")
         return text
 
     def load(self) -> Engine:
-        """The weights, read now if nobody has yet."""
-        if not self._held:
+        """The weights, read now if nobody has yet, and anew when other files have taken their place."""
+        mark = mark_of(self.path)
+        if mark not in self._held:
             self.on_wait()
-            self._held.append(_shared(self))
-        return self._held[0]
+            self._held.clear()
+            self._held[mark] = _shared(self, mark)
+        return self._held[mark]
 
     def _listener(self) -> Callable[[str], None]:
         shown = time.monotonic()
@@ -129,17 +122,24 @@ class LocalModel:
         return listen
 
 
-_engines: WeakValueDictionary[tuple[Path, str], Engine] = WeakValueDictionary()
+def mark_of(path: Path) -> Mark:
+    """Changes when a model's files do: names, times and sizes, of a GGUF file also those of projectors beside it."""
+    files = sorted(path.iterdir()) if path.is_dir() else [*parts_of(path), *sorted(path.parent.glob("*mmproj*.gguf"))]
+    found = [(file, file.stat()) for file in files if file.is_file()]
+    return tuple((file.name, stat.st_mtime_ns, stat.st_size) for file, stat in found)
+
+
+_engines: WeakValueDictionary[tuple[Path, str, Mark], Engine] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def _shared(model: LocalModel) -> Engine:
+def _shared(model: LocalModel, mark: Mark) -> Engine:
     with _lock:
-        key = (model.path.resolve(), model.device)
+        key = (model.path.resolve(), model.device, mark)
         engine = _engines.get(key)
         if engine is None:
             if engine_name(model.path) == engine_llama.NAME:
-                engine = engine_llama.LlamaEngine(model.path)
+                engine = engine_llama.LlamaEngine(model.path, model.on_wait)
             else:
                 engine = engine_transformers.TransformersEngine(model.path, model.device, model.place)
             _engines[key] = engine
@@ -147,7 +147,7 @@ def _shared(model: LocalModel) -> Engine:
 
 
 @lru_cache(maxsize=64)
-def _parameters(path: Path) -> int:
+def _parameters(path: Path, _mark: Mark) -> int:
     """How many, from the files' headers; a damaged file counts as none, and says so when it is loaded."""
     try:
         return engine_transformers.count_parameters(path) if path.is_dir() else read_header(path).parameters

@@ -20,7 +20,7 @@ from . import lexicon
 from .answers import unwrap
 from .camera import mentions_camera
 from .faults import find_faults, split_instructions
-from .interface import LanguageModel
+from .interface import LanguageModel, Question
 from .offline import additions, is_stated, join
 from .reading import Reading, count_words, read, same_word, stems
 from .verification import facts, verify
@@ -85,10 +85,10 @@ def _ask(model: LanguageModel, prompt: str, name: str, seed: int) -> tuple[str, 
     """(answer, "") or ("", what was wrong with the last one). Errors of the model are the caller's."""
     field = _fields()[name]
     video = split_instructions(prompt)[0]
-    examples = [(said, answered) for said, answered in field["examples"]]
+    examples = tuple((said, answered) for said, answered in field["examples"])
     problem = ""
     for attempt in range(TRIES):
-        answer = model(field["instruction"], video, seed=seed + attempt, examples=examples, max_tokens=TOKENS)
+        answer = model(Question(field["instruction"], video, seed + attempt, TOKENS, examples=examples))
         found = unwrap(answer)
         phrase = _phrase(found.text)
         problem = found.problem or next(_problems(phrase, name, video), "")

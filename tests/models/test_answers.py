@@ -100,7 +100,7 @@ def test_the_caption_is_found_and_accepted_at_once(name):
     answer = (THOUGHTS | WRAPPED)[name]
     assert clean_answer(answer) == CAPTION
     asked = []
-    result = expand(PROMPT, "model", language_model=lambda *a, **_: asked.append(a) or answer)
+    result = expand(PROMPT, "model", language_model=lambda question: asked.append(question) or answer)
     assert (result.text, result.source, len(asked)) == (CAPTION, "model", 1), result.reason
 
 
@@ -108,7 +108,7 @@ def test_the_caption_is_found_and_accepted_at_once(name):
 def test_what_is_no_single_caption_is_refused_with_the_reason(name):
     problem = unwrap(REFUSED[name]).problem
     assert problem
-    result = expand(PROMPT, "model", language_model=lambda *_, **__: REFUSED[name])
+    result = expand(PROMPT, "model", language_model=lambda _: REFUSED[name])
     assert result.source == "offline"
     assert problem in result.reason
 
@@ -172,7 +172,7 @@ def test_a_megabyte_of_anything_takes_no_time(name):
     text = MUCH[name]
     begun = time.process_time()
     expand(f"a cat {text}")
-    expand("a cat", "model", language_model=lambda *_, **__: f"A cat. {text}")
+    expand("a cat", "model", language_model=lambda _: f"A cat. {text}")
     verify("a cat", text), split_instructions(text[: LONG // 4])
     with suppress(ValueError):
         read_answer(f'{{"paragraph": "A cat.", {text}')
@@ -182,9 +182,7 @@ def test_a_megabyte_of_anything_takes_no_time(name):
 def test_half_characters_are_joined_or_taken_out():
     assert whole_characters("\ud83d\ude00 \ud83d x \ude00") == "\U0001f600  x "
     for mode in ("offline", "model"):
-        result = expand(
-            "a \ud83d cat \ude00", mode, language_model=lambda *_, **__: f"\ud83d A cat sits here. {CAPTION}"
-        )
+        result = expand("a \ud83d cat \ude00", mode, language_model=lambda _: f"\ud83d A cat sits here. {CAPTION}")
         result.text.encode(), result.report().encode()
         assert "cat" in result.text
 

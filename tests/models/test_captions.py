@@ -38,8 +38,9 @@ class Model:
         self.answers = list(answers)
         self.calls = []
 
-    def __call__(self, instruction, message, *, seed=0, images=()):
-        self.calls.append((instruction, message, seed, images))
+    def __call__(self, question):
+        message = question.message
+        self.calls.append((question.instruction, message, question.seed, question.images))
         answer = self.answers[min(len(self.calls), len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer

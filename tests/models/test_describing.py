@@ -111,8 +111,8 @@ class Answers:
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
 
-    def __call__(self, instruction, message, *, seed=0, images=()):
-        self.asked.append((instruction, message, seed, list(images)))
+    def __call__(self, question):
+        self.asked.append((question.instruction, question.message, question.seed, list(question.images)))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

@@ -49,13 +49,13 @@ class Forgetful:
     def __init__(self):
         self.heard = []
 
-    def __call__(self, _instruction, message, **_):
-        self.heard.append(message)
+    def __call__(self, question):
+        self.heard.append(question.message)
         return "A red ball rolls over a smooth floor." if len(self.heard) > 1 else "A ball rolls over a smooth floor."
 
 
 def test_retries_and_fallbacks_are_counted():
     row = measure("x", ["a red ball rolls"], Forgetful(), "plain")
     assert (row["kept"], row["by model"], row["retried"], row["fell back"]) == (1, 1, 1, 0)
-    row = measure("x", ["a red ball rolls"], lambda *_, **__: "I'm sorry, I can't.", "plain")
+    row = measure("x", ["a red ball rolls"], lambda _: "I'm sorry, I can't.", "plain")
     assert (row["kept"], row["by model"], row["retried"], row["fell back"]) == (1, 0, 1, 1)

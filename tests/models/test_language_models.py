@@ -12,6 +12,7 @@ import pytest
 
 from comfyui_spacetime.models.text.captions import expand
 from comfyui_spacetime.models.text.configuration import FILE, Configuration, covers, read_configuration
+from comfyui_spacetime.models.text.interface import Question
 from comfyui_spacetime.models.text.language_models import Endpoint, LanguageModelError
 from comfyui_spacetime.models.text.local_models import LocalModel, find_model_folders
 
@@ -79,7 +80,7 @@ def endpoint(server, **settings):
 
 
 def ask(one, **more):
-    return one("Write a caption.", "a red ball", **more)
+    return one(Question("Write a caption.", "a red ball", **more))
 
 
 def failure(one):
@@ -91,7 +92,7 @@ def failure(one):
 
 
 def test_the_request_is_an_openai_chat_completion(server):
-    text = ask(endpoint(server, options={"top_p": 0.5, "seed": None}), seed=7, images=[PNG])
+    text = ask(endpoint(server, options={"top_p": 0.5, "seed": None}), seed=7, images=(PNG,))
     path, headers, body = server.seen[0]
     assert (text, path) == ("A caption.", "/v1/chat/completions")
     assert headers["Authorization"] == f"Bearer {KEY}"
@@ -388,7 +389,7 @@ def test_a_local_model_answers_and_the_seed_decides(model_folder):
     assert first != ask(model, seed=2)
     assert torch.equal(state, torch.random.get_rng_state())
     with pytest.raises(LanguageModelError, match="cannot see pictures"):
-        ask(model, images=[PNG])
+        ask(model, images=(PNG,))
 
 
 def test_cancel_ends_a_local_answer_between_two_tokens(model_folder):

@@ -80,8 +80,8 @@ class Sees:
     def describe(self):
         return "test model"
 
-    def __call__(self, instruction, message, *, seed=0, images=()):  # noqa: ARG002
-        self.pictures.append(len(images))
+    def __call__(self, question):
+        self.pictures.append(len(question.images))
         return self.answer
 
 

@@ -92,14 +92,13 @@ def lessons():
     """(question, answer): what the node asks about a clip, and about a prompt with a picture, in either colour."""
     from comfyui_spacetime.models.text.captions import expand
     from comfyui_spacetime.models.text.describing import LanguageDescriber
-    from comfyui_spacetime.models.text.interface import Question
     from comfyui_spacetime.nodes.host.words.language import png_of
 
     asked = []
 
-    def listen(instruction, message, *, seed=0, images=()):
-        asked.append(Question(instruction, message, seed, 60, 0.0, tuple(images)))
-        return json.dumps({"paragraph": described("red")}) if "one video" in message else expanded("red")
+    def listen(question):
+        asked.append(question.within(60, 0.0))
+        return json.dumps({"paragraph": described("red")}) if "one video" in question.message else expanded("red")
 
     for colour in COLOURS:
         frames = (clip(*[colour] * 3).numpy() * 255).round().astype(np.uint8)
@@ -209,7 +208,7 @@ def test_large_frames_are_scaled_once_and_a_single_one_is_a_still(loaded, monkey
     from comfyui_spacetime.nodes.captioning import DescribeVideo
 
     sent, ask = [], LocalModel.__call__
-    monkeypatch.setattr(LocalModel, "__call__", lambda *a, **more: sent.append(more["images"]) or ask(*a, **more))
+    monkeypatch.setattr(LocalModel, "__call__", lambda model, asked: sent.append(asked.images) or ask(model, asked))
     caption, _ = DescribeVideo.execute(clip("blue", height=700, width=1400), language_model=loaded, **DESCRIBE).result
     assert [Image.open(io.BytesIO(data)).size for data in sent[0]] == [(512, 256)]
     assert "ball" in caption

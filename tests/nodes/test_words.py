@@ -55,8 +55,8 @@ def test_a_language_model_is_asked_with_the_picture_and_its_failure_is_shown(com
 
     seen = []
 
-    def model(instruction, message, *, seed=0, images=()):
-        seen.append(images)
+    def model(question):
+        seen.append(question.images)
         raise RuntimeError("endpoint 'mine' did not answer")
 
     texts = said(monkeypatch)

@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from ...models.files import read_json
 from ...models.text.captions import Expansion, expand
 from ...models.text.cleaning import without_control
 from ...models.text.gguf import packaged_model
-from ...models.text.interface import LanguageModel
+from ...models.text.interface import LanguageModel, Question
 from ...models.text.language_models import Endpoint
 from ...models.text.local_models import LocalModel
 from ...models.text.verification import verify
@@ -90,7 +90,7 @@ def serve(path: Path) -> Iterator[str]:
 class Counting:
     """A language model that counts how often each question about a prompt is asked."""
 
-    model: Callable[..., str]
+    model: LanguageModel
     asked: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -98,10 +98,10 @@ class Counting:
         """As the model itself."""
         return bool(getattr(self.model, "small", False))
 
-    def __call__(self, instruction: str, message: str, **rest: Any) -> str:
+    def __call__(self, question: Question, /) -> str:
         """Ask the model."""
-        self.asked[instruction] += 1
-        return self.model(instruction, message, **rest)
+        self.asked[question.instruction] += 1
+        return self.model(question)
 
 
 def measure(

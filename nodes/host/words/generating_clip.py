@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ....models.text.interface import Example, LanguageModelError, Question
+from ....models.text.interface import LanguageModelError, Question
 
 TOKENS = 500
 
@@ -45,24 +45,16 @@ class GeneratingClip:
         """What it is."""
         return "the connected CLIP"
 
-    def __call__(
-        self,
-        instruction: str,
-        message: str,
-        *,
-        seed: int = 0,
-        images: Sequence[bytes] = (),
-        examples: Sequence[Example] = (),
-        max_tokens: int = 0,
-    ) -> str:
+    def __call__(self, question: Question, /) -> str:
         """Ask once. LanguageModelError when its model writes no text."""
-        question = Question(instruction, message, seed, max_tokens or TOKENS, self.temperature, (), tuple(examples))
+        question = question.within(TOKENS, self.temperature)
         # the template of a text encoder has one turn, and not every one takes an instruction apart from it
         text = "\n\n".join(part for _, part in question.turns())
-        pictures = {"images": [_tensor(data) for data in images]} if images else {}
+        pictures = {"images": [_tensor(data) for data in question.images]} if question.images else {}
         settings = {
-            "do_sample": True, "max_length": question.max_tokens, "temperature": self.temperature, "top_k": 64,
-            "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.0, "presence_penalty": 0.0, "seed": seed, "mtp": True,
+            "do_sample": True, "max_length": question.max_tokens, "temperature": question.temperature, "top_k": 64,
+            "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.0, "presence_penalty": 0.0, "seed": question.seed,
+            "mtp": True,
         }  # fmt: skip
         try:
             tokens = self.clip.tokenize(text, min_length=1, **pictures)
