@@ -9,14 +9,13 @@
 
 A variance-preserving (DDPM) model lives on x_vp = alpha * x0 + beta * noise with alpha^2 = alphas_cumprod, which is
 the same line through x0 and noise at another length: x_vp = x / norm. So such a model is used by scaling its input
-with `flow_to_vp` and converting its prediction with `to_denoised`. A variance-exploding (EDM) level is
-sigma / (1 - sigma).
-
+with `flow_to_vp` and converting its prediction with `to_denoised`.
 All arithmetic is float32 at least; results come back in the dtype of x (or x0).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -27,6 +26,7 @@ from .patches import DEFAULT_PATCH, Patch
 
 Prediction = Literal["velocity", "eps", "v", "x0"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x, sigma (B,)) -> denoised, the estimate of x0
 
 
 def expand_sigma(sigma: Tensor | float, like: Tensor, patch: Patch = DEFAULT_PATCH) -> Tensor:
@@ -73,8 +73,8 @@ def _expand_in_video(levels: Tensor, like: Tensor, patch: Patch) -> Tensor:
     )
 
 
-def _working(x: Tensor, *others: Tensor | float) -> tuple[Tensor, ...]:
-    """Everything in the widest dtype among them, float32 at least."""
+def working(x: Tensor, *others: Tensor | float) -> tuple[Tensor, ...]:
+    """x and others on its device, everything in the widest dtype among them, float32 at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     for other in others:
         if isinstance(other, Tensor) and other.ndim:
@@ -84,7 +84,7 @@ def _working(x: Tensor, *others: Tensor | float) -> tuple[Tensor, ...]:
 
 def add_noise(x0: Tensor, noise: Tensor, sigma: Tensor | float, patch: Patch = DEFAULT_PATCH) -> Tensor:
     """Forward diffusion: (1 - sigma) * x0 + sigma * noise. Shapes of sigma as in expand_sigma."""
-    clean, noise_, level = _working(x0, noise, expand_sigma(sigma, x0, patch))
+    clean, noise_, level = working(x0, noise, expand_sigma(sigma, x0, patch))
     return ((1 - level) * clean + level * noise_).to(x0.dtype)
 
 
@@ -92,7 +92,7 @@ def target(
     x0: Tensor, noise: Tensor, sigma: Tensor | float, prediction: Prediction, patch: Patch = DEFAULT_PATCH
 ) -> Tensor:
     """What a model of this prediction type should answer for clean x0 and noise at sigma: the training target."""
-    clean, noise_, level = _working(x0, noise, expand_sigma(sigma, x0, patch))
+    clean, noise_, level = working(x0, noise, expand_sigma(sigma, x0, patch))
     return _from_pair(clean, noise_, level, prediction).to(x0.dtype)
 
 
@@ -152,7 +152,7 @@ def convert(
     """
     if source not in PREDICTIONS or wanted not in PREDICTIONS:
         raise _unknown(wanted if source in PREDICTIONS else source)
-    state, answer, level = _working(x, value, expand_sigma(sigma, x, patch))
+    state, answer, level = working(x, value, expand_sigma(sigma, x, patch))
     if source == wanted:
         return answer.to(x.dtype)
     x0, noise = _to_pair(answer, state, level, source)
@@ -166,22 +166,8 @@ def to_denoised(
     return convert(value, x, sigma, prediction, "x0", patch)
 
 
-def from_denoised(
-    denoised: Tensor, x: Tensor, sigma: Tensor | float, prediction: Prediction, patch: Patch = DEFAULT_PATCH
-) -> Tensor:
-    """The inverse of to_denoised (sigma > 0): an estimate of x0 in the unit of `prediction`."""
-    return convert(denoised, x, sigma, "x0", prediction, patch)
-
-
-def to_velocity(
-    value: Tensor, x: Tensor, sigma: Tensor | float, prediction: Prediction, patch: Patch = DEFAULT_PATCH
-) -> Tensor:
-    """A prediction as velocity, the unit that ComfyUI's flow models answer in."""
-    return convert(value, x, sigma, prediction, "velocity", patch)
-
-
 # ---------------------------------------------------------------------------------------------------------------
-# Published variance-preserving (DDPM) and variance-exploding (EDM) noise levels on our sigma
+# Published variance-preserving (DDPM) noise levels on our sigma
 
 
 def ddpm_alphas_cumprod(
@@ -212,13 +198,13 @@ def flow_to_vp_alphas_cumprod(sigma: Tensor) -> Tensor:
 
 def vp_to_flow(x_vp: Tensor, sigma: Tensor | float, patch: Patch = DEFAULT_PATCH) -> Tensor:
     """Bring a VP state alpha * x0 + beta * noise onto our line: times sqrt((1 - sigma)^2 + sigma^2)."""
-    state, level = _working(x_vp, expand_sigma(sigma, x_vp, patch))
+    state, level = working(x_vp, expand_sigma(sigma, x_vp, patch))
     return (state * _norm(level)).to(x_vp.dtype)
 
 
 def flow_to_vp(x: Tensor, sigma: Tensor | float, patch: Patch = DEFAULT_PATCH) -> Tensor:
     """The state that a VP model expects for our x: the inverse of vp_to_flow."""
-    state, level = _working(x, expand_sigma(sigma, x, patch))
+    state, level = working(x, expand_sigma(sigma, x, patch))
     return (state / _norm(level)).to(x.dtype)
 
 
@@ -229,16 +215,6 @@ def vp_timestep(sigma: Tensor, alphas_cumprod: Tensor) -> Tensor:
     high = torch.searchsorted(table, wanted.contiguous()).clamp(1, len(table) - 1)
     weight = ((wanted - table[high - 1]) / (table[high] - table[high - 1])).clamp(0, 1)
     return (high - 1 + weight).to(device=sigma.device, dtype=sigma.dtype)
-
-
-def ve_to_flow_sigma(sigma_ve: Tensor) -> Tensor:
-    """Our sigma of an EDM level (x = x0 + sigma_ve * noise): sigma_ve / (1 + sigma_ve)."""
-    return sigma_ve / (1 + sigma_ve)
-
-
-def flow_to_ve_sigma(sigma: Tensor) -> Tensor:
-    """The inverse of ve_to_flow_sigma; infinite at sigma 1."""
-    return sigma / (1 - sigma)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -271,5 +247,5 @@ def learned_range_variance(variance: Tensor, sigma: float, sigma_next: float) ->
     posterior = beta * (1 - abar_next) / (1 - abar)
     # the last step has posterior variance 0; its log is bounded as in the published samplers
     low, high = (torch.tensor(max(bound, 1e-20), dtype=torch.float64).log() for bound in (posterior, beta))
-    (share,) = _working((variance + 1) / 2)
+    (share,) = working((variance + 1) / 2)
     return torch.exp(share * high.to(share) + (1 - share) * low.to(share)).to(variance.dtype)

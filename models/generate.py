@@ -13,13 +13,13 @@ from torch import Tensor
 
 from .checkpoints import Checkpoint, load_checkpoint
 from .embedded import EMBEDDED
-from .flow import split_learned_variance, to_denoised
+from .flow import Denoiser, split_learned_variance, to_denoised
 from .geometry import OURS
-from .guidance import Guidance, in_interval
+from .guidance import Guidance
 from .patches import Grid, to_patches
 from .pixels import to_uint8
 from .schedules import shift_sigmas, sigmas
-from .solvers import Denoiser, Solver, noise_generator, sample
+from .solvers import Solver, noise_generator, sample
 from .tasks.canvas import Canvas
 from .text.encoder import TextEncoder, load_text_encoder
 from .transformer.dit import DiT
@@ -82,14 +82,11 @@ def generate(
     positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, known_frames=trained)
     unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, known_frames=trained)
     guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
-    bounds = guidance.bounds(lambda percent: float(shift_sigmas(torch.tensor(1 - percent), shift)))
 
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        prediction = positive(x, sigma)
-        if guidance.scale == 1 or not in_interval(float(sigma[0]), *bounds):
-            return prediction
-        return guidance.combine(prediction, unguided(x, sigma), x)
+    def sigma_at(percent: float) -> float:
+        return float(shift_sigmas(torch.tensor(1 - percent), shift))
 
+    denoise = guidance.denoiser(positive, unguided, sigma_at)
     chosen = Solver(name=solver) if isinstance(solver, str) else solver
     noise = torch.stack([clip_noise(models, shape, seed + i) for i in range(len(prompts))])
     latents = sample(chosen, denoise, noise, levels, generator=noise_generator(seed))
@@ -110,7 +107,7 @@ def predictor(
     prepared = dit.prepare([grid], context.to(weight), mask, cyclic=cyclic, known_frames=known_frames, device=device)
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
-        output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, cyclic=cyclic), x.shape[1])
+        output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared), x.shape[1])
         return to_denoised(output.to(x), x, sigma, config.prediction, config.patch)
 
     if known is None:

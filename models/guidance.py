@@ -14,15 +14,15 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-Combine = Callable[[Tensor, Tensor], Tensor]
+from .flow import Denoiser, working
+
 MODES = ("cfg", "rescale", "apg", "cfg_zero_star")
 UNITS = ("percent", "sigma")
 
 
 def cfg(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598, eq. 6): uncond + scale * (cond - uncond)."""
-    c, u = _working(cond, uncond)
+    c, u = working(cond, uncond)
     return (u + scale * (c - u)).to(cond.dtype)
 
 
@@ -32,7 +32,7 @@ def cfg_rescale(cond: Tensor, uncond: Tensor, scale: float, share: float = 0.7) 
     `share` (phi in the paper) mixes the rescaled result with the plain one: 0 is plain CFG. Against washed-out contrast
     and overexposure at high scales.
     """
-    c, u = _working(cond, uncond)
+    c, u = working(cond, uncond)
     guided = u + scale * (c - u)
     factor = _std(c) / _std(guided).clamp(min=1e-12)
     return (guided * (share * factor + (1 - share))).to(cond.dtype)
@@ -59,7 +59,7 @@ def apg(
 
     Returns the prediction and the running update, which the caller hands to the next step (None for the first).
     """
-    c, u = _working(cond, uncond)
+    c, u = working(cond, uncond)
     update = c - u
     if running is not None:
         update = update + settings.momentum * running.to(update)
@@ -77,7 +77,7 @@ def cfg_zero_star(cond: Tensor, uncond: Tensor, x: Tensor, scale: float) -> Tens
     The formula is about velocities (x - denoised) / sigma; sigma cancels, so only the state x is needed. The paper's
     second part, velocity 0 in the first steps, is zero_init.
     """
-    c, u, state = _working(cond, uncond, x)
+    c, u, state = working(cond, uncond, x)
     velocity_c, velocity_u = state - c, state - u
     fit = _dot(velocity_c, velocity_u) / _dot(velocity_u, velocity_u).clamp(min=1e-12)
     return (state - fit * velocity_u - scale * (velocity_c - fit * velocity_u)).to(cond.dtype)
@@ -86,11 +86,6 @@ def cfg_zero_star(cond: Tensor, uncond: Tensor, x: Tensor, scale: float) -> Tens
 def zero_init(sigma: float, sigmas: Tensor, steps: int) -> bool:
     """Whether a step at sigma is one of the first `steps` of the schedule, where CFG-Zero* sets the velocity to 0."""
     return steps > 0 and len(sigmas) > steps and sigma > float(sigmas[steps])
-
-
-def autoguidance(strong: Tensor, weak: Tensor, scale: float) -> Tensor:
-    """Guide a model with a worse version of itself (arXiv 2406.02070, eq. 3): weak + scale * (strong - weak)."""
-    return cfg(strong, weak, scale)
 
 
 def hidden_history(x: Tensor, change: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +104,7 @@ def history_guidance(guided: Tensor, cond: Tensor, without: Tensor, scale: float
     Vanilla history guidance (arXiv 2502.06764), added to the guidance by text. without: the prediction with the
     same text for `hidden_history`. scale 0 changes nothing.
     """
-    total, c, other = _working(guided, cond, without)
+    total, c, other = working(guided, cond, without)
     return (total + scale * (c - other)).to(guided.dtype)
 
 
@@ -167,29 +162,17 @@ class Guidance:
             return cfg_zero_star(cond, uncond, x, self.scale)
         return cfg(cond, uncond, self.scale)
 
+    def denoiser(self, cond: Denoiser, uncond: Denoiser, percent_to_sigma: Callable[[float], float]) -> Denoiser:
+        """Both denoisers as one, which asks only `cond` outside the interval and at scale 1."""
+        start, end = self.bounds(percent_to_sigma)
 
-def guided(cond: Denoiser, uncond: Denoiser, combine: Combine, *, start: float = 1.0, end: float = 0.0) -> Denoiser:
-    """A denoiser that combines two inside the interval (start >= sigma > end) and calls only `cond` outside it.
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            prediction = cond(x, sigma)
+            if self.scale == 1 or not in_interval(float(sigma.max()), start, end):
+                return prediction
+            return self.combine(prediction, uncond(x, sigma), x)
 
-    `combine` takes (cond, uncond) predictions, for example `lambda c, u: cfg(c, u, 4.0)`. For autoguidance the second
-    denoiser is the weak model.
-    """
-    if not 0 <= end <= start:
-        raise ValueError(
-            f"guidance from sigma {start} to {end}: it starts at the higher sigma and ends at the lower one"
-        )
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        prediction = cond(x, sigma)
-        if not in_interval(float(sigma.max()), start, end):
-            return prediction
-        return combine(prediction, uncond(x, sigma))
-
-    return denoise
-
-
-def _working(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t.to(torch.promote_types(t.dtype, torch.float32)) for t in tensors)
+        return denoise
 
 
 def _per_clip(value: Tensor, like: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+from .flow import Denoiser
 
 
 class Evaluation(NamedTuple):

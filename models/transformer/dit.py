@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..flow import Prediction
 from ..headers import Depth, Heads, Ratio, Side, Width, Within, check_fields
 from ..patches import Grid, from_patches, to_patches
 from .attention import Kernel, sdpa
 from .blocks import Block, Head, Text
 from .embeddings import NoiseLevelEmbedder, masked_mean
 from .rope import rope_table
-
-Prediction = Literal["velocity", "eps", "v", "x0"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +73,10 @@ PRESETS: dict[str, DiTConfig] = {
 
 
 class Prepared(NamedTuple):
-    """What does not change from step to step: positions, and the text as each block sees it."""
+    """What does not change from step to step: the clips, their positions, and the text as each block sees it."""
 
+    grids: tuple[Grid, ...]
+    cyclic: bool
     rope: Tensor
     texts: list[Text] | list[None]
     pooled: Tensor | None  # (B, D)
@@ -133,15 +134,17 @@ class DiT(nn.Module):
 
         context (B, L, E), context_mask (B, L) bool. With several grids (packed clips) the texts stand one after the
         other in context, and context_lengths says how many tokens each has. known_frames, pair: see rope_table.
+        device None: where the weights are.
         """
         config, head_dim = self.config, self.config.hidden_size // self.config.num_heads
-        rope = rope_table(grids, head_dim, cyclic=cyclic, known_frames=known_frames, pair=pair, device=device or "cpu")
+        place, clips = device or self.cyclic_embedding.device, tuple(grids)
+        rope = rope_table(grids, head_dim, cyclic=cyclic, known_frames=known_frames, pair=pair, device=place)
         if context is None or not config.context_dim:
-            return Prepared(rope, [None] * config.depth, None)
+            return Prepared(clips, cyclic, rope, [None] * config.depth, None)
         mask = context_mask[:, None, None, :] if context_mask is not None else None
         text = F.silu(self.text_embedder(context))  # (B, L, D)
         texts = [Text(*block.cross_attn.keys_values(text), mask, tuple(context_lengths)) for block in self._blocks()]
-        return Prepared(rope, texts, self._pooled(context, context_mask, grids, context_lengths))
+        return Prepared(clips, cyclic, rope, texts, self._pooled(context, context_mask, grids, context_lengths))
 
     def _pooled(self, context: Tensor, mask: Tensor | None, grids: Sequence[Grid], lengths: Sequence[int]) -> Tensor:
         """The mean text as a condition: (B, 1, D), or (B, N, D) for packed clips with a text each."""
@@ -162,22 +165,35 @@ class DiT(nn.Module):
         labels: Tensor | None = None, cyclic: bool = False, prepared: Prepared | None = None,
         attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Latents x (B, C, T, H, W) at noise level sigma (B,), (B, T) or (B, N) -> prediction of x's shape."""
+        """Latents x (B, C, T, H, W) at noise level sigma (B,), (B, T) or (B, N) -> prediction of x's shape.
+
+        prepared: what `prepare` made of text and `cyclic`, which are then not given again. ValueError where they are,
+        and for latents of another size.
+        """
         grid = Grid.of(x, self.config.patch)
         if prepared is None:
             prepared = self.prepare([grid], context, context_mask, cyclic=cyclic, device=x.device)
+        elif context is not None or cyclic:
+            raise ValueError("text and cyclic belong to what was prepared: give them to prepare, or leave prepared out")
+        elif prepared.grids != (grid,):
+            raise ValueError(
+                f"prepared for patches {list(prepared.grids)}, and these latents have {grid}: prepare anew"
+            )
         values = self.forward_tokens(
-            to_patches(x, self.config.patch), [grid], sigma, prepared, labels=labels, cyclic=cyclic,
-            attention=attention, transformer_options=transformer_options,
+            to_patches(x, self.config.patch), sigma, prepared, labels=labels, attention=attention,
+            transformer_options=transformer_options,
         )  # fmt: skip
         return from_patches(values, grid, self.config.patch)
 
     def forward_tokens(
-        self, values: Tensor, grids: Sequence[Grid], sigma: Tensor, prepared: Prepared, *, labels: Tensor | None = None,
-        cyclic: bool = False, attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
+        self, values: Tensor, sigma: Tensor, prepared: Prepared, *, labels: Tensor | None = None,
+        attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P)."""
+        """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P). ValueError for another N."""
+        grids, cyclic = prepared.grids, prepared.cyclic
         lengths = [grid.num_tokens for grid in grids]
+        if values.shape[1] != sum(lengths):
+            raise ValueError(f"prepared for {sum(lengths)} patches, and these are {values.shape[1]}: prepare anew")
         x = self.patch_embedder(values)  # (B, N, D)
         level = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
         modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, M, 6, D)

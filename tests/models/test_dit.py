@@ -91,7 +91,7 @@ def test_packed_clips_equal_separate_runs(model):
     values = torch.cat([to_patches(first[0]), to_patches(second[0])], dim=1)
     levels = torch.cat([first[1][:, None].expand(2, 4), second[1][:, None].expand(2, 2)], dim=1)
     prepared = model.prepare(grids, torch.cat([first[2], second[2]], dim=1), context_lengths=(5, 5))
-    out = model.forward_tokens(values, grids, levels, prepared)
+    out = model.forward_tokens(values, levels, prepared)
     parts = out.split([grid.num_tokens for grid in grids], dim=1)
     for part, grid, expected in zip(parts, grids, alone, strict=True):
         assert torch.allclose(from_patches(part, grid), expected, atol=1e-5)
@@ -104,7 +104,7 @@ def test_packed_clips_may_share_one_text(model):
     grids = [Grid.of(first[0]), Grid.of(second[0])]
     values = torch.cat([to_patches(first[0]), to_patches(second[0])], dim=1)
     levels = torch.cat([first[1][:, None].expand(2, 4), second[1][:, None].expand(2, 2)], dim=1)
-    out = model.forward_tokens(values, grids, levels, model.prepare(grids, context))
+    out = model.forward_tokens(values, levels, model.prepare(grids, context))
     for part, grid, expected in zip(out.split([g.num_tokens for g in grids], dim=1), grids, alone, strict=True):
         assert torch.allclose(from_patches(part, grid), expected, atol=1e-5)
 
@@ -190,3 +190,20 @@ def test_the_repeating_frequency_is_the_one_that_the_authors_chose():
     steps = torch.arange(8, dtype=torch.float64) / 8
     assert repeating_pair(256.0**-steps, 33) + 1 == 4
     assert repeating_pair(10000.0**-steps, 13) + 1 == 2
+
+
+def test_what_was_prepared_cannot_be_contradicted(model):
+    """Text, loop and size belong to it: giving others besides is an error, not another video."""
+    x, sigma, context = torch.randn(1, 16, 2, 4, 4), torch.tensor([0.5]), torch.randn(1, 3, 384)
+    prepared = model.prepare([Grid.of(x)], context)
+    for wrong in ({"context": context}, {"cyclic": True}):
+        with pytest.raises(ValueError, match="belong to what was prepared"):
+            model(x, sigma, prepared=prepared, **wrong)
+    with pytest.raises(ValueError, match="prepare anew"):
+        model(x[:, :, :1], sigma, prepared=prepared)
+    with pytest.raises(ValueError, match="prepared for 8 patches, and these are 4"):
+        model.forward_tokens(to_patches(x)[:, :4], sigma, prepared)
+
+
+def test_positions_lie_where_the_weights_lie():
+    assert DiT(PRESETS["test"], device="meta").prepare([Grid(1, 2, 2)]).rope.device.type == "meta"

@@ -41,8 +41,8 @@ def test_a_perfect_prediction_denoises_to_the_clean_video(pair, prediction):
     x = flow.add_noise(x0, noise, 0.7)
     value = flow.target(x0, noise, 0.7, prediction)
     torch.testing.assert_close(flow.to_denoised(value, x, 0.7, prediction), x0, rtol=0, atol=1e-12)
-    torch.testing.assert_close(flow.to_velocity(value, x, 0.7, prediction), noise - x0, rtol=0, atol=1e-12)
-    torch.testing.assert_close(flow.from_denoised(x0, x, 0.7, prediction), value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(flow.convert(value, x, 0.7, prediction, "velocity"), noise - x0, rtol=0, atol=1e-12)
+    torch.testing.assert_close(flow.convert(x0, x, 0.7, "x0", prediction), value, rtol=0, atol=1e-12)
 
 
 def test_the_ends_of_the_line_are_noise_and_clean(pair):
@@ -58,12 +58,12 @@ def test_predictions_stay_finite_at_both_ends(pair, prediction):
     x = flow.add_noise(x0, noise, sigma)
     value = flow.target(x0, noise, sigma, prediction)
     torch.testing.assert_close(flow.to_denoised(value, x, sigma, prediction), x0)
-    assert flow.to_velocity(value, x, sigma, prediction).isfinite().all()
+    assert flow.convert(value, x, sigma, prediction, "velocity").isfinite().all()
 
 
 def test_a_kept_patch_does_not_move(pair):
     x0, _ = pair
-    assert flow.to_velocity(x0, x0, 0.0, "x0").abs().max() == 0
+    assert flow.convert(x0, x0, 0.0, "x0", "velocity").abs().max() == 0
 
 
 def test_eps_at_pure_noise_is_refused_with_a_remedy(pair):
@@ -128,7 +128,6 @@ def test_levels_survive_a_round_trip():
     sigma = flow.vp_to_flow_sigma(alphas)
     torch.testing.assert_close(flow.flow_to_vp_alphas_cumprod(sigma), alphas, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(flow.vp_timestep(sigma, alphas), torch.arange(1000.0, dtype=torch.float64))
-    torch.testing.assert_close(flow.ve_to_flow_sigma(flow.flow_to_ve_sigma(sigma)), sigma)
 
 
 def test_timesteps_beyond_the_table_are_clamped():

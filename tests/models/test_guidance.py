@@ -20,7 +20,6 @@ def test_scale_one_is_the_conditional_prediction(predictions):
         guidance.cfg_rescale(cond, uncond, 1.0),
         guidance.apg(cond, uncond, 1.0, APG())[0],
         guidance.cfg_zero_star(cond, uncond, x, 1.0),
-        guidance.autoguidance(cond, uncond, 1.0),
     ):
         torch.testing.assert_close(guided, cond)
 
@@ -108,14 +107,13 @@ def test_outside_the_interval_the_unconditional_model_is_not_called(predictions)
         asked.append(float(sigma[0]))
         return x
 
-    denoise = guidance.guided(cond, uncond, lambda c, u: guidance.cfg(c, u, 3.0), start=0.8, end=0.2)
+    settings = Guidance(scale=3.0, unit="sigma", start=0.8, end=0.2)
+    denoise = settings.denoiser(cond, uncond, float)
     x = predictions[0]
     for sigma in (1.0, 0.8, 0.5, 0.2, 0.1):
         result = denoise(x, torch.full((2,), sigma))
         torch.testing.assert_close(result, x * (4 if 0.2 < sigma <= 0.8 else 2))
     assert asked == pytest.approx([0.8, 0.5])
-    with pytest.raises(ValueError, match=r"from sigma 0\.2 to 0\.8"):
-        guidance.guided(cond, uncond, torch.add, start=0.2, end=0.8)
 
 
 def test_half_precision_comes_back_as_half_precision(predictions):

@@ -154,18 +154,18 @@ def test_dpmpp_2m_equals_cores_in_coordinates_where_the_signal_is_constant():
     """x / (1 - sigma) turns our path into core's native one, x0 + sigma' noise with sigma' = sigma / (1 - sigma)."""
     from comfy.k_diffusion import sampling as k_diffusion
 
-    from comfyui_spacetime.models import flow, solvers
+    from comfyui_spacetime.models import solvers
 
     def denoiser(x, sigma):
         return torch.tanh(x) * (1 - 0.5 * sigma.reshape(-1, 1, 1, 1, 1))
 
     def native(x, sigma):
-        ours = flow.ve_to_flow_sigma(sigma)
+        ours = sigma / (1 + sigma)  # of a variance-exploding level
         return denoiser(x * (1 - ours.reshape(-1, 1, 1, 1, 1)), ours)
 
     sigmas = our_sigmas(12, sigma_max=0.95).double()
     x = noise().double()
-    core = k_diffusion.sample_dpmpp_2m(native, x / 0.05, flow.flow_to_ve_sigma(sigmas), disable=True)
+    core = k_diffusion.sample_dpmpp_2m(native, x / 0.05, sigmas / (1 - sigmas), disable=True)
     ours = solvers.sample(solvers.Solver(name="dpmpp_2m"), denoiser, x, sigmas)
     torch.testing.assert_close(ours, core, rtol=0, atol=1e-4)
 

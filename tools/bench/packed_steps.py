@@ -119,5 +119,5 @@ def padded_loss(model: DiT, batch: Batch, real: Tensor) -> Tensor:
         own = mask if k.shape[2] != q.shape[2] else real[:, None, None]
         return matmul_attention(q, k, v, own)
 
-    prediction = model.forward_tokens(noisy, batch.grids, batch.sigma, prepared, attention=kernel)
+    prediction = model.forward_tokens(noisy, batch.sigma, prepared, attention=kernel)
     return flow_loss(prediction, batch.clean, batch.noise, batch.sigma)

@@ -77,13 +77,13 @@ def texts(model: DiT, count: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def denoised(model: DiT, values: Tensor, grids: Sequence[Grid], prepared: Any, steps: int) -> Tensor:
+def denoised(model: DiT, values: Tensor, prepared: Any, steps: int) -> Tensor:
     """Euler steps from noise, (B, N, P)."""
     levels = torch.linspace(1, 0, steps + 1)
     dtype = next(model.parameters()).dtype
     for level, below in pairwise(levels):
         sigma = level.expand(values.shape[0])
-        velocity = model.forward_tokens(values.to(dtype), grids, sigma, prepared).float()
+        velocity = model.forward_tokens(values.to(dtype), sigma, prepared).float()
         values = values + (below - level) * velocity[..., : values.shape[-1]]
     return values
 
@@ -96,7 +96,7 @@ def packed_run(model: DiT, sizes: Sequence[Size], steps: int) -> Callable[[], li
     def run() -> list[Tensor]:
         rows, lengths = context.flatten(0, 1)[None], (context.shape[1],) * len(sizes)
         prepared = model.prepare(tokens.grids, rows, mask.flatten()[None], context_lengths=lengths)
-        out = denoised(model, tokens.values, tokens.grids, prepared, steps)
+        out = denoised(model, tokens.values, prepared, steps)
         return list(out.split(list(tokens.lengths), dim=1))
 
     return run
@@ -111,7 +111,7 @@ def separate_runs(model: DiT, sizes: Sequence[Size], steps: int) -> Callable[[],
         out = []
         for index, tokens in enumerate(each):
             prepared = model.prepare(tokens.grids, context[index : index + 1], mask[index : index + 1])
-            out.append(denoised(model, tokens.values, tokens.grids, prepared, steps))
+            out.append(denoised(model, tokens.values, prepared, steps))
         return out
 
     return run
@@ -126,7 +126,7 @@ def padded_run(model: DiT, sizes: Sequence[Size], steps: int) -> Callable[[], li
     @torch.inference_mode()
     def run() -> list[Tensor]:
         prepared = model.prepare(tokens.grids, context, mask)
-        return list(denoised(model, tokens.values, tokens.grids, prepared, steps).split(1))
+        return list(denoised(model, tokens.values, prepared, steps).split(1))
 
     return run
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...models.flow import add_noise
+from ...models.flow import Denoiser, add_noise
 from ...models.generate import clip_noise, predictor
 from ...models.guidance import Guidance, hidden_history, history_guidance
 from ...models.metrics.reference import psnr
@@ -29,7 +29,7 @@ from ...models.metrics.seam import changes, measure_joins, measure_loop, seam_ra
 from ...models.metrics.video import measure_video
 from ...models.pixels import from_uint8
 from ...models.schedules import sigmas
-from ...models.solvers import Denoiser, Solver, noise_generator, sample
+from ...models.solvers import Solver, noise_generator, sample
 from ...models.tasks import along_time
 from ...models.tasks.canvas import Canvas
 from ...models.tasks.far import Windows, extend_far

@@ -43,9 +43,8 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
     )  # fmt: skip
     kernel = matmul_attention if device.type == "cpu" else sdpa
     prediction = model.forward_tokens(
-        noisy.to(dtype), batch.grids, sigma, prepared, labels=batch.label_rows(device), cyclic=batch.cyclic,
-        attention=kernel,
-    )  # fmt: skip
+        noisy.to(dtype), sigma, prepared, labels=batch.label_rows(device), attention=kernel
+    )
     unit = model.config.prediction
     loss = flow_loss(prediction, clean, noise, per_token, batch.lengths, unit=unit)
     if not steadiness:
@@ -113,7 +112,7 @@ def sample(
     for sigma, following in pairwise(sigmas):
         level = torch.full((2 * len(texts),), sigma, device=weight.device)
         twice = torch.cat([x, x]).to(weight.dtype)
-        both = model.forward_tokens(twice, [grid], level, prepared, labels=labels, cyclic=cyclic).float()
+        both = model.forward_tokens(twice, level, prepared, labels=labels).float()
         conditional, unconditional = both.chunk(2)
         x = x + (following - sigma) * (unconditional + cfg * (conditional - unconditional))
     return from_patches(x, grid, model.config.patch)

@@ -75,12 +75,12 @@ class HostedDiT(DiT):
         x = pad_to_patch(x, self.config.patch)
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
-        cyclic, grids = bool(options.get(CYCLIC)), clip_grids(x, self.config.patch, options)
-        time = {"cyclic": cyclic, **dict(zip(("known_frames", "pair"), options.get(EXTRAPOLATE, ()), strict=False))}
+        grids, (known, pair) = clip_grids(x, self.config.patch, options), options.get(EXTRAPOLATE, (0, -1))
+        time = {"cyclic": bool(options.get(CYCLIC)), "known_frames": known, "pair": pair}
         prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths)
         values = self.forward_tokens(
-            to_patches(x, self.config.patch), grids, sigma, prepared, labels=class_labels,
-            cyclic=cyclic, attention=kernel(x.device, options), transformer_options=options,
+            to_patches(x, self.config.patch), sigma, prepared, labels=class_labels,
+            attention=kernel(x.device, options), transformer_options=options,
         )  # fmt: skip
         out = from_patches(values, Grid.of(x, self.config.patch), self.config.patch)
         velocity = convert(
