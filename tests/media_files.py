@@ -36,7 +36,7 @@ def encode(
 
     frames: arrays of rgb24, or av.VideoFrames that are taken as they are. tags: of the stream (colorspace, ...).
     """
-    with av.open(str(path), "w", options=more.get("container", {})) as container:
+    with av.open(str(path), "w", format=more.get("muxer"), options=more.get("container", {})) as container:
         stream = container.add_stream(codec, rate=rate, options=more.get("options", {}))
         first = frames[0]
         stream.height, stream.width = first.shape[:2] if isinstance(first, np.ndarray) else (first.height, first.width)

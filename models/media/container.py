@@ -116,6 +116,8 @@ class VideoFile:
             whole = float(stream.duration * (stream.time_base or 1))
         else:
             whole = float(container.duration or 0) / 1_000_000
+            if "matroska" in container.format.name:  # which tells where it ends by its clock
+                whole = max(0.0, whole - max(0.0, self.begin - self.start))
         whole = max(0.0, whole - self.start) if self.start else whole
         return min(whole, self.duration) if self.duration and whole else whole or self.duration
 
