@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 from ..files import read_json
 from ..remedies import cut
-from .language_models import Endpoint, check_address, plain_address
+from .cleaning import shorten
+from .hiding import plain_address
+from .language_models import Endpoint, check_address
 
 FILE = "spacetime_language_models.json"
 ENVIRONMENT = {"url": "SPACETIME_LLM_URL", "model": "SPACETIME_LLM_MODEL", "key": "SPACETIME_LLM_KEY"}
@@ -41,7 +43,7 @@ class Configuration:
         if name not in self.endpoints:
             known = f" (there: {', '.join(self.endpoints)})" if self.endpoints else ""
             raise ValueError(
-                f"no endpoint {name!r} is configured on this machine{known}: add it to {self.path}, {EXAMPLE}"
+                f"no endpoint '{shorten(name)}' is configured on this machine{known}: add it to {self.path}, {EXAMPLE}"
             )
         settings = dict(self.endpoints[name])
         variable = settings.pop("key_env", "")

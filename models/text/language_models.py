@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +16,13 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..files import parsed_json
-from .interface import LanguageModelError, Question, in_background, nothing, sleep
+from .cleaning import shorten, without_control
+from .exchange import Exchange
+from .hiding import hide, plain_address
+from .interface import LanguageModelError, Question, nothing, sleep
+from .protocols import Answer, read_body
 
-MAX_ANSWER = 2_000_000  # bytes
-MAX_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
+MAX_WAIT = 30.0  # seconds between two attempts; a server that asks for more is not asked again
 TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
@@ -57,27 +58,34 @@ class Endpoint:
         body = self.request(question.within(self.max_tokens, self.temperature))
         problem = ""
         for attempt in range(self.attempts):
+            begun = time.monotonic()
+            pause = self.backoff * 2**attempt
             try:
-                status, headers, content = in_background(lambda: self._post(body), self.on_wait)
-            except (OSError, HTTPException) as error:
-                problem, pause = f"did not answer ({_reason(error, self.timeout)})", None
+                status, headers, content = self._post(body)
+            except (OSError, HTTPException, ValueError) as error:
+                problem = f"did not answer ({self.shown(_reason(error, self.timeout))})"
             else:
                 if status == 200:
                     return self.read_answer(content)
-                problem, pause = self._refusal(status, content), headers.get("retry-after")
+                problem = self._refusal(status, content)
                 if status not in TRY_AGAIN:
                     break
+                wished = _wished(headers.get("retry-after"))
+                if wished > min(MAX_WAIT, self.timeout - (time.monotonic() - begun)):
+                    problem += f"; it asks to wait {wished:.0f} s"
+                    break
+                pause = max(pause, wished)
             if attempt + 1 < self.attempts:
-                sleep(_pause(pause, self.backoff * 2**attempt), self.on_wait)
-        raise LanguageModelError(self.hide(f"{self.describe()} {problem}"))
+                sleep(min(MAX_WAIT, self.timeout, pause), self.on_wait)
+        raise LanguageModelError(f"{self.describe()} {problem}")
 
     def describe(self) -> str:
         """Name and address, nothing secret."""
-        return f"endpoint {self.name!r} at {plain_address(self.url)}"
+        return f"endpoint '{shorten(self.name)}' at {plain_address(self.url)}"
 
-    def hide(self, text: str) -> str:
-        """The text without the key, should a server have repeated it."""
-        return text.replace(self.key, "[key]") if self.key else text
+    def shown(self, text: str) -> str:
+        """What may be shown of a text from outside: nothing of the key, and not all of a long one."""
+        return shorten(hide(without_control(text[:50_000]), self.key), 200)
 
     def request(self, question: Question) -> bytes:
         """The body of a chat completion."""
@@ -97,50 +105,30 @@ class Endpoint:
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", body, headers)
-        deadline = time.monotonic() + self.timeout
-        try:
-            response = _opener(self.url).open(request, timeout=self.timeout)
-        except urllib.error.HTTPError as error:
-            response = error
-        with response:
-            chunks, size = [], 0
-            # read1 returns what has come: a server that drips one byte at a time meets the deadline all the same
-            while chunk := response.read1(65_536):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MAX_ANSWER:
-                    raise OSError(f"more than {MAX_ANSWER // 10**6} MB")
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-            return (
-                int(response.status),
-                {name.lower(): value for name, value in response.headers.items()},
-                b"".join(chunks),
-            )
+        return Exchange(request, self.timeout).run(self.on_wait)
 
     def read_answer(self, content: bytes) -> str:
-        """The text of a chat completion. LanguageModelError when it is something else."""
-        try:
-            choice = parsed_json(content, "the answer", dict, nan=True)["choices"][0]
-            message = choice["message"]
-            text = message.get("content") or ""
-            if isinstance(text, list):
-                text = "".join(part.get("text", "") for part in text)
-            if not isinstance(text, str) or not (text.strip() or message.get("refusal")):
-                raise TypeError
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise LanguageModelError(self.hide(f"{self.describe()} {_not_an_answer(content)}")) from None
-        text = text or str(message["refusal"])
-        if choice.get("finish_reason") == "length":
+        """The text of an answer in any format of `protocols`. LanguageModelError when it is something else."""
+        found = read_body(content)
+        text = found.text if found is not None else ""
+        if found is not None and not text.strip() and not found.error and (found.thought or found.cut):
+            raise LanguageModelError(
+                f"{self.describe()} used up its max_tokens ({self.max_tokens}) for thinking: raise max_tokens in the "
+                "configuration, or turn the model's thinking off"
+            )
+        if found is None or found.error or not text.strip():
+            raise LanguageModelError(f"{self.describe()} {self.shown(_not_an_answer(content, found))}")
+        if found.cut:
             text = re.sub(r"(?<=[.!?\u3002])[^.!?\u3002]*$", "", text) or text  # cut off: up to the last whole sentence
-        return self.hide(text)
+        return hide(text, self.key, words=True)
 
     def _refusal(self, status: int, content: bytes) -> str:
-        detail = _server_message(content)
+        detail = self.shown(_server_message(content))
         remedies = {
             401: "check its key in the configuration",
             403: "check its key and rights",
-            404: f"check the address (it usually ends in /v1) and the model's name ({self.model or 'none given'})",
+            404: "check the address (it usually ends in /v1) and the model's name "
+            f"({shorten(self.model) or 'none given'})",
             429: "it has too much to do or your quota is used up",
         }
         remedy = remedies.get(
@@ -149,24 +137,12 @@ class Endpoint:
         return f"answered with HTTP {status}" + (f" ({detail})" if detail else "") + (f": {remedy}" if remedy else "")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        """Follow none."""
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    # a proxy can not reach this machine's own servers
-    local = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
-    return urllib.request.build_opener(_NoRedirect, *local)
-
-
-def _pause(wished: str | None, usual: float) -> float:
+def _wished(wished: str | None) -> float:
+    """Seconds that a server asks to wait; 0 where it does not say so, or says a date."""
     try:
-        return min(MAX_WAIT, max(usual, float(wished or 0)))
+        return max(0.0, float(wished or 0))
     except ValueError:
-        return min(MAX_WAIT, usual)
+        return 0.0
 
 
 def _reason(error: BaseException, timeout: float) -> str:
@@ -175,24 +151,22 @@ def _reason(error: BaseException, timeout: float) -> str:
         return f"nothing within {timeout:g} s"
     if isinstance(inner, ConnectionRefusedError):
         return "connection refused: is the server running?"
-    return str(getattr(inner, "strerror", None) or inner or type(inner).__name__)[:200]
+    return str(getattr(inner, "strerror", None) or inner or type(inner).__name__)
 
 
 def _server_message(content: bytes) -> str:
     """The error text of a server's answer, on one line; nothing of a web page."""
-    try:
-        error = parsed_json(content, "the answer", dict, nan=True).get("error", "")
-        text = error.get("message", "") if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
+    found = read_body(content)
+    if found is None or not found.error:
         return "a web page" if b"<html" in content[:2000].lower() else ""
-    return " ".join(str(text).split())[:200]
+    return found.error
 
 
-def _not_an_answer(content: bytes) -> str:
+def _not_an_answer(content: bytes, found: Answer | None) -> str:
     start = content[:2000].lower()
     if b"<html" in start or b"<!doctype" in start:
         return "answered with a web page instead of text: check the address (it usually ends in /v1)"
-    detail = _server_message(content)
+    detail = found.error if found is not None else ""
     return f"gave an error ({detail})" if detail else "gave an answer without text in it"
 
 
@@ -205,18 +179,7 @@ def check_address(url: str) -> None:
         good = False
     if not good or re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError(f"{plain_address(url)!r} is not an address: write http://host:port/v1 or https://host/v1")
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    if "@" in url or parts.query or parts.fragment:
         raise ValueError(
             f"the address {plain_address(url)} must not carry a password or a query: put the key into 'key'"
         )
-
-
-def plain_address(url: str) -> str:
-    """An address without anything secret: no password, no query."""
-    return re.sub(r"//[^/@]*@", "//", url.split("?", maxsplit=1)[0].split("#", maxsplit=1)[0])[:200]
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address means this machine."""
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or re.fullmatch(r"127(?:\.\d{1,3}){3}", host) is not None

@@ -1,17 +1,22 @@
 """The endpoint client against a real HTTP server on this machine, the user's configuration, and a real local model."""
 
+import gzip
 import json
 import logging
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
+from functools import partialmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from comfyui_spacetime.models.text.captions import expand
 from comfyui_spacetime.models.text.configuration import FILE, Configuration, covers, read_configuration
+from comfyui_spacetime.models.text.exchange import Exchange
+from comfyui_spacetime.models.text.hiding import SHARED, hide, plain_address
 from comfyui_spacetime.models.text.interface import Question
 from comfyui_spacetime.models.text.language_models import Endpoint, LanguageModelError
 from comfyui_spacetime.models.text.local_models import LocalModel, find_model_folders
@@ -191,8 +196,141 @@ def test_a_slow_server_meets_the_timeout(server, behaviour):
     assert len(server.seen) == 2
 
 
+def endless(first, again):
+    """A server that sends a beginning, and then something again and again, slowly."""
+
+    def behave(handler):
+        handler.wfile.write(first)
+        for _ in range(400):
+            handler.wfile.write(again)
+            handler.wfile.flush()
+            time.sleep(0.02)
+
+    return behave
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        endless(b"HTTP/1.1 200 O", b"K"),
+        endless(b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n"),
+        endless(b"HTTP/1.1 200 OK\r\nX-Long: ", b"y"),
+        endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        endless(HEAD + b"5;", b"extension"),
+        endless(HEAD, b"1\r\n \r\n"),
+        endless(HEAD + b"0\r\n", b"X-Trailer: yes\r\n"),
+    ],
+)
+def test_one_watchdog_ends_the_whole_exchange(server, behaviour):
+    server.script = [behaviour]
+    start = time.monotonic()
+    failure(endpoint(server, timeout=0.4, attempts=1))
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("wish", ["3600", "1e9", "31"])
+def test_a_server_that_asks_for_a_long_pause_is_not_waited_for(server, wish):
+    server.script = [(429, {"error": {"message": "busy"}}, ("Retry-After", wish))]
+    start = time.monotonic()
+    assert "it asks to wait" in failure(endpoint(server))
+    assert time.monotonic() - start < 3
+
+
+EVENTS = [
+    {"choices": [{"delta": {"role": "assistant"}}]}, {"choices": [{"delta": {"content": "A red "}}]},
+    {"choices": [{"delta": {"content": "ball \ud83d\ude00."}, "finish_reason": "stop"}]}, {"choices": []},
+]  # fmt: skip
+CHAT = [{"message": {"role": "assistant", "content": part}, "done": False} for part in ("A red ", "ball \U0001f600.")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in EVENTS) + b"data: [DONE]\n\n",
+        b": ping\r\n" + b"".join(b"data:" + json.dumps(event).encode() + b"\r\n\r\n" for event in EVENTS),
+        b"\n".join(json.dumps(line).encode() for line in [*CHAT, {"done": True, "done_reason": "stop"}]),
+        json.dumps({"model": "m", "message": {"content": "A red ball \U0001f600."}, "done": True}).encode(),
+        json.dumps({"response": "A red ball \U0001f600.", "done": True}).encode(),
+        b"\xef\xbb\xbf" + json.dumps({"choices": [{"text": "A red ball \U0001f600."}]}).encode(),
+        json.dumps(answer("A red ball \ud83d\ude00\ud83d.")[1]).encode(),
+    ],
+)
+@pytest.mark.parametrize("packing", ["", "gzip", "deflate", "raw", "unsaid"])
+def test_streams_ollama_and_packed_answers_are_read(server, body, packing):
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "raw": lambda data: zlib.compress(data)[2:-4],
+            "unsaid": gzip.compress}  # fmt: skip
+    said = {"gzip": "gzip", "deflate": "deflate", "raw": "deflate"}.get(packing)
+    server.script = [(200, pack.get(packing, bytes)(body), *([("Content-Encoding", said)] if said else []))]
+    assert ask(endpoint(server)) == "A red ball \U0001f600."
+
+
+def test_packed_floods_and_unknown_packings_are_one_sentence(server):
+    server.script = [(200, gzip.compress(b" " * 10**7), ("Content-Encoding", "gzip"))]
+    assert "more than 2 MB" in failure(endpoint(server, attempts=1))
+    server.script = [(200, b"xx", ("Content-Encoding", "br"))]
+    assert "'br'" in failure(endpoint(server, attempts=1))
+    server.script = [(200, b"\x1f\x8bxx", ("Content-Encoding", "gzip"))]
+    assert "damaged" in failure(endpoint(server, attempts=1))
+
+
+def test_thinking_that_uses_up_the_tokens_says_what_to_change(server):
+    server.script = [(200, {"choices": [{"message": {"content": "", "reasoning_content": "The user"},
+                                         "finish_reason": "length"}]})]  # fmt: skip
+    assert "raise max_tokens" in failure(endpoint(server))
+    server.script = [(200, {"message": {"content": "", "thinking": "The user"}, "done_reason": "length"})]
+    assert "raise max_tokens" in failure(endpoint(server))
+
+
+def shares(text, key=KEY):
+    plain = "".join(filter(str.isalnum, text))
+    letters = "".join(filter(str.isalnum, key))
+    return any(key[i : i + SHARED] in text for i in range(len(key) - SHARED + 1)) or any(
+        letters[i : i + SHARED] in plain for i in range(len(letters) - SHARED + 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        KEY, KEY[:9], KEY[6:], f"{KEY[:7]} {KEY[7:]}", "-".join(KEY), f"{KEY[:8]}\n{KEY[8:]}",
+        f"{KEY[:5]}***{KEY[-7:]}",
+        "x" * 190 + KEY, "x" * 197 + KEY, "x" * 185 + KEY, KEY * 3, f"{KEY[:4]}\u200b{KEY[4:]}", "y" * 49_990 + KEY,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [400, 200, 503])
+def test_nothing_of_the_key_is_shown_however_a_server_repeats_it(server, echo, status):
+    server.script = [(status, {"error": {"message": f"Bad key {echo}"}})]
+    said = failure(endpoint(server, attempts=1))
+    assert not shares(said)
+    assert len(said) < 500
+
+
+def test_a_caption_loses_the_key_but_no_common_words(server):
+    server.script = [answer(f"A ball with {KEY[:12]} on it, very secret.")]
+    said = ask(endpoint(server))
+    assert KEY[:12] not in said
+    assert said.endswith("on it, very secret.")
+    assert hide("no key here", "EMPTY") == "no key here"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://me:pass/word@host/v1", "http://me:p@ss@word@host/v1", "http://me:pass?word@host/v1",
+     "http://me:pass#word@host/v1", "me:password@host", "http:/me:password@host/v1", "http://me/password@host/v1",
+     "http://host/v1?mail=a@b&key=password", "http://host/v1?key=password", "http://host/v1#password"],
+)  # fmt: skip
+def test_addresses_never_show_a_password(url):
+    assert "pass" not in plain_address(url)
+    with pytest.raises(ValueError, match="address") as caught:
+        Endpoint(name="mine", url=url)
+    assert "pass" not in str(caught.value).replace("a password or", "")
+
+
 def test_a_flood_is_cut_off(server, monkeypatch):
-    monkeypatch.setattr("comfyui_spacetime.models.text.language_models.MAX_ANSWER", 10_000)
+    monkeypatch.setattr(Exchange, "__init__", partialmethod(Exchange.__init__, most=10_000))
     server.script = [(200, b" " * 100_000)]
     assert "more than" in failure(endpoint(server, attempts=1))
 
