@@ -159,7 +159,6 @@ class TrainDiT(io.ComfyNode):
         )
         if start_from != "nothing":
             arguments += ["--init", str(folders.checkpoint_path(start_from))]
-        training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
         path, checkpoint = training.publish(folder, vae_file, name)
         objects = build_objects(checkpoint, Source.of(path, name, "auto"))
@@ -231,7 +230,6 @@ class TrainCaptioner(io.ComfyNode):
         arguments = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
         arguments += _caches(cls, clips, vae, vae_file, folder) + [part for pair in sized.items() for part in pair]
         arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers) + init
-        training.make_room()
         training.train(cls, arguments, folder, training.Follower(folder, steps))
         path = captioning.publish(folder / "captioner.safetensors", name)
         return io.NodeOutput(captioning.load_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))

@@ -266,3 +266,14 @@ def test_a_perceptual_loss_that_cannot_be_is_one_sentence(folders):
     clips = ToyWorld.execute("16x16x5", 20).result[0]
     with pytest.raises(ValueError, match=r"at least 32 x 32 pixels|pip install --no-deps stlpips-pytorch"):
         TrainVAE.execute(clips, "vae", steps=2, perceptual=0.5, **VAE)
+
+
+def test_the_hosts_models_make_room_before_any_process_of_training(comfy_host, tmp_path, monkeypatch):
+    from comfyui_spacetime.nodes.host.processes import training
+
+    done = []
+    monkeypatch.setattr(training, "make_room", lambda: done.append("room"))
+    monkeypatch.setattr(training, "follow", lambda _node, arguments, *_rest: done.append(arguments[3]))
+    for command in ("vae", "dit", "captioner", "cache"):
+        training.train(None, [command], tmp_path)
+        assert done[-2:] == ["room", command]

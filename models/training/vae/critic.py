@@ -54,13 +54,13 @@ class Adversary:
         lengths = [torch.autograd.grad(loss, last, retain_graph=True)[0].float().norm() for loss in (others, fooled)]
         return (lengths[0] / (lengths[1] + 1e-4)).clamp(0, MOST).detach() * fooled
 
-    def learn(self, video: Tensor, true: Tensor, scale: float) -> float:
+    def learn(self, video: Tensor, true: Tensor, scale: float) -> Tensor:
         """One step of the critic on reconstructions and the clips they are of; returns its hinge loss (2: a guess)."""
         self.critic.requires_grad_(requires_grad=True)
         loss = F.relu(1 - self.critic(true)).mean() + F.relu(1 + self.critic(video.detach())).mean()
         loss.backward()
         self.optimiser.step(scale)
-        return float(loss.detach())
+        return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
         """Weights and moments of the critic."""

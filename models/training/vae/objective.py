@@ -107,12 +107,12 @@ class Objective:
         error = (output - target).square().mean()
         return Judged(loss + settings.kl_weight * kl, error, parts, output, target)
 
-    def learn(self, judged: Judged, step: int, scale: float) -> dict[str, float]:
-        """Let the critic learn from a batch, after the VAE did; what to write into the log."""
-        said = {name: round(float(value.detach()), 5) for name, value in judged.parts.items()}
+    def learn(self, judged: Judged, step: int, scale: float) -> dict[str, Tensor]:
+        """Let the critic learn from a batch, after the VAE did; what the log may say, still where it was computed."""
+        said = {name: value.detach() for name, value in judged.parts.items()}
         if self.adversary is not None and step >= self.settings.adversarial_step:
             video, true = (rearrange(frames, "b f h w c -> b c f h w") for frames in (judged.output, judged.target))
-            said["critic"] = round(self.adversary.learn(video, true, scale), 5)
+            said["critic"] = self.adversary.learn(video, true, scale)
         return said
 
     def state(self) -> dict[str, Tensor]:

@@ -170,7 +170,8 @@ def train(
         said = objective.learn(judged, step, scale)
         if step % 20 == 0:
             psnr = round(-10 * float(np.log10(judged.error.item() / 4 + 1e-12)), 2)
-            run.record(step=step, loss=round(judged.loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3), **said)
+            parts = {name: round(float(value), 5) for name, value in said.items()}
+            run.record(step=step, loss=round(judged.loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3), **parts)
         stop = asked_to_stop()
         due = saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:

@@ -174,9 +174,10 @@ class Follower:
 def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], None] = lambda: None) -> None:
     """Run the training command with these arguments until it ends. What it says goes to folder/output.txt.
 
-    An interrupt asks the process to stop, which writes its checkpoint first. ValueError with the process's last line
-    when it fails.
+    The host's models make room for it. An interrupt asks the process to stop, which writes its checkpoint first.
+    ValueError with the process's last line when it fails.
     """
+    make_room()
     follow(
         node, ["models.training", "--with-parent", str(os.getpid()), *arguments], folder, look,
         "lower batch, crop or tokens and queue it again, it continues from its last checkpoint",
