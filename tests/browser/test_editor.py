@@ -98,6 +98,10 @@ def test_every_workflow_opens_without_complaint(classic_editor):
         before, after = ({node["id"]: node for node in one["nodes"]} for one in (workflow, saved))
         assert after.keys() == before.keys(), name
         for key, node in after.items():
-            for field in ("type", "title", "pos", "widgets_values"):
+            for field in ("type", "title", "pos"):
                 assert (node.get(field) or []) == (before[key].get(field) or []), f"{name}: {key} {field}"
+            given, kept = (one.get("widgets_values") or [] for one in (before[key], node))
+            if not node["type"].startswith("Spacetime"):
+                kept = kept[: len(given)]  # core's nodes get further settings from release to release
+            assert kept == given, f"{name}: {key} widgets_values"
     assert not [text for text in complaints if "zod" in text or "schema" in text]

@@ -1,19 +1,16 @@
-// What a node says of its run (a caption, what was done), drawn under its widgets in Nodes 2.0 too.
-// The editor keeps such a text in a component widget, for which Nodes 2.0 has no drawing: it takes the place up and stays
-// empty. Here our nodes get a DOM widget of the same name, which both ways of drawing show; the editor then writes
-// later texts into that one by itself. In the classic editor its own widget is left as it is.
+// What a node says of its run (a caption, what was done), drawn under its widgets in every way of drawing nodes.
+// The editor keeps such a text in a widget of its own, for which Nodes 2.0 has no drawing in some releases, and which
+// others take away when the run ends. So the texts of our nodes go into a DOM widget of ours, which both ways of drawing
+// show and which stays; the editor's is taken away as soon as it is made.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
-const NAME = "$$node-text-preview"; // the editor's name for it
+const NAME = "spacetime_text";
+const EDITORS = "$$node-text-preview"; // the editor's name for its own
 const STYLE =
   "box-sizing:border-box;width:100%;min-height:56px;max-height:260px;overflow:auto;padding:6px 8px;border-radius:6px;" +
   "background:var(--comfy-input-bg,#222);color:var(--input-text,#ddd);font:12px/1.4 sans-serif;white-space:pre-wrap;" +
   "overflow-wrap:anywhere;user-select:text;cursor:text;";
-
-function isOurs(widget) {
-  return widget?.element?.classList.contains("spacetime-text");
-}
 
 function addText(node) {
   const panel = document.createElement("div");
@@ -31,6 +28,8 @@ function addText(node) {
     },
   });
   widget.serialize = false; // neither in the file nor in the prompt
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   return widget;
 }
 
@@ -45,22 +44,27 @@ function nodeOf(id) {
   return node;
 }
 
+function withoutEditors(node) {
+  const found = node.widgets?.findIndex((widget) => widget.name === EDITORS) ?? -1;
+  if (found < 0) return;
+  node.widgets[found].onRemove?.();
+  node.widgets.splice(found, 1);
+}
+
 function show({ detail: { nodeId, text } }) {
   const node = nodeOf(nodeId);
-  if (!text || !node?.comfyClass?.startsWith("Spacetime") || !app.ui.settings.getSettingValue("Comfy.VueNodes.Enabled")) return;
-  const found = node.widgets?.findIndex((widget) => widget.name === NAME) ?? -1;
-  if (found >= 0 && !isOurs(node.widgets[found])) {
-    node.widgets[found].onRemove?.();
-    node.widgets.splice(found, 1);
-  }
-  const widget = node.widgets?.find(isOurs) ?? addText(node);
+  if (!text || !node?.comfyClass?.startsWith("Spacetime")) return;
+  withoutEditors(node);
+  queueMicrotask(() => withoutEditors(node)); // where the editor's listener comes after this one
+  const widget = node.widgets?.find((one) => one.name === NAME) ?? addText(node);
   widget.value = text;
+  node.setDirtyCanvas(true, true);
   setTimeout(() => place(node, widget.element), 200);
 }
 
 function place(node, panel) {
   // where a link to a node was made or cut, the editor draws the widgets that it had at that time, and no later ones
-  if (panel.isConnected) return;
+  if (panel.isConnected || !window.LiteGraph?.vueNodesMode) return;
   const row = document.createElement("div");
   row.className = "lg-node-widget";
   row.style.cssText = "padding-left:12px;display:flex;";
@@ -71,7 +75,6 @@ function place(node, panel) {
 app.registerExtension({
   name: "spacetime.nodeText",
   setup() {
-    // after the editor's own listener, or before it: either way one widget is left, and it is ours
     api.addEventListener("progress_text", show);
   },
 });

@@ -1,7 +1,8 @@
 """A custom node of the test host: files of Wan 2.2 5B and LTX-Video, tiny and random, under the names that people have.
 
 Core's own loaders read them. It fixes the widths of three networks (T5, umT5, Wan 2.2's VAE) instead of reading them
-from the file, so those classes are made narrower in this host; key layout, layers, tokenizers and the rest are core's.
+from the file, so those classes are made narrower in this host, and T5 is told by its narrow width; key layout, layers,
+tokenizers and the rest are core's.
 """
 
 import importlib.util
@@ -14,6 +15,7 @@ import comfy.ldm.lightricks.model
 import comfy.ldm.wan.model
 import comfy.ldm.wan.vae2_2
 import comfy.ops
+import comfy.sd
 import comfy.text_encoders.t5
 import folder_paths
 import sentencepiece
@@ -42,6 +44,7 @@ def module_of(name: str) -> ModuleType:
 
 tiny_models, tiny_vaes = module_of("tiny_models"), module_of("tiny_vaes")
 WideT5, WideVAE = comfy.text_encoders.t5.T5, comfy.ldm.wan.vae2_2.WanVAE
+kind_of_text_encoder = comfy.sd.detect_te_model
 
 
 class NarrowT5(WideT5):
@@ -55,6 +58,13 @@ class NarrowT5(WideT5):
 def narrow_vae(**given: object) -> torch.nn.Module:
     """Core's Wan 2.2 VAE with 8 instead of 160 and 256 channels."""
     return WideVAE(**{**given, **tiny_vaes.NARROW})
+
+
+def kind_of_narrow_text_encoder(state: dict[str, Tensor]) -> object:
+    """Core tells T5 by its width: the narrow one is that kind too."""
+    width = state.get("encoder.block.23.layer.1.DenseReluDense.wi_1.weight")
+    narrow = width is not None and len(width) == T5["d_ff"]
+    return comfy.sd.TEModel.T5_XXL if narrow else kind_of_text_encoder(state)
 
 
 def write(folder: str, name: str, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -107,3 +117,4 @@ write_wan()
 write_ltx()
 comfy.text_encoders.t5.T5 = NarrowT5
 comfy.ldm.wan.vae2_2.WanVAE = narrow_vae
+comfy.sd.detect_te_model = kind_of_narrow_text_encoder
