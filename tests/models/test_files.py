@@ -20,6 +20,7 @@ from comfyui_spacetime.models.files import (
     write_tensors,
     write_text,
 )
+from comfyui_spacetime.models.training.run.folder import Run
 
 TEXT = "ein Würfel, 一只猫, שלום\r\nsecond line"
 WRITERS = {
@@ -177,6 +178,15 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path):
     os.utime(kept, (0, 0))
     write_json(tmp_path / "b.json", 1)
     assert {entry.name for entry in tmp_path.iterdir()} == {young.name, kept.name, "b.json"}
+
+
+def test_a_run_removes_what_a_killed_one_left_at_once(tmp_path):
+    for place in (tmp_path, tmp_path / "samples", tmp_path / "averages"):
+        place.mkdir(exist_ok=True)
+        (place / ".a.safetensors.12-3.partial").write_text("half")
+        (place / "mine.partial").write_text("kept")
+    Run(tmp_path, {"a": 1})
+    assert {path.name for path in tmp_path.rglob("*.partial")} == {"mine.partial"}
 
 
 def test_an_interrupted_block_leaves_nothing(tmp_path):
