@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PACK = __name__.removesuffix(".models.cluster.connection")  # what the pack is called in this process
 LOCAL = "local"
+SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+MAX_SOCKET_PATH = 103
+PREFIX = "ray-"
+# the longest path that Ray makes in its folder, with a process id of seven digits
+BEHIND = f"/{PREFIX}abcdefgh/session_2026-11-27_09-22-29_093534_1234567/sockets/plasma_store"
 # what the machines of a cluster do not need of the checkout
 LEFT_OUT = [".git", ".host", ".link", ".venv", "/output", "/runs", "/tests", "/web", "/workflows", "__pycache__"]
 
@@ -44,14 +49,15 @@ def cluster(address: str, cpus: int) -> Iterator[ModuleType]:
     environment: dict[str, Any] = {"worker_process_setup_hook": loader(None if address != LOCAL else str(ROOT), PACK)}
     folder = ""
     if address == LOCAL:
-        folder = tempfile.mkdtemp(prefix="ray-")  # short: sockets lie in it, and their paths are limited
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=folder_for_sockets())
         settings |= {"address": LOCAL, "num_cpus": cpus, "_temp_dir": folder, "_node_ip_address": "127.0.0.1"}
     else:
         settings |= {"address": address}
         environment |= {"working_dir": str(ROOT), "excludes": LEFT_OUT}
     try:
         try:
-            ray.init(runtime_env=environment, **settings)
+            with only_on_loopback() if address == LOCAL else nullcontext():
+                ray.init(runtime_env=environment, **settings)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"no Ray cluster answers at {address} ({error}): start one with  ray start --head"
@@ -61,6 +67,44 @@ def cluster(address: str, cpus: int) -> Iterator[ModuleType]:
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_for_sockets() -> str:
+    """Where a cluster of this machine may keep its sockets: their paths are limited, to 103 bytes on macOS.
+
+    The folder for temporary files of a user of macOS is too long for what Ray puts behind it. ValueError when all are.
+    """
+    folders = [tempfile.gettempdir(), "/tmp"]
+    room = MAX_SOCKET_PATH - len(BEHIND)
+    for folder in folders:
+        if sys.platform == "win32" or (len(os.fsencode(folder)) <= room and Path(folder).is_dir()):
+            return folder
+    raise ValueError(
+        f"the folder for temporary files, {folders[0]}, has too long a path for Ray's sockets (more than "
+        f"{room} characters): set TMPDIR to a shorter one"
+    )
+
+
+@contextmanager
+def only_on_loopback() -> Iterator[None]:
+    """Let a cluster that starts here listen on this machine alone.
+
+    Ray does so on Windows and macOS, where this switch says that it is no cluster of several machines; elsewhere it
+    takes the loopback's address for a mistake and listens on every network. It reads the switch when it is imported.
+    """
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = getattr(ray_constants, "ENABLE_RAY_CLUSTER", True), False
+    kept = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        if kept is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = kept
 
 
 def loader(root: str | None, name: str) -> Callable[[], None]:

@@ -66,6 +66,29 @@ def whole(data, arguments) -> Path:
     return alone(arguments, data / "whole")
 
 
+def test_a_cluster_of_this_machine_listens_on_this_machine_alone(ray):
+    ray.get(ray.remote(lambda: 1).remote())  # so that there is a worker
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    open_ports = [one for p in processes for one in p.net_connections(kind="inet") if one.status == psutil.CONN_LISTEN]
+    assert len(open_ports) >= 3
+    assert {one.laddr.ip for one in open_ports} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+def test_sockets_lie_where_their_paths_are_short_enough(ray, monkeypatch, tmp_path):
+    from comfyui_spacetime.models.cluster import connection
+
+    (place,) = {
+        len(str(path)) for path in Path(ray._private.worker._global_node.get_sockets_dir_path()).glob("plasma*")
+    }
+    number = len(str(psutil.Process().pid))
+    assert place == len(connection.tempfile.gettempdir() + connection.BEHIND) - 7 + number
+    monkeypatch.setattr(connection.tempfile, "gettempdir", lambda: "/var/folders/zz/zyxvpxvq6csfxvn_n0000000000000/T")
+    assert connection.folder_for_sockets() == "/tmp"
+    monkeypatch.setattr(connection, "MAX_SOCKET_PATH", 20)
+    with pytest.raises(ValueError, match="set TMPDIR to a shorter one"):
+        connection.folder_for_sockets()
+
+
 def test_videos_of_two_workers_are_those_of_the_plain_loop_also_when_one_dies(ray):
     from comfyui_spacetime.models.cluster.actors import Actors
 
