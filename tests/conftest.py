@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,19 +66,39 @@ class RealHost:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
-    """The real ComfyUI, started once, on a free port, with folders of its own; SPACETIME_COMFYUI names another one."""
+    """The real ComfyUI, started once, on a free port, with folders of its own; SPACETIME_COMFYUI names another one.
+
+    Our own sees the packages that run.py alone installs, since every workflow must run with these.
+    """
+    from comfyui_spacetime.tools.plain import plain_python
+
+    other = "SPACETIME_COMFYUI" in os.environ
+    python = Path(sys.executable) if other else plain_python(tmp_path_factory.mktemp("plain") / "venv")
+    with started(tmp_path_factory.mktemp("base"), python) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def host_with_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
+    """Another one, with the packages that users install only if they want them, such as Ray."""
+    with started(tmp_path_factory.mktemp("base"), Path(sys.executable)) as running:
+        yield running
+
+
+@contextmanager
+def started(base: Path, python: Path) -> Iterator[RealHost]:
+    """A running ComfyUI with this pack."""
     from comfyui_spacetime.tools import comfyui
     from comfyui_spacetime.tools.host import Host
 
     given = os.environ.get("SPACETIME_COMFYUI")
     if not given:
         comfyui.fetch_tree()
-    base = tmp_path_factory.mktemp("base")
     comfyui.make_base(base)
     (base / "custom_nodes" / "narrow_models").symlink_to(ROOT / "tests" / "host" / "narrow_models")
     installation = comfyui.Installation(
         Path(given) if given else comfyui.TREE,
-        Path(sys.executable),
+        python,
         comfyui.base_arguments(base),
         managed=True,
         environment={"OMP_NUM_THREADS": "1"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import torch
 from torch import Tensor
 
 from ..folders import checkpoint_path, temp_file
-from ..messages import progress_bar
+from ..messages import progress_bar, show_text
 from .training import follow
 
 ADDRESS = "SPACETIME_RAY_ADDRESS"  # of the user's cluster; a workflow cannot name one
+ONE_BY_ONE = "Ray is not installed, so the videos were made one after the other, without workers."
 
 
 def address() -> str:
-    """Where the workers are: what the user's environment says, else on this machine."""
-    return os.environ.get(ADDRESS, "").strip() or "local"
+    """Where the workers are: what the user's environment says, else on this machine; nowhere without Ray."""
+    return os.environ.get(ADDRESS, "").strip() or ("local" if find_spec("ray") else "")
 
 
 class Watcher:
@@ -46,12 +48,15 @@ def make_videos(
     folder.mkdir()
     lines = folder / "prompts.txt"
     lines.write_text("\n".join(prompts) + "\n", encoding="utf-8")
-    arguments = ["models.cluster", "video", "--with-parent", str(os.getpid()), "--raw", "--address", address()]
+    arguments = ["models.cluster", "video", "--with-parent", str(os.getpid()), "--raw"]
+    arguments += ["--address", address()] if address() else []
     arguments += ["--prompts", str(lines), "--out", str(folder / "videos"), "--checkpoint"]
     arguments.append(str(checkpoint_path(checkpoint)))
     arguments += [f"--{name}={value}" for name, value in settings.items()]
     try:
         follow(node, arguments, folder, Watcher(folder / "videos", total), "ask for fewer workers or smaller videos")
+        if not address():
+            show_text(node, ONE_BY_ONE)
         made = sorted((folder / "videos").glob("*.npy"))
         return [torch.from_numpy(np.load(path, allow_pickle=False)).float() / 255 for path in made]
     finally:
