@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..models.text.describing import LENGTHS
 from . import sockets
 from .host import messages
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/words"
 WHICH = ["clips without a caption", "all clips"]  # as models/training/recaption.py has them
@@ -39,8 +39,10 @@ def _seed() -> Any:
     )  # fmt: skip
 
 
-class LoadCaptioner(io.ComfyNode):
+class LoadCaptioner(Node):
     """Captioner file and VAE -> SPACETIME_LANGUAGE_MODEL."""
+
+    FILES = frozenset({"captioner"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,7 +91,7 @@ class LoadCaptioner(io.ComfyNode):
         return f"{captioner}:{stat.st_mtime_ns}:{stat.st_size}"
 
 
-class DescribeVideo(io.ComfyNode):
+class DescribeVideo(Node):
     """Frames -> caption."""
 
     @classmethod
@@ -148,7 +150,7 @@ class DescribeVideo(io.ComfyNode):
         return io.NodeOutput(found.paragraph, found.as_json())
 
 
-class CaptionClips(io.ComfyNode):
+class CaptionClips(Node):
     """SPACETIME_CLIPS -> SPACETIME_CLIPS with captions."""
 
     @classmethod

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .schema import schema
+from .schema import Node, schema
 
 
-class ClassLabel(io.ComfyNode):
+class ClassLabel(Node):
     """MODEL and a class name -> CONDITIONING."""
 
     @classmethod

@@ -13,7 +13,7 @@ from comfy_api.latest import io
 from ..models.training.run.ranges import limits
 from . import sockets
 from .host import folders, messages
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/train"
 SHOWN = 12  # clips of a contact sheet
@@ -23,7 +23,7 @@ SIZE_TIP = (
 )
 
 
-class ClipsFromFolder(io.ComfyNode):
+class ClipsFromFolder(Node):
     """A folder of video files -> SPACETIME_CLIPS."""
 
     @classmethod
@@ -101,7 +101,7 @@ class ClipsFromFolder(io.ComfyNode):
         return hashlib.sha256("\n".join([size, str(fps), str(max_clips), *described]).encode()).hexdigest()
 
 
-class ToyWorld(io.ComfyNode):
+class ToyWorld(Node):
     """Rendered clips -> SPACETIME_CLIPS."""
 
     @classmethod

@@ -7,11 +7,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host import folders
-from .schema import schema
+from .schema import Node, schema
 
 
-class GenerateOnCluster(io.ComfyNode):
+class GenerateOnCluster(Node):
     """Prompts x seeds -> a list of videos."""
+
+    FILES = frozenset({"checkpoint"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:

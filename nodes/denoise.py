@@ -10,13 +10,13 @@ from comfy_api.latest import io
 from ..models.patches import Tokens
 from . import sockets
 from .host import messages
-from .schema import schema
+from .schema import Node, schema
 from .tokens import denoised_latent
 
 CATEGORY = "Spacetime/denoise"
 
 
-class ForwardDiffusion(io.ComfyNode):
+class ForwardDiffusion(Node):
     """Clean TOKENS -> noisy TOKENS."""
 
     @classmethod
@@ -51,7 +51,7 @@ class ForwardDiffusion(io.ComfyNode):
         return io.NodeOutput(noisy)
 
 
-class DenoiseStep(io.ComfyNode):
+class DenoiseStep(Node):
     """Noisy TOKENS -> less noisy TOKENS."""
 
     @classmethod

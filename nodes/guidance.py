@@ -8,10 +8,10 @@ from comfy_api.latest import io
 
 from ..models.guidance import APG, MODES, UNITS, Guidance
 from .host.sampling import make_guider
-from .schema import schema
+from .schema import Node, schema
 
 
-class Guider(io.ComfyNode):
+class Guider(Node):
     """MODEL and CONDITIONING -> GUIDER."""
 
     @classmethod
@@ -71,7 +71,7 @@ class Guider(io.ComfyNode):
         return io.NodeOutput(make_guider(model, positive, negative, settings, weak_model))
 
 
-class HistoryGuidance(io.ComfyNode):
+class HistoryGuidance(Node):
     """MODEL -> MODEL that heeds known frames more."""
 
     @classmethod

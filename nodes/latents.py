@@ -11,12 +11,12 @@ from ..models.geometry import OURS
 from . import sockets
 from .host import messages
 from .host.latent import content, made
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/latents"
 
 
-class EmptyVideo(io.ComfyNode):
+class EmptyVideo(Node):
     """Size and length -> zeros to generate on."""
 
     @classmethod
@@ -77,7 +77,7 @@ def expectations(model: Any, width: int, height: int, num_frames: int) -> list[s
     return [text for text in (known.warning(width, height, num_frames) if known else "",) if text]
 
 
-class VAEEncode(io.ComfyNode):
+class VAEEncode(Node):
     """IMAGE or VIDEO -> LATENT."""
 
     @classmethod
@@ -135,7 +135,7 @@ class VAEEncode(io.ComfyNode):
         return io.NodeOutput(made(latents, entries=heard), fps, count)
 
 
-class VAEDecode(io.ComfyNode):
+class VAEDecode(Node):
     """LATENT -> IMAGE and VIDEO."""
 
     @classmethod

@@ -6,13 +6,15 @@ from comfy_api.latest import io
 
 from ..models.precision import DTYPES
 from .host import folders, messages
-from .schema import schema
+from .schema import Node, schema
 
 DTYPE_CHOICES = ["auto", *DTYPES]
 
 
-class LoadCheckpoint(io.ComfyNode):
+class LoadCheckpoint(Node):
     """Checkpoint file -> MODEL, CLIP, VAE."""
+
+    FILES = frozenset({"checkpoint"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..models.metrics.report import Measure, Report
 from . import sockets
 from .host import messages
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/measure"
 FRAMES = [io.Image, io.Video]
@@ -52,7 +52,7 @@ def report_outputs(*numbers: Any) -> list[Any]:
     ]
 
 
-class MeasureVideo(io.ComfyNode):
+class MeasureVideo(Node):
     """Flicker, warp error, sharpness, drift, motion."""
 
     @classmethod
@@ -100,7 +100,7 @@ class MeasureVideo(io.ComfyNode):
         return answer(cls, report, flicker, report.value("colour drift"))
 
 
-class MeasureSeam(io.ComfyNode):
+class MeasureSeam(Node):
     """Change across a seam / median change."""
 
     @classmethod
@@ -145,7 +145,7 @@ class MeasureSeam(io.ComfyNode):
         return answer(cls, remarked(report, source), report.value("seam"))
 
 
-class CompareVideos(io.ComfyNode):
+class CompareVideos(Node):
     """Two videos -> how alike they are."""
 
     @classmethod

@@ -12,13 +12,13 @@ from ..models.patches import DEFAULT_PATCH, Grid, Tokens, from_patches, pack, sp
 from . import sockets
 from .host import messages
 from .host.latent import made
-from .schema import schema
+from .schema import Node, schema
 from .tokens import cut, laid_out
 
 CATEGORY = "Spacetime/patches"
 
 
-class PackClips(io.ComfyNode):
+class PackClips(Node):
     """Two LATENTs, of which the first may hold several clips already -> one."""
 
     @classmethod
@@ -67,7 +67,7 @@ class PackClips(io.ComfyNode):
         return io.NodeOutput(packed_model(model, [clip.grids[0] for clip in clips]), in_a_row(clips), prompts)
 
 
-class SplitClips(io.ComfyNode):
+class SplitClips(Node):
     """A packed LATENT -> a list of clips."""
 
     @classmethod

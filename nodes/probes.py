@@ -13,12 +13,12 @@ from ..models.metrics.simulation import measure_simulation
 from . import sockets
 from .host import messages
 from .measure import CATEGORY, FRAMES, answer, report_outputs
-from .schema import schema
+from .schema import Node, schema
 
 FPS = 12.0  # of the toy world's clips
 
 
-class ProbeClips(io.ComfyNode):
+class ProbeClips(Node):
     """A probe's name -> true clips, the frames of each that are given, and its prompt."""
 
     @classmethod
@@ -71,7 +71,7 @@ class ProbeClips(io.ComfyNode):
         return io.NodeOutput(chosen, given, clips, prompts, (total - known) / FPS, FPS)
 
 
-class MeasureSimulation(io.ComfyNode):
+class MeasureSimulation(Node):
     """Continuations beside the truth, a frozen and a shuffled one."""
 
     @classmethod

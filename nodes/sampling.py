@@ -14,7 +14,7 @@ from ..models.solvers import SOLVERS, Solver
 from .host.latent import content
 from .host.messages import serve_json, show_text
 from .host.sampling import solver_sampler
-from .schema import schema
+from .schema import Node, schema
 from .sockets import Tokens
 
 AUTO = "auto_"
@@ -22,7 +22,7 @@ SHIFT_RULES = ["fixed", *(AUTO + name for name in schedules.AUTO_SHIFTS)]
 CURVE_ROUTE = "/spacetime/sigmas"
 
 
-class Scheduler(io.ComfyNode):
+class Scheduler(Node):
     """Settings -> SIGMAS."""
 
     @classmethod
@@ -164,7 +164,7 @@ def curve_for(query: Mapping[str, str]) -> dict[str, Any]:
 serve_json(CURVE_ROUTE, curve_for)
 
 
-class Sampler(io.ComfyNode):
+class Sampler(Node):
     """Solver settings -> SAMPLER."""
 
     @classmethod

@@ -1,11 +1,16 @@
-"""Node schemas that older hosts understand too."""
+"""What all nodes are made of: schemas that older hosts understand too, and checks around their work."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from functools import wraps
+from typing import Any, ClassVar
 
 from comfy_api.latest import io
+
+from .checks import check_inputs, sentence
 
 KNOWN = frozenset(field.name for field in fields(io.Schema))
 
@@ -13,3 +18,35 @@ KNOWN = frozenset(field.name for field in fields(io.Schema))
 def schema(**settings: Any) -> io.Schema:
     """io.Schema of these settings; those that this host does not know yet (search_aliases before 0.10) are left out."""
     return io.Schema(**{name: value for name, value in settings.items() if name in KNOWN})
+
+
+class Node(io.ComfyNode):
+    """The base of all nodes: inputs are checked before `execute`, and its foreseeable errors become sentences."""
+
+    FILES: ClassVar[frozenset[str]] = frozenset()  # lists of files: their loaders say what is missing, and the remedy
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Wrap the node's own `execute`; the host's copies of a node have a wrapped one already."""
+        super().__init_subclass__(**settings)
+        own = cls.__dict__.get("execute")
+        if own is not None and not hasattr(own.__func__, "__wrapped__"):
+            cls.execute = classmethod(checked(own.__func__))
+
+
+def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """A node's `execute` that refuses values which its inputs cannot take. ValueErrors of its own stay as they are."""
+    signature = inspect.signature(execute)
+
+    @wraps(execute)
+    def run(cls: Any, *args: Any, **named: Any) -> io.NodeOutput:
+        given = signature.bind(cls, *args, **named).arguments
+        check_inputs(cls, given)
+        try:
+            return execute(cls, *args, **named)
+        except (RuntimeError, ArithmeticError, OSError) as error:
+            text = sentence(cls, given, error)
+            if not text:
+                raise
+            raise ValueError(text) from error
+
+    return run

@@ -11,12 +11,12 @@ from ..models.patches import Grid, Patch, Tokens, change_mask, patchify, unpatch
 from . import sockets
 from .host import messages
 from .host.latent import OPEN, entries_of, made, mask_of, samples_of
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/patches"
 
 
-class Patchify(io.ComfyNode):
+class Patchify(Node):
     """LATENT -> TOKENS."""
 
     @classmethod
@@ -56,7 +56,7 @@ class Patchify(io.ComfyNode):
         return io.NodeOutput(tokens)
 
 
-class Unpatchify(io.ComfyNode):
+class Unpatchify(Node):
     """TOKENS -> LATENT."""
 
     @classmethod

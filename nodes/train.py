@@ -13,7 +13,7 @@ from . import sockets
 from . import train_inputs as shared
 from .host import folders
 from .host.messages import serve_json
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/train"
 VAE_PRESETS = ["toy", "base", "test"]
@@ -21,7 +21,7 @@ DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test"]
 CAPTIONER_PRESETS = ["toy", "small", "base", "test"]
 
 
-class TrainVAE(io.ComfyNode):
+class TrainVAE(Node):
     """SPACETIME_CLIPS -> VAE."""
 
     @classmethod
@@ -82,8 +82,10 @@ class TrainVAE(io.ComfyNode):
         return io.NodeOutput(load_vae(path), str(path), ui=_result(folder, steps, str(path)))
 
 
-class TrainDiT(io.ComfyNode):
+class TrainDiT(Node):
     """SPACETIME_CLIPS and VAE -> MODEL."""
+
+    FILES = frozenset({"start_from"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -165,8 +167,10 @@ class TrainDiT(io.ComfyNode):
         return io.NodeOutput(*objects, str(path), ui=_result(folder, steps, f"spacetime/{path.name}"))
 
 
-class TrainCaptioner(io.ComfyNode):
+class TrainCaptioner(Node):
     """SPACETIME_CLIPS and VAE -> SPACETIME_LANGUAGE_MODEL."""
+
+    FILES = frozenset({"start_from"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:

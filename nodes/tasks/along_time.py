@@ -11,11 +11,11 @@ from ...models.geometry import frame_of, latent_at, latents_for
 from ...models.tasks import along_time
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
-from ..schema import schema
+from ..schema import Node, schema
 from .inputs import CATEGORY, and_still_open, describe, fps_input, joined, per_latent_input, seconds_input
 
 
-class AnimateImage(io.ComfyNode):
+class AnimateImage(Node):
     """Stills at given times -> LATENT to generate the rest of."""
 
     @classmethod
@@ -74,7 +74,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-class ExtendVideo(io.ComfyNode):
+class ExtendVideo(Node):
     """A clip with room before or after it."""
 
     @classmethod
@@ -121,7 +121,7 @@ class ExtendVideo(io.ComfyNode):
         return io.NodeOutput(latent_of(canvas), joined(joins, frames_per_latent))
 
 
-class ConnectVideos(io.ComfyNode):
+class ConnectVideos(Node):
     """Two clips -> one, with what lies between them to be generated."""
 
     @classmethod

@@ -12,7 +12,7 @@ from ...models.tasks import in_space
 from ...models.tasks.levels import LEVELS, as_levels
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
-from ..schema import schema
+from ..schema import Node, schema
 from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input
 
 MEANINGS = (
@@ -28,7 +28,7 @@ def levels_input(default: str) -> Any:
     return io.Combo.Input("levels", options=list(LEVELS), default=default, tooltip=MEANINGS)
 
 
-class ChangeLevels(io.ComfyNode):
+class ChangeLevels(Node):
     """MODEL -> MODEL that reads mask values between 0 and 1 in another way."""
 
     @classmethod
@@ -62,7 +62,7 @@ class ChangeLevels(io.ComfyNode):
         return io.NodeOutput(with_levels(model, as_levels(levels)))
 
 
-class RestyleVideo(io.ComfyNode):
+class RestyleVideo(Node):
     """A clip that may change by so much."""
 
     @classmethod
@@ -119,7 +119,7 @@ class RestyleVideo(io.ComfyNode):
         return io.NodeOutput(with_levels(model, as_levels(levels)), latent_of(canvas))
 
 
-class FillRegion(io.ComfyNode):
+class FillRegion(Node):
     """A clip with a hole to be filled."""
 
     @classmethod
@@ -153,7 +153,7 @@ class FillRegion(io.ComfyNode):
         return io.NodeOutput(latent_of(canvas))
 
 
-class Outpaint(io.ComfyNode):
+class Outpaint(Node):
     """A clip with room around it."""
 
     @classmethod

@@ -14,11 +14,11 @@ from ...models.tasks.far import Extended, Windows, extend_far
 from ..host import messages
 from ..host.latent import known_clip, made
 from ..measure import answer, report_outputs
-from ..schema import schema
+from ..schema import Node, schema
 from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input
 
 
-class ExtendFar(io.ComfyNode):
+class ExtendFar(Node):
     """A clip and a model -> a much longer clip."""
 
     @classmethod
@@ -101,7 +101,7 @@ def drift_report(extended: Extended, windows: Windows) -> Report:
     )
 
 
-class ExtrapolateTime(io.ComfyNode):
+class ExtrapolateTime(Node):
     """MODEL -> MODEL for longer videos."""
 
     @classmethod

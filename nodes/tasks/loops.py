@@ -10,11 +10,11 @@ from ...models.geometry import latents_for
 from ...models.tasks import along_time
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
-from ..schema import schema
+from ..schema import Node, schema
 from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input
 
 
-class LoopVideo(io.ComfyNode):
+class LoopVideo(Node):
     """MODEL and LATENT -> both with time as a circle."""
 
     @classmethod
