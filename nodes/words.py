@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.text.captions import STYLES, expand
+from ..models.text.cleaning import shorten
 from . import sockets
 from .host import messages
 from .schema import Node, schema
@@ -152,7 +153,7 @@ class LoadLanguageModel(Node):
     def validate_inputs(cls, model: str) -> bool | str:
         """A name that this machine does not know gets a sentence instead of 'value not in list'."""
         known = model.startswith((ENDPOINT, FOLDER, FILE)) or model in {PACKAGED, ADDRESS, CLIP}
-        return known or f"{model!r} is no language model"
+        return known or f"'{shorten(model)}' is no language model"
 
     @classmethod
     def check_lazy_status(cls, model: str, clip: Any = None, **_: Any) -> list[str]:
@@ -161,11 +162,12 @@ class LoadLanguageModel(Node):
 
     @classmethod
     def fingerprint_inputs(cls, model: str, address: str, model_name: str, **_: Any) -> str:
-        """Read the configuration again when it has changed."""
-        from .host.words.language import configuration_path
+        """Look again when the configuration has changed, or the model's files have."""
+        from .host.words.language import configuration_path, files_mark
 
         path = configuration_path()
-        return f"{model}:{address}:{model_name}:{path.stat().st_mtime_ns if path.is_file() else 0}"
+        changed = path.stat().st_mtime_ns if path.is_file() else 0
+        return f"{model}:{address}:{model_name}:{changed}:{files_mark(*_local(model))}"
 
     @classmethod
     def execute(cls, model: str, address: str, model_name: str, clip: Any = None) -> io.NodeOutput:
@@ -173,6 +175,14 @@ class LoadLanguageModel(Node):
         found = _find(model, address.strip(), model_name.strip(), clip)
         messages.show_text(cls, found.describe())
         return io.NodeOutput(found)
+
+
+def _local(model: str) -> tuple[str, bool]:
+    """(name, whether it is a file) of a model on this machine; an empty name for others."""
+    for prefix, files in ((FOLDER, False), (FILE, True)):
+        if model.startswith(prefix):
+            return model.removeprefix(prefix), files
+    return "", False
 
 
 def _find(model: str, address: str, model_name: str, clip: Any) -> Any:
@@ -185,9 +195,9 @@ def _find(model: str, address: str, model_name: str, clip: Any) -> Any:
         return GeneratingClip(clip)
     if model == PACKAGED:
         return language.packaged_language_model()
-    for prefix, files in ((FOLDER, False), (FILE, True)):
-        if model.startswith(prefix):
-            return language.local_model(model.removeprefix(prefix), files)
+    name, files = _local(model)
+    if name:
+        return language.local_model(name, files)
     mine = language.configuration()
     if model == ADDRESS:
         return replace(mine.address(address, model_name), on_wait=messages.check_interrupted)

@@ -188,6 +188,10 @@ def test_a_file_of_the_model_folders_is_listed_and_opened(folders):
     (place / "chat.gguf").write_bytes(header)
     choices = next(one for one in LoadLanguageModel.define_schema().inputs if one.id == "model").options
     assert "file: maker/chat.gguf" in choices
+    before = LoadLanguageModel.fingerprint_inputs("file: maker/chat.gguf", "", "")
+    assert LoadLanguageModel.fingerprint_inputs("file: maker/chat.gguf", "", "") == before
+    (place / "chat.gguf").write_bytes(header + b"another")
+    assert LoadLanguageModel.fingerprint_inputs("file: maker/chat.gguf", "", "") != before
     model = LoadLanguageModel.execute("file: maker/chat.gguf", "", "").result[0]
     assert model.path == place / "chat.gguf"
 

@@ -14,10 +14,11 @@ import folder_paths
 import torch
 from PIL import Image
 
+from ....models.text.cleaning import shorten
 from ....models.text.configuration import FILE, Configuration, read_configuration
 from ....models.text.gguf import find_chat_files, packaged_model
 from ....models.text.interface import LanguageModelError, Missing
-from ....models.text.local_models import LocalModel, engine_name, find_model_folders
+from ....models.text.local_models import LocalModel, engine_name, find_model_folders, mark_of
 from ..messages import check_interrupted
 
 MODEL_FOLDERS = ("LLM", "llm", "language_models", "text_encoders")
@@ -52,6 +53,12 @@ def model_files() -> dict[str, Path]:
     return find_chat_files(_roots())
 
 
+def files_mark(name: str, files: bool) -> str:
+    """Changes when the files of a model of `model_files` or `model_folders` do; empty without a name."""
+    path = (model_files() if files else model_folders()).get(name) if name else None
+    return str(mark_of(path)) if path is not None else ""
+
+
 def packaged_language_model() -> LocalModel | Missing:
     """The small model that a package brings; where it is not installed, one that says how to get it."""
     path = packaged_model()
@@ -76,7 +83,7 @@ def local_model(name: str, files: bool = False) -> LocalModel:
         kind, wanted = ("file", "a GGUF file with a chat template") if files else (
             "folder", "a folder with config.json, tokenizer files and .safetensors weights"
         )  # fmt: skip
-        raise ValueError(f"there is no language model {kind} {name!r}{known}: put {wanted} into {place}")
+        raise ValueError(f"there is no language model {kind} '{shorten(name)}'{known}: put {wanted} into {place}")
     return _opened(found[name])
 
 
