@@ -35,6 +35,45 @@ if TYPE_CHECKING:
     from comfyui_spacetime.tools.client import Client, Result
 
 
+# modules that train, start processes, write files of video or try many cases; single tests are marked `slow`
+SLOW = {
+    "models": (
+        "answers captioner captions clip_folders cluster damaged_files damaged_models deflicker every_mode extend_far "
+        "fan_out fidelity generate language_models local_models made_from media_reader media_writer perceptual probes "
+        "recaption simulation solvers toyworld training training_batches training_clipping training_failures "
+        "training_folder training_logs training_lora training_processes training_profiles training_workers "
+        "vae_training video_metrics"
+    ),
+    "nodes": (
+        "built_again captioning cluster core_training deflicker_nodes editing history host_objects latents lengths "
+        "other_vaes sampling seeing_models sound stepper stepper_edits train video_inputs what_latents_carry words"
+    ),
+    "tools": (
+        "bench bench_expansion bench_of_the_model bench_tasks bench_training environment orphans other_hosts "
+        "requirements wheel"
+    ),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast` for a quick answer while working."""
+    parser.addoption("--fast", action="store_true", help="leave out slow tests, and those of host and browser")
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Whether a test is for the whole suite only."""
+    room, name = item.path.parent.name, item.path.stem.removeprefix("test_")
+    listed = name in SLOW.get(room, "").split()
+    return listed or room in ("host", "browser") or item.get_closest_marker("slow") is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--fast` does not wait for."""
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
+        items[:] = [item for item in items if not is_slow(item)]
+
+
 def pytest_sessionfinish() -> None:
     """Let a ComfyUI inside this process put its models away while its modules are still there."""
     management = sys.modules.get("comfy.model_management")
