@@ -74,10 +74,12 @@ class TrainVAE(Node):
         arguments += ["--perceptual", str(perceptual)]
         arguments += ["--adversarial", str(adversarial), "--adversarial-from", str(adversarial_from)]
         arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
-        if start_from is not None:
-            arguments += ["--init", str(training.save_vae(start_from, folder / "start.safetensors"))]
         follower = training.Follower(folder, steps)
-        training.train(cls, arguments, folder, follower)
+        if start_from is None:
+            training.train(cls, arguments, folder, follower)
+        else:
+            with training.vae_for_process(start_from, folder / "start.safetensors") as start:
+                training.train(cls, [*arguments, "--init", str(start)], folder, follower)
         path = folder / "vae.safetensors"
         return io.NodeOutput(load_vae(path), str(path), ui=_result(folder, steps, str(path)))
 
@@ -143,26 +145,19 @@ class TrainDiT(Node):
         if lora_rank and start_from == "nothing":
             raise ValueError("a LoRA is an addition to a trained model: choose that model in start_from")
         folder = training.run_folder(name)
-        vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
-        arguments = ["dit", "--out", str(folder), "--vae", str(vae_file), *_caches(cls, clips, vae, vae_file, folder)]
-        arguments += [
-            "--preset",
-            preset,
-            "--steps",
-            str(steps),
-            "--tokens",
-            str(tokens),
-            "--warmup",
-            shared.warmup(steps),
-        ]
+        arguments = ["--preset", preset, "--steps", str(steps), "--tokens", str(tokens)]
+        arguments += ["--warmup", shared.warmup(steps)]
         arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
         arguments += shared.extra_arguments(
             lora_rank, parts, log, classes=classes, packing=packing, checkpointing=checkpointing
         )
         if start_from != "nothing":
             arguments += ["--init", str(folders.checkpoint_path(start_from))]
-        training.train(cls, arguments, folder, training.Follower(folder, steps))
-        path, checkpoint = training.publish(folder, vae_file, name)
+        with training.vae_for_process(vae, folder / "used_vae.safetensors") as vae_file:
+            place = ["dit", "--out", str(folder), "--vae", str(vae_file)]
+            place += _caches(cls, clips, vae, vae_file, folder)
+            training.train(cls, [*place, *arguments], folder, training.Follower(folder, steps))
+            path, checkpoint = training.publish(folder, vae_file, name)
         objects = build_objects(checkpoint, Source.of(path, name, "auto"))
         return io.NodeOutput(*objects, str(path), ui=_result(folder, steps, f"spacetime/{path.name}"))
 
@@ -223,18 +218,15 @@ class TrainCaptioner(Node):
         from .host.words import captioning
 
         folder = training.run_folder(name)
-        vae_file = training.save_vae(vae, folder / "used_vae.safetensors")
-        init = [] if start_from == "nothing" else ["--init", str(captioning.captioner_path(start_from))]
-        sized = {
-            "--preset": preset,
-            "--steps": str(steps),
-            "--tokens": str(tokens),
-            "--warmup": shared.warmup(steps),
-        }
-        arguments = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
-        arguments += _caches(cls, clips, vae, vae_file, folder) + [part for pair in sized.items() for part in pair]
-        arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers) + init
-        training.train(cls, arguments, folder, training.Follower(folder, steps))
+        arguments = ["--preset", preset, "--steps", str(steps), "--tokens", str(tokens)]
+        arguments += ["--warmup", shared.warmup(steps)]
+        arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
+        if start_from != "nothing":
+            arguments += ["--init", str(captioning.captioner_path(start_from))]
+        with training.vae_for_process(vae, folder / "used_vae.safetensors") as vae_file:
+            place = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
+            place += _caches(cls, clips, vae, vae_file, folder)
+            training.train(cls, [*place, *arguments], folder, training.Follower(folder, steps))
         path = captioning.publish(folder / "captioner.safetensors", name)
         return io.NodeOutput(captioning.load_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))
 

@@ -27,7 +27,7 @@ from .dit.profiles import reconstruct
 from .dit.settings import DiTTraining
 from .dit.workers import LOST, leave, lost_a_worker
 from .run.options import Said, add_device, add_folder_options, add_number, add_settings, chosen, sizes
-from .run.stopping import StoppedError, stop_on_signals
+from .run.stopping import StoppedError, stop_on_file, stop_on_signals
 from .vae import train as vae
 
 
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--with-parent", type=int, default=0, metavar="PID", help="stop when this process, which started it, is gone"
     )
+    top.add_argument("--stop-file", type=Path, help="stop when this file appears: for systems without signals")
     commands = top.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("vae", help="train the video VAE on a folder of clips, or on toy-world clips")
@@ -217,6 +218,8 @@ def main() -> int:
     """
     args = parser().parse_args()
     stop_on_signals(parent=args.with_parent)
+    if args.stop_file:
+        stop_on_file(args.stop_file)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run(args)

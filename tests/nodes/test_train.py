@@ -273,7 +273,62 @@ def test_the_hosts_models_make_room_before_any_process_of_training(comfy_host, t
 
     done = []
     monkeypatch.setattr(training, "make_room", lambda: done.append("room"))
-    monkeypatch.setattr(training, "follow", lambda _node, arguments, *_rest: done.append(arguments[3]))
+    monkeypatch.setattr(training, "follow", lambda _node, arguments, *_rest: done.append(arguments[5]))
     for command in ("vae", "dit", "captioner", "cache"):
         training.train(None, [command], tmp_path)
         assert done[-2:] == ["room", command]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a run but the record of what its last process said."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("output.txt", "lock")
+    }
+
+
+@pytest.mark.parametrize("kind", ["dit", "captioner", "vae"])
+def test_a_refused_run_leaves_the_finished_one_of_its_name_as_it_was(folders, kind):
+    import torch
+
+    from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.host.vae.pieces import SpacetimeVAE
+    from comfyui_spacetime.nodes.train import TrainCaptioner, TrainDiT, TrainVAE
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
+    torch.manual_seed(0)
+    first, other = (SpacetimeVAE(VideoVAE(PRESETS["test"])) for _ in range(2))
+    settings = {"preset": "test", "tokens": 48, "start_from": "nothing", **COMMON}
+    node = {"dit": TrainDiT, "captioner": TrainCaptioner}.get(kind)
+
+    def run(vae: object, steps: int) -> None:
+        if node is None:
+            TrainVAE.execute(clips, "mine", steps=steps, start_from=vae, **VAE)
+        else:
+            node.execute(clips, vae, "mine", steps=steps, **settings)
+
+    run(first, 2)
+    folder = folders / "output" / "spacetime" / "mine"
+    before = contents(folder)
+    assert ("start.safetensors" if kind == "vae" else "used_vae.safetensors") in before
+    with pytest.raises(ValueError, match=" changed since the run in "):
+        run(other, 2)
+    assert contents(folder) == before
+    assert not list((folders / "temp").glob("*.safetensors"))
+
+
+def test_a_process_without_signals_is_asked_by_a_file(comfy_host, tmp_path, monkeypatch):
+    import subprocess
+    import sys
+
+    from comfyui_spacetime.nodes.host.processes import training
+
+    monkeypatch.setattr(training, "WINDOWS", True)
+    stop = tmp_path / "a.stop"
+    waits = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)\nsys.exit(7)"
+    process = subprocess.Popen([sys.executable, "-c", waits, str(stop)])
+    training.end(process, stop)
+    assert process.returncode == 7, "it ended by itself, and was not killed"
+    assert not stop.exists()

@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ....models.checkpoints import Checkpoint, joined, load_checkpoint, save_che
 from ....models.files import read_tensors, replacing, write_tensors
 from ....models.training.run.chart import latest_sample, progress_picture, read_log
 from ....models.vae.autoencoder import fingerprint
+from ..folders import temp_file
 from ..messages import check_interrupted, progress_bar, show_text
 from ..vae.pieces import SpacetimeVAE
 
@@ -30,6 +32,7 @@ EXAMPLE = "example"  # stands for the clips that come with the pack, unless ther
 ALLOWED = "spacetime_clips"  # entry of the user's extra_model_paths.yaml with more folders of clips
 PROGRESS = "progress.png"  # in a run's folder: how it is going, as its node shows it
 SEND_AGAIN = 4.0  # seconds
+WINDOWS = os.name == "nt"
 PATIENCE = 30.0  # seconds that a process gets to write its checkpoint after it was asked to stop
 
 
@@ -112,6 +115,22 @@ def network_of(vae: Any) -> Any:
     return vae.first_stage_model
 
 
+@contextmanager
+def vae_for_process(vae: Any, path: Path) -> Iterator[Path]:
+    """A core VAE object of ours as a file for a process to read; it is kept as `path` when the block ends well.
+
+    Until then `path` stays as it is: it may be what a finished run of this name was made with, and the process may
+    refuse to go on with another VAE.
+    """
+    network_of(vae)
+    given = temp_file(".safetensors")
+    try:
+        yield save_vae(vae, given)
+        save_vae(vae, path)
+    finally:
+        given.unlink(missing_ok=True)
+
+
 def save_vae(vae: Any, path: Path) -> Path:
     """Write a core VAE object of ours to a checkpoint file, unless that file holds it already."""
     network = network_of(vae)
@@ -157,6 +176,15 @@ class Follower:
         self.seen: tuple[float, Path | None] = (-1, None)
         self.picture: Image.Image | None = None
         self.sent = 0.0
+        self.before = self._written()
+
+    def _written(self) -> tuple[int, int]:
+        """Changes when the run writes to its log."""
+        try:
+            stat = (self.folder / "log.jsonl").stat()
+        except OSError:
+            return 0, 0
+        return stat.st_mtime_ns, stat.st_size
 
     def __call__(self) -> None:
         """Look, and draw when there is something new."""
@@ -165,7 +193,8 @@ class Follower:
         if rows and seen != self.seen:
             self.seen, self.sent = seen, 0.0
             self.picture = progress_picture(self.folder, self.steps)
-            write_picture(self.picture, self.folder / PROGRESS)
+            if self._written() != self.before:  # the process may refuse this run: then it stays as it was
+                write_picture(self.picture, self.folder / PROGRESS)
         if self.picture is not None and time.monotonic() - self.sent > SEND_AGAIN:
             self.sent = time.monotonic()
             self.bar.update_absolute(int(self.seen[0]), self.steps, ("JPEG", self.picture, 1024))
@@ -178,14 +207,21 @@ def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], 
     ValueError with the process's last line when it fails.
     """
     make_room()
+    stop = temp_file(".stop")
+    options = ["--with-parent", str(os.getpid()), "--stop-file", str(stop)]
     follow(
-        node, ["models.training", "--with-parent", str(os.getpid()), *arguments], folder, look,
-        "lower batch, crop or tokens and queue it again, it continues from its last checkpoint",
+        node, ["models.training", *options, *arguments], folder, look,
+        "lower batch, crop or tokens and queue it again, it continues from its last checkpoint", stop,
     )  # fmt: skip
 
 
-def follow(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], None], remedy: str) -> None:
-    """Run a module of the pack as a process of its own, as `train` does. remedy: what to do when it was killed."""
+def follow(
+    node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], None], remedy: str, stop: Path | None = None
+) -> None:
+    """Run a module of the pack as a process of its own, as `train` does.
+
+    remedy: what to do when it was killed. stop: a file whose appearance the process takes for the wish to stop.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / "output.txt"
     command = [sys.executable, str(ROOT / "tools" / "pack.py"), *arguments]
@@ -202,7 +238,7 @@ def follow(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[],
                 show_text(node, line)
             time.sleep(0.5)
     finally:
-        end(process)
+        end(process, stop)
     look()
     if process.returncode < 0:
         raise ValueError(
@@ -212,16 +248,25 @@ def follow(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[],
         raise ValueError(last_line(output) or f"the process ended with code {process.returncode}")
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to stop and wait for it; kill it when it does not."""
+def end(process: subprocess.Popen[bytes], stop: Path | None = None) -> None:
+    """Ask a process to stop, by a signal and by a file that it looks for, and wait for it; kill it when it does not.
+
+    Windows has no such signal: what Python calls terminate ends a process there before it can write its checkpoint.
+    """
     if process.poll() is not None:
         return
-    process.terminate()
+    if stop is not None:
+        stop.touch()
+    if stop is None or not WINDOWS:
+        process.terminate()
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    finally:
+        if stop is not None:
+            stop.unlink(missing_ok=True)
 
 
 def last_line(path: Path) -> str:
