@@ -5,10 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..models.precision import DTYPES
+from ..models.published.names import FAMILIES
 from .host import folders, messages
 from .schema import Node, schema
 
 DTYPE_CHOICES = ["auto", *DTYPES]
+DTYPE_TOOLTIP = (
+    "Number format the transformer computes in. auto takes bf16 where the hardware has matrix units for it (GPUs, and "
+    "CPUs with AMX), else fp32. fp32 is exact and slower."
+)
+GUIDED = ["all", "first three"]
 
 
 class LoadCheckpoint(Node):
@@ -43,10 +49,7 @@ class LoadCheckpoint(Node):
                     "dtype",
                     options=DTYPE_CHOICES,
                     default="auto",
-                    tooltip=(
-                        "Number format the transformer computes in. auto takes bf16 where the hardware has matrix "
-                        "units for it (GPUs, and CPUs with AMX), else fp32. fp32 is exact and slower."
-                    ),
+                    tooltip=DTYPE_TOOLTIP,
                 ),
             ],
             outputs=[
@@ -75,4 +78,66 @@ class LoadCheckpoint(Node):
         return f"{checkpoint}:{dtype}:{stat.st_mtime_ns}:{stat.st_size}"
 
 
-NODES: list[type[io.ComfyNode]] = [LoadCheckpoint]
+class LoadDiT(io.ComfyNode):
+    """File of a published transformer -> MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        from .host.model.published import published_names
+
+        names = published_names()
+        return schema(
+            node_id="SpacetimeLoadDiT",
+            display_name="Load DiT",
+            category="Spacetime/loaders",
+            description=(
+                "Loads the weights of the papers' own transformers: DiT and SiT (images by class), Latte (video by "
+                "class, or Latte-1 by text). The MODEL works with core's samplers and with the nodes here. Autoencoder "
+                "and text encoder come from core's Load VAE and Load CLIP; the node says which belong to it."
+            ),
+            search_aliases=["load dit", "load sit", "load latte", "facebook dit", "imagenet", "published checkpoint"],
+            inputs=[
+                io.Combo.Input(
+                    "file", options=names, default=names[0],
+                    tooltip=(
+                        "Weights as published: .safetensors, or .pt, .pth, .bin, of which only the tensors are read. "
+                        "They lie in ComfyUI's models/diffusion_models folder."
+                    ),
+                ),
+                io.Combo.Input(
+                    "family", options=["auto", *FAMILIES], default="auto",
+                    tooltip="auto reads it from the file. DiT and SiT look alike: SiT is taken where the name says so.",
+                ),
+                io.Combo.Input(
+                    "guided_channels", options=GUIDED, default=GUIDED[0],
+                    tooltip=(
+                        "Latent channels that guidance (cfg) works on. The papers' samples of DiT and SiT guided the "
+                        "first three of four; all is the usual way."
+                    ),
+                ),
+                io.Combo.Input("dtype", options=DTYPE_CHOICES, default="auto", tooltip=DTYPE_TOOLTIP),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="Ask it for a class (Class Label) or a text.")],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, file: str, family: str, guided_channels: str, dtype: str) -> io.NodeOutput:
+        """Read the file, recognise it and build the MODEL."""
+        from .host.model.published import load_published
+
+        model, published = load_published(file, family, dtype, all_channels=guided_channels == GUIDED[0])
+        messages.show_text(cls, published.describe())
+        return io.NodeOutput(model)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, family: str, guided_channels: str, dtype: str) -> str:
+        """Load again when the file has changed."""
+        from .host.model.published import published_path
+
+        stat = published_path(file).stat()
+        return f"{file}:{family}:{guided_channels}:{dtype}:{stat.st_mtime_ns}:{stat.st_size}"
+
+
+NODES: list[type[io.ComfyNode]] = [LoadCheckpoint, LoadDiT]

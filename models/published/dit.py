@@ -6,7 +6,6 @@ along time. Their files differ in the numbers of `ClassConfig` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..transformer.attention import Kernel, sdpa
+from ..transformer.dit import block_runner
 from .layers import (
     EPS,
     MLP,
@@ -28,9 +28,6 @@ from .layers import (
     place_features,
     unfold,
 )
-
-# puts something in the place of a block, as a host may: (block, index) -> block
-Replace = Callable[[nn.Module, int], Callable[..., Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +46,8 @@ class ClassConfig:
     num_labels: int  # rows of the label table, the last one "no class"; 0: none
     time_shift: int = 0  # see layers.time_features
     mlp_norm_eps: float = EPS  # of the norm before the MLP, 1e-5 in diffusers
+
+    context_dim = 0  # it reads no text
 
     @property
     def num_classes(self) -> int:
@@ -120,7 +119,7 @@ class ClassTransformer(nn.Module):
 
     def forward(
         self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attention: Kernel = sdpa,
-        replace: Replace | None = None,
+        transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:  # fmt: skip
         """x (B, C, T, H, W), t (B,), labels (B,) -> (B, C or 2C, T, H, W).
 
@@ -135,7 +134,7 @@ class ClassTransformer(nn.Module):
         patches = patches + places.to(patches)  # (B T, N, D)
         condition = self.condition(t, labels, x.dtype)  # (B, D)
         for index, block in enumerate(self.blocks):
-            run = block if replace is None else replace(block, index)
+            run = block_runner(block, index, config.depth, transformer_options)
             if config.frames and index % 2:  # along time
                 patches = rearrange(patches, "(b t) n d -> (b n) t d", b=batch)
                 if index == 1:

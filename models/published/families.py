@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..flow import Prediction, ddpm_alphas_cumprod, vp_to_flow_sigma
 from .dit import ClassConfig, ClassTransformer
 from .latte import LatteConfig, TextTransformer
+from .names import FAMILIES
 
 State = dict[str, Tensor]
 Config = ClassConfig | LatteConfig
@@ -77,8 +78,8 @@ class Published:
 def recognise(state: Mapping[str, Tensor], family: str = "auto", name: str = "") -> Published:
     """The published model that a state dict holds.
 
-    family: auto, or one of FAMILIES where a file does not tell (DiT and SiT have the same keys; auto takes SiT where the
-    file's name says so). ValueError for anything else, in one sentence.
+    family: auto, or one of FAMILIES where a file does not tell: DiT and SiT have the same keys, and auto takes SiT
+    where the file's name says so. ValueError for anything else, in one sentence.
     """
     found = dict(state)
     if "temporal_transformer_blocks.0.scale_shift_table" in found:
@@ -204,7 +205,13 @@ def from_diffusers(state: Mapping[str, Tensor]) -> State:
             out[renamed] = value
             continue
         parts = key.split(".", 2)
-        if parts[0] != "transformer_blocks" or len(parts) < 3 or ".emb." in key or "attn1.to_k" in key or "attn1.to_v" in key:
+        if (
+            parts[0] != "transformer_blocks"
+            or len(parts) < 3
+            or ".emb." in key
+            or "attn1.to_k" in key
+            or "attn1.to_v" in key
+        ):
             continue
         block, rest = f"blocks.{parts[1]}.", parts[2]
         if rest.startswith("attn1.to_q."):
@@ -215,8 +222,3 @@ def from_diffusers(state: Mapping[str, Tensor]) -> State:
         ends = ((new + rest.removeprefix(old)) for old, new in RENAMED_IN_BLOCKS if rest.startswith(old))
         out[block + next(ends, rest)] = value
     return out
-
-
-FAMILIES: dict[str, Callable[[State], Published]] = {
-    "DiT": _dit, "SiT": _sit, "Latte": _class_latte, "Latte-1": _latte,
-}  # fmt: skip

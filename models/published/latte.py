@@ -1,7 +1,7 @@
 """Latte-1 (arXiv 2401.03048), text to video, with the key names of its published file (diffusers' layout).
 
-Blocks over space read the text, blocks over time between them do not; all share one modulation of the time (adaLN-single,
-PixArt-alpha, arXiv 2310.00426) to which each adds a table of its own.
+Blocks over space read the text, blocks over time between them do not. All share one modulation of the time
+(adaLN-single, PixArt-alpha, arXiv 2310.00426), to which each adds a table of its own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..transformer.attention import Kernel, sdpa
-from .dit import Replace
-from .layers import PatchEmbedder, cut_grid, modulated, picture_table, place_features, time_features, unfold
+from ..transformer.dit import block_runner
+from .layers import TIME_WIDTH, PatchEmbedder, cut_grid, modulated, picture_table, place_features, time_features, unfold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,7 @@ class LatteConfig:
     grid: int  # patches along a side in training
     context_dim: int
     frames: int = 16  # latent frames in training
-
-    @property
-    def num_classes(self) -> int:
-        """It reads text, no classes."""
-        return 0
+    num_classes = 0  # it reads text
 
 
 class _Projection(nn.Module):
@@ -52,6 +48,20 @@ class _Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.linear_2(self.activation(self.linear_1(x)))
         return out
+
+
+class _TimeModulation(nn.Module):
+    """Time (B,) -> its embedding (B, D) and the modulation (B, 6, D) that all blocks share."""
+
+    def __init__(self, size: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        embedder = _Projection(TIME_WIDTH, size, nn.SiLU(), operations, **factory)
+        self.emb = nn.ModuleDict({"timestep_embedder": embedder})
+        self.linear = operations.Linear(size, 6 * size, **factory)
+
+    def forward(self, t: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        time = self.emb["timestep_embedder"](time_features(t).to(dtype))
+        return time, self.linear(F.silu(time)).unflatten(-1, (6, -1))
 
 
 class _Attention(nn.Module):
@@ -78,12 +88,13 @@ class _FeedForward(nn.Module):
 
     def __init__(self, size: int, inner: int, operations: Any, **factory: Any) -> None:
         super().__init__()
-        first = nn.Module()
-        first.proj = operations.Linear(size, inner, **factory)
+        first = nn.ModuleDict({"proj": operations.Linear(size, inner, **factory)})
         self.net = nn.ModuleList([first, nn.Identity(), operations.Linear(inner, size, **factory)])
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net[2](F.gelu(self.net[0].proj(x), approximate="tanh"))
+        first, _, last = self.net
+        assert isinstance(first, nn.ModuleDict)
+        out: Tensor = last(F.gelu(first["proj"](x), approximate="tanh"))
         return out
 
 
@@ -123,10 +134,7 @@ class TextTransformer(nn.Module):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         size = config.hidden_size
         self.pos_embed = PatchEmbedder(config.patch, config.in_channels, size, operations, **factory)
-        self.adaln_single = nn.Module()
-        self.adaln_single.emb = nn.Module()
-        self.adaln_single.emb.timestep_embedder = _Projection(256, size, nn.SiLU(), operations, **factory)
-        self.adaln_single.linear = operations.Linear(size, 6 * size, **factory)
+        self.adaln_single = _TimeModulation(size, operations, **factory)
         gelu = nn.GELU(approximate="tanh")
         self.caption_projection = _Projection(config.context_dim, size, gelu, operations, **factory)
         self.transformer_blocks, self.temporal_transformer_blocks = (
@@ -138,7 +146,7 @@ class TextTransformer(nn.Module):
 
     def forward(
         self, x: Tensor, t: Tensor, context: Tensor, mask: Tensor | None = None, *, attention: Kernel = sdpa,
-        replace: Replace | None = None,
+        transformer_options: dict[str, Any] | None = None,
     ) -> Tensor:  # fmt: skip
         """x (B, C, T, H, W), t (B,), context (B, L, E), mask (B, L) bool -> (B, C or 2C, T, H, W)."""
         config, (batch, _, frames, height, width) = self.config, x.shape
@@ -147,15 +155,17 @@ class TextTransformer(nn.Module):
         places = picture_table(rows, columns, config.hidden_size, known=known, scale=scale)
         patches = self.pos_embed(rearrange(x, "b c t h w -> (b t) c h w"))
         patches = patches + places.to(patches)
-        time = self.adaln_single.emb.timestep_embedder(time_features(t).to(x.dtype))  # (B, D)
-        modulation = self.adaln_single.linear(F.silu(time)).unflatten(-1, (6, -1))  # (B, 6, D)
+        time, modulation = self.adaln_single(t, x.dtype)  # (B, D), (B, 6, D)
         text = self.caption_projection(context).repeat_interleave(frames, dim=0)
         visible = None if mask is None else mask.repeat_interleave(frames, dim=0)[:, None, None]
         over_space = modulation.repeat_interleave(frames, dim=0)
         over_time = modulation.repeat_interleave(rows * columns, dim=0)
         blocks = zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True)
         for index, pair in enumerate(blocks):
-            space, along = pair if replace is None else (replace(block, 2 * index + i) for i, block in enumerate(pair))
+            space, along = (
+                block_runner(block, 2 * index + i, 2 * config.depth, transformer_options)
+                for i, block in enumerate(pair)
+            )
             patches = space(patches, over_space, attention, text, visible)
             patches = rearrange(patches, "(b t) n d -> (b n) t d", b=batch)
             if index == 0 and frames > 1:

@@ -198,7 +198,7 @@ class DiT(nn.Module):
         level = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
         modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, M, 6, D)
         for index, (block, text) in enumerate(zip(self.blocks, prepared.texts, strict=True)):
-            run = _block_runner(block, index, len(self.blocks), transformer_options)
+            run = block_runner(block, index, len(self.blocks), transformer_options)
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(run, x, modulation, prepared.rope, text, attention, lengths, use_reentrant=False)
             else:
@@ -243,7 +243,7 @@ def noise_levels(sigma: Tensor, grids: Sequence[Grid]) -> Tensor:
     return sigma.repeat_interleave(torch.tensor(sizes, device=sigma.device), dim=1)
 
 
-def _block_runner(block: nn.Module, index: int, total: int, options: dict[str, Any] | None) -> Any:
+def block_runner(block: nn.Module, index: int, total: int, options: dict[str, Any] | None) -> Any:
     """The block itself, or what a host put in its place (ComfyUI's patches_replace["dit"])."""
     if options is None:
         return block

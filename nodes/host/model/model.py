@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import comfy.conds
@@ -159,16 +159,33 @@ def build_model(
     host.latent_format.latent_rgb_factors, host.latent_format.latent_rgb_factors_bias = (
         meta.get(k) for k in RGB_FIT_KEYS
     )
-    cast = None if device.type == "cpu" else comfy.model_management.unet_manual_cast(chosen, device, SUPPORTED)
-    host.set_inference_dtype(chosen, cast)
-    model = SpacetimeModel(host, device=offload)
+    patcher = new_patcher(
+        host, chosen, lambda: SpacetimeModel(host, device=offload), state, disable_dynamic=disable_dynamic
+    )
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "spacetime", open_run)
+    return patcher
+
+
+def new_patcher(
+    host: comfy.supported_models_base.BASE, dtype: torch.dtype, build: Callable[[], Any], state: Mapping[str, Tensor], *,
+    disable_dynamic: bool = False,
+) -> Any:  # fmt: skip
+    """A core MODEL (ModelPatcher) of the BaseModel that `build` makes once the dtype is set, with these weights.
+
+    disable_dynamic: not one whose weights stream to the GPU, also where core has those. ValueError when weights are
+    missing or of another shape.
+    """
+    device = comfy.model_management.get_torch_device()
+    supported = host.supported_inference_dtypes
+    cast = None if device.type == "cpu" else comfy.model_management.unet_manual_cast(dtype, device, supported)
+    host.set_inference_dtype(dtype, cast)
+    model = build()
     compare(model.diffusion_model, state, "DiT")
     plain = comfy.model_patcher.ModelPatcher
     patcher_class = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
-    patcher = patcher_class(model, load_device=device, offload_device=offload)
+    patcher = patcher_class(model, load_device=device, offload_device=comfy.model_management.unet_offload_device())
     dynamic = bool(getattr(patcher, "is_dynamic", lambda: False)())
     model.diffusion_model.load_state_dict(state, strict=True, assign=dynamic)
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "spacetime", open_run)
     return patcher
 
 
@@ -194,7 +211,8 @@ def labelled(model: Any, label: str, conditioning: Any | None) -> list[Any]:
     ValueError when the model has no classes, none of this name, or reads text and there is none.
     """
     inner = model.model
-    count = inner.diffusion_model.config.num_classes if isinstance(inner, SpacetimeModel) else 0
+    # ours, and the published ones of .published
+    count = getattr(getattr(inner.diffusion_model, "config", None), "num_classes", 0)
     if not count:
         raise ValueError("this model was not trained with classes: turn them on in Train DiT, or prompt it with text")
     number = class_number(label, model.get_attachment(CLASS_NAMES) or (), count)

@@ -1,0 +1,269 @@
+"""Published transformers as MODELs against independent implementations: one forward pass, and a sample of 10 steps.
+
+Networks are small and random, saved in the published key layout and recognised from the file. References: diffusers'
+DiT, Latte and DDIM where it has them; for SiT the paper's Euler steps from noise to data, for Latte with classes its
+formula on diffusers' blocks. Errors are relative to the largest number of the reference, in float32.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..in_process import load_host
+from .tiny_models import random_state
+
+FORWARD, SAMPLE = 1e-5, 1e-4  # limits
+STEPS, CFG = 10, 3.0
+CLASSES, TEXT, BLOCKS = 10, 32, 4
+Answer = Callable[[Tensor, Tensor, Any], Tensor]  # (state as the model sees it, its time, condition) -> its answer
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published model built by others: its weights in the published layout, and what it answers."""
+
+    family: str
+    state: dict[str, Tensor]
+    answer: Answer
+    shape: tuple[int, ...]  # of its latents, without the batch
+    conditions: tuple[Any, Any]  # what is asked for, and what is guided away from
+
+
+def rows() -> Iterable[dict[str, Any]]:
+    """Rows family, what, max_error, limit, within."""
+    if not load_host():
+        raise SystemExit("ComfyUI has not been fetched yet: run `python3 run.py setup`")
+    logging.getLogger().setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    for reference in references():
+        model = loaded(reference)
+        for what, judge, limit in (("forward", forward_error, FORWARD), (f"{STEPS} steps", sample_error, SAMPLE)):
+            error = judge(reference, model)
+            row = {"family": reference.family, "what": what, "max_error": error, "limit": limit}
+            yield row | {"within": error <= limit}
+
+
+def references() -> list[Reference]:
+    """One for each family and layout."""
+    return [
+        dit("DiT (diffusers' file)", meta=False),
+        dit("DiT (Meta's file)", meta=True),
+        dit("SiT", meta=True),  # the same network: only its units differ
+        latte_classes(),
+        latte_text(),
+    ]
+
+
+def loaded(reference: Reference) -> Any:
+    """The MODEL that Load DiT makes of a file with the reference's weights."""
+    from ...models.published.families import recognise
+    from ...models.published.files import read_weights
+    from ...nodes.host.published import build_published
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{reference.family.split()[0]}.safetensors"
+        save_file(
+            {key: value.clone(memory_format=torch.contiguous_format) for key, value in reference.state.items()}, path
+        )
+        return build_published(recognise(read_weights(path), name=path.name), "fp32")
+
+
+@torch.no_grad()
+def forward_error(reference: Reference, model: Any) -> float:
+    """Largest relative error of the raw answer to random latents at two times."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, *reference.shape, generator=generator)
+    times = torch.tensor([0.25, 0.9]) if reference.family.startswith("SiT") else torch.tensor([10.0, 905.5])
+    context, labels = given(reference.conditions[0])
+    network = model.model.diffusion_model
+    with torch.inference_mode(False), torch.no_grad():
+        ours = network(x, times, context=context, class_labels=None if labels is None else labels.repeat(2))
+    return relative(ours, reference.answer(x, times, reference.conditions[0]))
+
+
+@torch.no_grad()
+def sample_error(reference: Reference, model: Any) -> float:
+    """Largest relative error of a whole guided sample: core's Euler on our MODEL against the published sampler."""
+    import comfy.sample
+    import comfy.samplers
+
+    generator = torch.Generator().manual_seed(4)
+    noise = torch.randn(1, *reference.shape, generator=generator)
+    steps = sit_sample if reference.family.startswith("SiT") else ddim_sample
+    expected, sigmas, start = steps(reference, noise)
+    conds = [conditioning(condition) for condition in reference.conditions]
+    sampler = comfy.samplers.sampler_object("euler")
+    made = comfy.sample.sample_custom(
+        model, start, CFG, sampler, sigmas, *conds, torch.zeros_like(noise), disable_pbar=True, seed=0
+    )
+    return relative(made * model.model.latent_format.scale_factor, expected)
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference over the reference's largest number."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def guided(reference: Reference, x: Tensor, time: Tensor) -> Tensor:
+    """The guided answer, without a learned variance."""
+    positive, negative = (reference.answer(x, time, c)[:, : x.shape[1]] for c in reference.conditions)
+    return negative + CFG * (positive - negative)
+
+
+def ddim_sample(reference: Reference, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """diffusers' DDIM: the sample, its noise levels on our line, and the noise that leads core to the same start."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False)
+    scheduler.set_timesteps(STEPS)
+    power = scheduler.alphas_cumprod[scheduler.timesteps].double()
+    signal, spread = power.sqrt(), (1 - power).sqrt()
+    sigmas = torch.cat([spread / (signal + spread), torch.zeros(1)]).float()
+    x = noise * spread[0].float()  # as much noise as that step has, no signal
+    for time in scheduler.timesteps:
+        x = scheduler.step(guided(reference, x, time.float()[None]), time, x).prev_sample
+    return x, sigmas, noise
+
+
+def sit_sample(reference: Reference, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The paper's ODE in Euler steps (arXiv 2401.08740, eq. 5, linear path): x at time t is t data + (1 - t) noise."""
+    times, x = torch.linspace(0, 1, STEPS + 1), noise
+    for now, then in pairwise(times):
+        x = x + (then - now) * guided(reference, x, now[None])
+    return x, 1 - times, noise
+
+
+def given(condition: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Text and class numbers of a condition."""
+    if isinstance(condition, Tensor):
+        return condition.expand(2, -1, -1), None
+    return None, torch.tensor([condition])
+
+
+def conditioning(condition: Any) -> list[Any]:
+    """The same as a core CONDITIONING."""
+    from ...nodes.host.model import CLASS
+
+    if isinstance(condition, Tensor):
+        return [[condition, {}]]
+    return [[torch.zeros(1, 1, 1), {CLASS: condition}]]
+
+
+def dit_of_diffusers(*, meta: bool) -> tuple[Any, dict[str, Tensor]]:
+    """diffusers' DiT, small and random, and its state dict; with `meta` it computes as Meta's code does."""
+    from diffusers import DiTTransformer2DModel
+
+    module = DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=64, out_channels=8, num_layers=BLOCKS, num_embeds_ada_norm=CLASSES
+    ).eval()
+    state = random_state(module, 1)
+    # every block holds a copy of the embedders of time and class
+    first = {key: value for key, value in state.items() if key.startswith("transformer_blocks.0.norm1.emb.")}
+    for block in range(BLOCKS):
+        state |= {key.replace("blocks.0.", f"blocks.{block}."): value for key, value in first.items()}
+    module.load_state_dict(state)
+    if meta:
+        for block in module.transformer_blocks:
+            block.norm1.emb.time_proj.downscale_freq_shift = 0
+            block.norm3.eps = 1e-6
+    return module, state
+
+
+def dit(name: str, *, meta: bool) -> Reference:
+    """diffusers' DiT, or with its weights under Meta's names and Meta's embedding of time."""
+    module, state = dit_of_diffusers(meta=meta)
+
+    def answer(x: Tensor, time: Tensor, label: int) -> Tensor:
+        labels = torch.full((len(x),), label)
+        return module(x, time.expand(len(x)), class_labels=labels).sample
+
+    weights = meta_names(state) | {"pos_embed": module.pos_embed.pos_embed} if meta else state
+    return Reference(name, weights, answer, (4, 32, 32), (3, CLASSES))
+
+
+def meta_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A DiT of diffusers under the names of Meta's file, written by hand from both sources."""
+    emb = "transformer_blocks.0.norm1.emb"
+    pairs = {
+        "x_embedder.proj": "pos_embed.proj", "t_embedder.mlp.0": f"{emb}.timestep_embedder.linear_1",
+        "t_embedder.mlp.2": f"{emb}.timestep_embedder.linear_2", "final_layer.linear": "proj_out_2",
+        "final_layer.adaLN_modulation.1": "proj_out_1",
+    }  # fmt: skip
+    for i in range(BLOCKS):
+        pairs |= {
+            f"blocks.{i}.attn.proj": f"transformer_blocks.{i}.attn1.to_out.0",
+            f"blocks.{i}.mlp.fc1": f"transformer_blocks.{i}.ff.net.0.proj",
+            f"blocks.{i}.mlp.fc2": f"transformer_blocks.{i}.ff.net.2",
+            f"blocks.{i}.adaLN_modulation.1": f"transformer_blocks.{i}.norm1.linear",
+        }
+    out = {"y_embedder.embedding_table.weight": state[f"{emb}.class_embedder.embedding_table.weight"]}
+    for kind in ("weight", "bias"):
+        out |= {f"{ours}.{kind}": state[f"{theirs}.{kind}"] for ours, theirs in pairs.items()}
+        for i in range(BLOCKS):
+            attention = f"transformer_blocks.{i}.attn1"
+            out[f"blocks.{i}.attn.qkv.{kind}"] = torch.cat([state[f"{attention}.to_{part}.{kind}"] for part in "qkv"])
+    return out
+
+
+def latte_classes(frames: int = 4) -> Reference:
+    """Latte with classes (arXiv 2401.03048, variant 1): DiT's blocks in turn over space and over time."""
+    from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
+
+    module, state = dit_of_diffusers(meta=True)
+    size = 128
+    moments = get_1d_sincos_pos_embed_from_grid(size, torch.arange(frames), output_type="pt").float()
+
+    def answer(x: Tensor, time: Tensor, label: int) -> Tensor:
+        batch, channels, count, height, width = x.shape
+        labels = torch.full((batch,), label)
+        time = time.expand(batch)
+        h = module.pos_embed(x.transpose(1, 2).reshape(batch * count, channels, height, width))
+        for index, block in enumerate(module.transformer_blocks):
+            places = h.shape[1]
+            if index % 2 == 0:
+                h = block(h, timestep=time.repeat_interleave(count), class_labels=labels.repeat_interleave(count))
+                continue
+            h = h.reshape(batch, count, places, size).transpose(1, 2).reshape(batch * places, count, size)
+            h = h + moments if index == 1 else h
+            h = block(h, timestep=time.repeat_interleave(places), class_labels=labels.repeat_interleave(places))
+            h = h.reshape(batch, places, count, size).transpose(1, 2).reshape(batch * count, places, size)
+        both = (
+            module.transformer_blocks[0].norm1.emb(time, labels, hidden_dtype=h.dtype).repeat_interleave(count, dim=0)
+        )
+        shift, scale = module.proj_out_1(torch.nn.functional.silu(both))[:, None].chunk(2, dim=-1)
+        h = module.proj_out_2(module.norm_out(h) * (1 + scale) + shift)
+        rows = height // 2
+        h = h.reshape(batch, count, rows, rows, 2, 2, 8).permute(0, 6, 1, 2, 4, 3, 5)
+        return h.reshape(batch, 8, count, height, width)
+
+    weights = meta_names(state) | {"temp_embed": moments[None]}
+    return Reference("Latte with classes", weights, answer, (4, frames, 16, 16), (3, CLASSES))
+
+
+def latte_text() -> Reference:
+    """diffusers' Latte-1."""
+    from diffusers import LatteTransformer3DModel
+
+    module = LatteTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=64, in_channels=4, out_channels=8, num_layers=2, patch_size=2,
+        cross_attention_dim=128, attention_bias=True, activation_fn="gelu-approximate", norm_type="ada_norm_single",
+        norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=TEXT, video_length=3,
+    ).eval()  # fmt: skip
+    state = random_state(module, 2)
+    module.load_state_dict(state)
+    generator = torch.Generator().manual_seed(5)
+    texts = torch.randn(1, 6, TEXT, generator=generator), torch.randn(1, 6, TEXT, generator=generator)
+
+    def answer(x: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        text = text.expand(len(x), -1, -1)
+        return module(x, timestep=time.expand(len(x)), encoder_hidden_states=text).sample
+
+    return Reference("Latte-1", state, answer, (4, 3, 32, 32), texts)
