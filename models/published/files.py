@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoints import read_tensors
+from ..files import read_tensors
 
 ENDINGS = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
 INSIDE = ("ema", "state_dict", "model")  # under which training scripts keep weights, the best first
