@@ -1,4 +1,4 @@
-"""Transformers that others published, as plain networks with their own key names: DiT, SiT, Latte.
+"""Transformers that others published, as plain networks with their own key names: DiT, SiT, Latte, Open-Sora.
 
 Each answers in its own unit and at its own measure of time; `families` says which, and `flow` converts.
 

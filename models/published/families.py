@@ -14,9 +14,11 @@ from ..flow import Prediction, ddpm_alphas_cumprod, vp_to_flow_sigma
 from .dit import ClassConfig, ClassTransformer
 from .latte import LatteConfig, TextTransformer
 from .names import FAMILIES
+from .stdit import OpenSoraConfig, OpenSoraTransformer
 
 State = dict[str, Tensor]
-Config = ClassConfig | LatteConfig
+Config = ClassConfig | LatteConfig | OpenSoraConfig
+Network = ClassTransformer | TextTransformer | OpenSoraTransformer
 STABLE_DIFFUSION_VAE = "sd-vae-ft-mse"
 MOST_LAYERS, MOST_WIDTH = 256, 16_384  # far above any published model: a forged file must not ask for all memory
 
@@ -46,6 +48,7 @@ class Units:
 
 DDPM = Units("eps", variance_preserving=True)
 SIT = Units("velocity", sign=-1.0, time_from_clean=True)
+OPEN_SORA = Units("velocity", sign=-1.0, time_scale=1000.0)
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class Published:
     cfg: float  # guidance it was published with
     vae: str = STABLE_DIFFUSION_VAE
 
-    def network(self, operations: Any = nn, **factory: Any) -> ClassTransformer | TextTransformer:
+    def network(self, operations: Any = nn, **factory: Any) -> Network:
         """The empty network; load `state` into it."""
         if isinstance(self.config, ClassConfig):
             return ClassTransformer(self.config, operations, **factory)
-        return TextTransformer(self.config, operations, **factory)
+        if isinstance(self.config, LatteConfig):
+            return TextTransformer(self.config, operations, **factory)
+        return OpenSoraTransformer(self.config, operations, **factory)
 
     def describe(self) -> str:
         """What it makes and what goes with it, in one line."""
@@ -71,7 +76,7 @@ class Published:
         side = config.grid * config.patch * 8
         length = f", {config.frames} frames" if config.frames else ""
         asks = f"{config.num_classes} classes" if config.num_classes else "text (T5-XXL)"
-        asks = asks if config.num_classes or isinstance(config, LatteConfig) else "no condition"
+        asks = asks if config.num_classes or config.context_dim else "no condition"
         return f"{self.family}: {side} x {side} pixels{length}, {asks}, VAE {self.vae}, cfg {self.cfg:g}"
 
 
@@ -84,6 +89,8 @@ def recognise(state: Mapping[str, Tensor], family: str = "auto", name: str = "")
     found = dict(state)
     if "temporal_transformer_blocks.0.scale_shift_table" in found:
         kind, published = "Latte-1", _latte
+    elif "temporal_blocks.0.scale_shift_table" in found and "fps_embedder.mlp.0.weight" in found:
+        kind, published = "Open-Sora", _open_sora
     elif "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight" in found:
         found, kind, published = from_diffusers(found), "DiT", _diffusers_dit
     elif "blocks.0.adaLN_modulation.1.weight" in found and "t_embedder.mlp.0.weight" in found:
@@ -134,6 +141,20 @@ def _latte(state: State) -> Published:
     )  # fmt: skip
     _check(depth, size, inner, context)
     return Published("Latte-1", config, _without(state, "pos_embed.pos_embed"), DDPM, cfg=7.5)
+
+
+def _open_sora(state: State) -> Published:
+    size, in_channels, _, patch, _ = state["x_embedder.proj.weight"].shape
+    depth = count_layers(state, "spatial_blocks")
+    inner = state["spatial_blocks.0.mlp.fc1.weight"].shape[0]
+    length, context = state["y_embedder.y_embedding"].shape
+    config = OpenSoraConfig(
+        in_channels=in_channels, out_channels=state["final_layer.linear.weight"].shape[0] // patch**2,
+        hidden_size=size, depth=depth, num_heads=size // state["spatial_blocks.0.attn.q_norm.weight"].shape[0],
+        inner_size=inner, patch=patch, context_dim=context, text_length=length,
+    )  # fmt: skip
+    _check(depth, size, inner, context, length)
+    return Published("Open-Sora", config, state, OPEN_SORA, cfg=7.0, vae="OpenSora-VAE-v1.2")
 
 
 def _class_config(state: State, **more: Any) -> ClassConfig:

@@ -1,3 +1,3 @@
 """The published families by name: importable without PyTorch, for a node's list of choices."""
 
-FAMILIES = ("DiT", "SiT", "Latte", "Latte-1")
+FAMILIES = ("DiT", "SiT", "Latte", "Latte-1", "Open-Sora")

@@ -29,7 +29,7 @@ def models(references):
     return {family: parity().loaded(reference) for family, reference in references.items()}
 
 
-FAMILIES = ["DiT (diffusers' file)", "DiT (Meta's file)", "SiT", "Latte with classes", "Latte-1"]
+FAMILIES = ["DiT (diffusers' file)", "DiT (Meta's file)", "SiT", "Latte with classes", "Latte-1", "Open-Sora"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -327,6 +327,32 @@ def test_files_that_are_no_weights_are_refused_in_a_sentence(folder, references,
     assert "EXECUTED" not in capsys.readouterr().out
 
 
-def test_the_model_without_its_text_says_so(models):
+@pytest.mark.parametrize("family", ["Latte-1", "Open-Sora"])
+def test_the_model_without_its_text_says_so(family, models):
     with pytest.raises(ValueError, match="connect CLIP Text Encode"):
-        models["Latte-1"].model.diffusion_model(torch.zeros(1, 4, 1, 8, 8), torch.zeros(1))
+        models[family].model.diffusion_model(torch.zeros(1, 4, 1, 8, 8), torch.zeros(1))
+
+
+def test_zeros_are_what_open_sora_learned_as_no_text(models):
+    network = models["Open-Sora"].model.diffusion_model
+    zeros, mask = torch.zeros(1, 3, 32), torch.ones(1, 3, 1)
+    nothing, seen = network.text_or_none(zeros, mask)
+    assert torch.equal(nothing[0], network.y_embedder.y_embedding)
+    assert seen.shape == (1, nothing.shape[1], 1)
+    assert network.text_or_none(zeros + 1, mask)[1] is mask
+
+
+def test_frames_per_second_reach_open_sora(models, references):
+    import comfy.sample
+
+    noise = torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    made = []
+    for rate in (24.0, 8.0):
+        conds = [[[text, {"frame_rate": rate}]] for text in references["Open-Sora"].conditions]
+        made.append(
+            comfy.sample.sample(
+                models["Open-Sora"], noise, 2, 3.0, "euler", "simple", *conds, torch.zeros_like(noise),
+                disable_pbar=True, seed=1,
+            )
+        )  # fmt: skip
+    assert not torch.allclose(*made)

@@ -59,6 +59,7 @@ def references() -> list[Reference]:
         dit("SiT", meta=True),  # the same network: only its units differ
         latte_classes(),
         latte_text(),
+        open_sora(),
     ]
 
 
@@ -81,7 +82,7 @@ def forward_error(reference: Reference, model: Any) -> float:
     """Largest relative error of the raw answer to random latents at two times."""
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, *reference.shape, generator=generator)
-    times = torch.tensor([0.25, 0.9]) if reference.family.startswith("SiT") else torch.tensor([10.0, 905.5])
+    times = torch.tensor([0.25, 0.9]) if reference.family == "SiT" else torch.tensor([10.0, 905.5])
     context, labels = given(reference.conditions[0])
     network = model.model.diffusion_model
     with torch.inference_mode(False), torch.no_grad():
@@ -97,7 +98,7 @@ def sample_error(reference: Reference, model: Any) -> float:
 
     generator = torch.Generator().manual_seed(4)
     noise = torch.randn(1, *reference.shape, generator=generator)
-    steps = sit_sample if reference.family.startswith("SiT") else ddim_sample
+    steps = {"SiT": sit_sample, "Open-Sora": open_sora_sample}.get(reference.family, ddim_sample)
     expected, sigmas, start = steps(reference, noise)
     conds = [conditioning(condition) for condition in reference.conditions]
     sampler = comfy.samplers.sampler_object("euler")
@@ -139,6 +140,14 @@ def sit_sample(reference: Reference, noise: Tensor) -> tuple[Tensor, Tensor, Ten
     for now, then in pairwise(times):
         x = x + (then - now) * guided(reference, x, now[None])
     return x, 1 - times, noise
+
+
+def open_sora_sample(reference: Reference, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Open-Sora's rectified flow: from time 1000 (noise) down to 0, the answer is data - noise."""
+    times, z = torch.linspace(1000, 0, STEPS + 1), noise
+    for now, then in pairwise(times):
+        z = z + (now - then) / 1000 * guided(reference, z, now[None])
+    return z, times / 1000, noise
 
 
 def given(condition: Any) -> tuple[Tensor | None, Tensor | None]:
@@ -267,3 +276,98 @@ def latte_text() -> Reference:
         return module(x, timestep=time.expand(len(x)), encoder_hidden_states=text).sample
 
     return Reference("Latte-1", state, answer, (4, 3, 32, 32), texts)
+
+
+def open_sora(frames: int = 3, side: int = 16) -> Reference:
+    """STDiT3 as its code describes it (Open-Sora v1.2, stdit3.py), in plain functions of its state dict."""
+    from ...models.published.stdit import OpenSoraConfig, OpenSoraTransformer
+
+    size, heads = 144, 2
+    config = OpenSoraConfig(
+        in_channels=4, out_channels=8, hidden_size=size, depth=2, num_heads=heads, inner_size=4 * size, patch=2,
+        context_dim=TEXT, text_length=6,
+    )  # fmt: skip
+    state = random_state(OpenSoraTransformer(config), 7)  # for its names and shapes alone
+    state["rope.freqs"] = 1.0 / 10_000 ** (torch.arange(0, size // heads, 2) / (size // heads))
+    generator = torch.Generator().manual_seed(5)
+    texts = torch.randn(1, 6, TEXT, generator=generator), torch.randn(1, 6, TEXT, generator=generator)
+
+    def answer(x: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        return stdit3(state, x, time.expand(len(x)), text.expand(len(x), -1, -1), heads)
+
+    return Reference("Open-Sora", state, answer, (4, frames, side, side), texts)
+
+
+def stdit3(w: dict[str, Tensor], x: Tensor, time: Tensor, text: Tensor, heads: int, fps: float = 24.0) -> Tensor:
+    """One forward pass; x (B, 4, T, H, W)."""
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_embedding
+
+    functional = torch.nn.functional
+    batch, _, frames, height, _ = x.shape
+    rows = height // 2
+
+    def linear(name: str, value: Tensor) -> Tensor:
+        return functional.linear(value, w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def two(name: str, layers: tuple[str, str], value: Tensor, between: Callable[[Tensor], Tensor]) -> Tensor:
+        return linear(f"{name}.{layers[1]}", between(linear(f"{name}.{layers[0]}", value)))
+
+    def gelu(value: Tensor) -> Tensor:
+        return functional.gelu(value, approximate="tanh")
+
+    def embedded(name: str, value: Tensor) -> Tensor:
+        features = get_timestep_embedding(value, 256, flip_sin_to_cos=True, downscale_freq_shift=0)
+        return two(f"{name}.mlp", ("0", "2"), features, functional.silu)
+
+    def split(value: Tensor) -> Tensor:
+        return value.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    def norm(value: Tensor) -> Tensor:
+        return functional.layer_norm(value, value.shape[-1:], eps=1e-6)
+
+    def rms(name: str, value: Tensor) -> Tensor:
+        return w[f"{name}.weight"] * value * (value.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+    def rotate(value: Tensor) -> Tensor:
+        angles = torch.arange(value.shape[2])[:, None] * w["rope.freqs"]
+        pairs = torch.view_as_complex(value.unflatten(-1, (-1, 2)).contiguous())
+        return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+
+    def attention(name: str, value: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:
+        q, k, v = (split(part) for part in linear(f"{name}.qkv", value).chunk(3, dim=-1))
+        q, k = turn(rms(f"{name}.q_norm", q)), turn(rms(f"{name}.k_norm", k))
+        out = functional.scaled_dot_product_attention(q, k, v)
+        return linear(f"{name}.proj", out.transpose(1, 2).flatten(-2))
+
+    def crossed(name: str, value: Tensor) -> Tensor:
+        k, v = (split(part) for part in linear(f"{name}.kv_linear", y).chunk(2, dim=-1))
+        out = functional.scaled_dot_product_attention(split(linear(f"{name}.q_linear", value)), k, v)
+        return linear(f"{name}.proj", out.transpose(1, 2).flatten(-2))
+
+    t = embedded("t_embedder", time) + embedded("fps_embedder", torch.full_like(time, fps))
+    modulation = linear("t_block.1", functional.silu(t)).unflatten(-1, (6, -1))
+    y = two("y_embedder.y_proj", ("fc1", "fc2"), text, gelu)
+    size = y.shape[-1]
+    h = functional.conv3d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], stride=(1, 2, 2))
+    h = h.flatten(3).permute(0, 2, 3, 1)  # (B, T, S, D)
+    h = h + get_2d_sincos_pos_embed(
+        size, rows, base_size=rows, interpolation_scale=8 * height / 512, output_type="pt"
+    ).float()  # fmt: skip
+    for index in range(2 * 2):
+        name = f"{'temporal' if index % 2 else 'spatial'}_blocks.{index // 2}"
+        shift, scale, gate, shift2, scale2, gate2 = (w[f"{name}.scale_shift_table"] + modulation)[:, :, None].unbind(1)
+        sequence = h.reshape(batch, -1, size)
+        seen = (norm(sequence) * (1 + scale) + shift).reshape(h.shape)
+        if index % 2:
+            seen = attention(f"{name}.attn", seen.transpose(1, 2).flatten(0, 1), rotate)
+            seen = seen.unflatten(0, (batch, -1)).transpose(1, 2)
+        else:
+            seen = attention(f"{name}.attn", seen.flatten(0, 1), lambda value: value).unflatten(0, (batch, -1))
+        sequence = sequence + gate * seen.reshape(batch, -1, size)
+        sequence = sequence + crossed(f"{name}.cross_attn", sequence)
+        inner = two(f"{name}.mlp", ("fc1", "fc2"), norm(sequence) * (1 + scale2) + shift2, gelu)
+        h = (sequence + gate2 * inner).reshape(h.shape)
+    shift, scale = (w["final_layer.scale_shift_table"] + t[:, None])[:, :, None].unbind(1)
+    out = linear("final_layer.linear", norm(h.reshape(batch, -1, size)) * (1 + scale) + shift)
+    out = out.reshape(batch, frames, rows, rows, 2, 2, 8).permute(0, 6, 1, 2, 4, 3, 5)
+    return out.reshape(batch, 8, frames, height, height)

@@ -21,13 +21,15 @@ import folder_paths
 import torch
 from torch import Tensor
 
+from ....models.building import compare
 from ....models.flow import ddpm_alphas_cumprod, flow_to_vp, to_denoised, vp_timestep
 from ....models.published.dit import ClassConfig, ClassTransformer
 from ....models.published.families import Published, Units, recognise
 from ....models.published.files import ENDINGS, read_weights
 from ....models.published.latte import LatteConfig, TextTransformer
+from ....models.published.stdit import OpenSoraConfig, OpenSoraTransformer
 from ..folders import MODEL_FOLDERS
-from .model import CLASS, CLASS_NAMES, PaddedCond, check_weights, compute_dtype, context_mask, new_patcher
+from .model import CLASS, CLASS_NAMES, PaddedCond, compute_dtype, context_mask, new_patcher
 from .network import kernel
 
 PAPER_CHANNELS = 3  # of four, that Meta's samples of DiT and SiT were guided on
@@ -147,6 +149,45 @@ class HostedTextTransformer(TextTransformer):
         return super().forward(x, t, context, mask, **shared)
 
 
+class HostedOpenSora(OpenSoraTransformer):
+    """Open-Sora 1.2, behind core's call."""
+
+    def __init__(
+        self, *, published: Published, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn
+    ) -> None:
+        assert isinstance(published.config, OpenSoraConfig)
+        super().__init__(published.config, operations, device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, **given: Any) -> Tensor:  # type: ignore[override]
+        """x (B, C, T, H, W), t (B,) in thousandths -> its answer. ValueError without a text."""
+        return call(self, self._answer, x, t, context, given)
+
+    def text_or_none(self, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Text features (1, L, E) and their mask; for zeros (Conditioning Zero Out) what it learned as "no text"."""
+        if context.any():
+            return context, mask
+        nothing = self.y_embedder.y_embedding[None].to(context)
+        return nothing, nothing.new_ones((1, nothing.shape[1], 1))
+
+    def _answer(
+        self, x: Tensor, t: Tensor, context: Tensor | None, options: dict[str, Any],
+        context_mask: Tensor | None = None, fps: Tensor | None = None, **_more: Any,
+    ) -> Tensor:  # fmt: skip
+        if context is None:
+            raise ValueError(
+                "Open-Sora reads a text: connect CLIP Text Encode, with T5-XXL from Load CLIP (type pixart)"
+            )
+        mask = None if context_mask is None else context_mask[..., 0] > 0.5
+        shared: dict[str, Any] = {"attention": kernel(x.device, options), "transformer_options": options}
+        return super().forward(x, t, context, mask, fps, **shared)
+
+
+HOSTED: dict[type, type[torch.nn.Module]] = {
+    ClassConfig: HostedClassTransformer, LatteConfig: HostedTextTransformer, OpenSoraConfig: HostedOpenSora,
+}  # fmt: skip
+
+
 class ImageLatents(comfy.latent_formats.SD15):
     """Latents of Stable Diffusion's first VAE, as these models were trained on."""
 
@@ -162,7 +203,7 @@ class PublishedModel(comfy.model_base.BaseModel):
     """Tells core how to feed a published transformer."""
 
     def __init__(self, model_config: Any, published: Published, device: Any = None) -> None:
-        network = HostedClassTransformer if isinstance(published.config, ClassConfig) else HostedTextTransformer
+        network = HOSTED[type(published.config)]
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=network)
         self.model_sampling = PublishedSampling.of(published.units)
         self.memory_usage_factor = published.config.hidden_size / 2222  # core's rule for Wan
@@ -180,8 +221,11 @@ class PublishedModel(comfy.model_base.BaseModel):
                     f"this model reads text features of width {config.context_dim}, the conditioning has "
                     f"{context.shape[-1]}: encode the prompt with T5-XXL (Load CLIP, type pixart)"
                 )
-            out["c_crossattn"] = PaddedCond(context)
-            out["context_mask"] = PaddedCond(context_mask(context, kwargs.get("attention_mask")))
+            mask = context_mask(context, kwargs.get("attention_mask"))
+            if isinstance(self.diffusion_model, HostedOpenSora):
+                context, mask = self.diffusion_model.text_or_none(context, mask)
+                out["fps"] = comfy.conds.CONDRegular(torch.tensor([float(kwargs.get("frame_rate", 24.0))]))
+            out["c_crossattn"], out["context_mask"] = PaddedCond(context), PaddedCond(mask)
         if config.num_classes:
             out["class_labels"] = comfy.conds.CONDRegular(torch.tensor([kwargs.get(CLASS, config.num_classes)]))
         return out
@@ -201,7 +245,7 @@ def build_published(published: Published, dtype: str = "auto", *, all_channels: 
     ValueError when weights are missing or of another shape.
     """
     empty = published.network(device="meta")
-    check_weights(empty, published.state)
+    compare(empty, published.state, published.family)
     device = comfy.model_management.get_torch_device()
     chosen = compute_dtype(dtype, device, sum(value.numel() for value in published.state.values()))
     host = PublishedConfig({"published": published})
