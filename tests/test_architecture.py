@@ -37,6 +37,7 @@ LEVELS = {
     "precision": 0,
     "trained_on": 0,
     "transformer": 1,
+    "published": 1,
     "vae": 1,
     "text": 1,
     "toyworld": 1,

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from comfyui_spacetime.tools.terminal import Trouble
@@ -41,6 +42,20 @@ def test_a_task_runs_on_another_model_and_ends_in_its_measure(host, name):
     text = "\n".join(result.texts())
     for words in measured:
         assert words in text
+
+
+def test_the_papers_dit_makes_an_image_of_a_class_that_was_asked_for(host):
+    path = WORKFLOWS / "dit_class_to_image.json"
+    pictures = {}
+    for label in ("golden retriever", "207", "goldfish"):
+        changes = {"6.steps": 3, "6.seed": 1, "5.width": SIDE, "5.height": SIDE, "Class.label": label}
+        (file,) = host.run(path, set=changes).files()
+        with Image.open(host.base / "output" / file["subfolder"] / file["filename"]) as image:
+            assert image.size == (SIDE, SIDE)
+            pictures[label] = image.tobytes()
+    assert pictures["golden retriever"] == pictures["207"] != pictures["goldfish"]
+    with pytest.raises(Trouble, match="knows no class"):
+        host.run(path, set={"Class.label": "unicorn"})
 
 
 @pytest.mark.parametrize(

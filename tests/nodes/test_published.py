@@ -195,7 +195,7 @@ def test_other_shapes_and_frames_than_in_training(models):
 
 
 def test_guidance_on_three_channels_leaves_the_fourth_to_the_prompt(references, models):
-    from comfyui_spacetime.nodes.host.published import guide_first_channels
+    from comfyui_spacetime.nodes.host.model.published import guide_first_channels
 
     generator = torch.Generator().manual_seed(0)
     cond, uncond = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
@@ -273,8 +273,7 @@ def test_sit_is_told_by_its_name_or_by_choice(folder, references):
 
 
 def test_classes_are_asked_for_by_name(folder, references):
-    from comfyui_spacetime.nodes.host.labels import labelled
-    from comfyui_spacetime.nodes.host.model import CLASS
+    from comfyui_spacetime.nodes.host.model.model import CLASS, labelled
 
     state = dict(references["DiT (Meta's file)"].state)
     state["y_embedder.embedding_table.weight"] = torch.randn(1001, 128)

@@ -26,7 +26,7 @@ def random_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
     """Small random weights, so that a stack of blocks neither dies nor explodes."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        key: torch.randn(value.shape, generator=generator) * 0.5 / max(value.shape[-1], 1) ** 0.5
+        key: torch.randn(value.shape, generator=generator) * 0.5 / max(value.shape[-1:].numel(), 1) ** 0.5
         for key, value in module.state_dict().items()
     }
 

@@ -167,8 +167,8 @@ def build_model(
 
 
 def new_patcher(
-    host: comfy.supported_models_base.BASE, dtype: torch.dtype, build: Callable[[], Any], state: Mapping[str, Tensor], *,
-    disable_dynamic: bool = False,
+    host: comfy.supported_models_base.BASE, dtype: torch.dtype, build: Callable[[], Any], state: Mapping[str, Tensor],
+    *, disable_dynamic: bool = False,
 ) -> Any:  # fmt: skip
     """A core MODEL (ModelPatcher) of the BaseModel that `build` makes once the dtype is set, with these weights.
 

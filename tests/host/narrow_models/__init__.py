@@ -16,6 +16,7 @@ import comfy.ldm.wan.model
 import comfy.ldm.wan.vae2_2
 import comfy.ops
 import comfy.sd
+import comfy.taesd.taesd
 import comfy.text_encoders.t5
 import folder_paths
 import sentencepiece
@@ -113,8 +114,35 @@ def write_ltx() -> None:
     write("text_encoders", "t5xxl_fp16.safetensors", text_encoder("t5_config_xxl.json", 2))
 
 
+def write_dit(size: int = 64, depth: int = 2, classes: int = 1000) -> None:
+    """A DiT in Meta's layout, as .pt, and the image VAE that belongs to it (the small kind that core calls TAESD)."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "pos_embed": (1, 256, size),
+        "x_embedder.proj.weight": (size, 4, 2, 2), "x_embedder.proj.bias": (size,),
+        "y_embedder.embedding_table.weight": (classes + 1, size),
+    }  # fmt: skip
+    linear = {"t_embedder.mlp.0": (size, 256), "t_embedder.mlp.2": (size, size)}
+    for i in range(depth):
+        linear |= {f"blocks.{i}.attn.qkv": (3 * size, size), f"blocks.{i}.attn.proj": (size, size)}
+        linear |= {f"blocks.{i}.mlp.fc1": (4 * size, size), f"blocks.{i}.mlp.fc2": (size, 4 * size)}
+        linear |= {f"blocks.{i}.adaLN_modulation.1": (6 * size, size)}
+    linear |= {"final_layer.linear": (32, size), "final_layer.adaLN_modulation.1": (2 * size, size)}
+    shapes |= {f"{name}.weight": shape for name, shape in linear.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in linear.items()}
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        name: torch.randn(shape, generator=generator) * 0.5 / max(shape[-1], 1) ** 0.5 for name, shape in shapes.items()
+    }
+    folder = Path(folder_paths.get_folder_paths("diffusion_models")[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(state, folder / "DiT-XL-2-256x256.pt")
+    decoder = comfy.taesd.taesd.TAESD(latent_channels=4)
+    write("vae", "vae-ft-mse-840000-ema-pruned.safetensors", tiny_models.random_state(decoder, 3))
+
+
 write_wan()
 write_ltx()
+write_dit()
 comfy.text_encoders.t5.T5 = NarrowT5
 comfy.ldm.wan.vae2_2.WanVAE = narrow_vae
 comfy.sd.detect_te_model = kind_of_narrow_text_encoder
