@@ -20,7 +20,7 @@ from .diagram import diagram
 from .editor import Editor, open_browser, visit
 from .sheets import captioned, grid, pick, save_jpeg, video_frames
 
-BROUGHT = {"UNETLoader", "CheckpointLoaderSimple"}  # they load models that do not come with the pack
+BROUGHT = {"UNETLoader", "CheckpointLoaderSimple", "SpacetimeLoadDiT"}  # they load what does not come with the pack
 IMAGES = ROOT / "web" / "docs" / "images"
 WIDTH = 480
 # prompts of the README's sample videos, each with seed 0: none was chosen for its looks
