@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .tiny_models import random_state
 
@@ -159,85 +160,103 @@ def open_sora(frames: int = 3, side: int = 16) -> Reference:
     )  # fmt: skip
     state = random_state(OpenSoraTransformer(config), 7)  # for its names and shapes alone
     state["rope.freqs"] = 1.0 / 10_000 ** (torch.arange(0, size // heads, 2) / (size // heads))
+    network = STDiT3(state, heads)
     generator = torch.Generator().manual_seed(5)
     texts = torch.randn(1, 6, TEXT, generator=generator), torch.randn(1, 6, TEXT, generator=generator)
 
     def answer(x: Tensor, time: Tensor, text: Tensor) -> Tensor:
-        return stdit3(state, x, time.expand(len(x)), text.expand(len(x), -1, -1), heads)
+        return network(x, time.expand(len(x)), text.expand(len(x), -1, -1))
 
     return Reference("Open-Sora", state, answer, (4, frames, side, side), texts)
 
 
-def stdit3(w: dict[str, Tensor], x: Tensor, time: Tensor, text: Tensor, heads: int, fps: float = 24.0) -> Tensor:
-    """One forward pass; x (B, 4, T, H, W)."""
-    from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_embedding
+class STDiT3:
+    """STDiT3 in plain functions of its state dict; two pairs of blocks."""
 
-    functional = torch.nn.functional
-    batch, _, frames, height, _ = x.shape
-    rows = height // 2
+    def __init__(self, weights: dict[str, Tensor], heads: int) -> None:
+        self.weights, self.heads = weights, heads
 
-    def linear(name: str, value: Tensor) -> Tensor:
-        return functional.linear(value, w[f"{name}.weight"], w[f"{name}.bias"])
+    def linear(self, name: str, value: Tensor) -> Tensor:
+        return functional.linear(value, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
-    def two(name: str, layers: tuple[str, str], value: Tensor, between: Callable[[Tensor], Tensor]) -> Tensor:
-        return linear(f"{name}.{layers[1]}", between(linear(f"{name}.{layers[0]}", value)))
+    def two(self, name: str, layers: tuple[str, str], value: Tensor, between: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.linear(f"{name}.{layers[1]}", between(self.linear(f"{name}.{layers[0]}", value)))
 
-    def gelu(value: Tensor) -> Tensor:
-        return functional.gelu(value, approximate="tanh")
+    def embedded(self, name: str, value: Tensor) -> Tensor:
+        from diffusers.models.embeddings import get_timestep_embedding
 
-    def embedded(name: str, value: Tensor) -> Tensor:
         features = get_timestep_embedding(value, 256, flip_sin_to_cos=True, downscale_freq_shift=0)
-        return two(f"{name}.mlp", ("0", "2"), features, functional.silu)
+        return self.two(f"{name}.mlp", ("0", "2"), features, functional.silu)
 
-    def split(value: Tensor) -> Tensor:
-        return value.unflatten(-1, (heads, -1)).transpose(1, 2)
+    def split(self, value: Tensor) -> Tensor:
+        return value.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def norm(value: Tensor) -> Tensor:
-        return functional.layer_norm(value, value.shape[-1:], eps=1e-6)
+    def rms(self, name: str, value: Tensor) -> Tensor:
+        return self.weights[f"{name}.weight"] * value * (value.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
 
-    def rms(name: str, value: Tensor) -> Tensor:
-        return w[f"{name}.weight"] * value * (value.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
-
-    def rotate(value: Tensor) -> Tensor:
-        angles = torch.arange(value.shape[2])[:, None] * w["rope.freqs"]
+    def rotate(self, value: Tensor) -> Tensor:
+        angles = torch.arange(value.shape[2])[:, None] * self.weights["rope.freqs"]
         pairs = torch.view_as_complex(value.unflatten(-1, (-1, 2)).contiguous())
         return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
 
-    def attention(name: str, value: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:
-        q, k, v = (split(part) for part in linear(f"{name}.qkv", value).chunk(3, dim=-1))
-        q, k = turn(rms(f"{name}.q_norm", q)), turn(rms(f"{name}.k_norm", k))
+    def attention(self, name: str, value: Tensor, *, along_time: bool) -> Tensor:
+        q, k, v = (self.split(part) for part in self.linear(f"{name}.qkv", value).chunk(3, dim=-1))
+        q, k = self.rms(f"{name}.q_norm", q), self.rms(f"{name}.k_norm", k)
+        q, k = (self.rotate(q), self.rotate(k)) if along_time else (q, k)
         out = functional.scaled_dot_product_attention(q, k, v)
-        return linear(f"{name}.proj", out.transpose(1, 2).flatten(-2))
+        return self.linear(f"{name}.proj", out.transpose(1, 2).flatten(-2))
 
-    def crossed(name: str, value: Tensor) -> Tensor:
-        k, v = (split(part) for part in linear(f"{name}.kv_linear", y).chunk(2, dim=-1))
-        out = functional.scaled_dot_product_attention(split(linear(f"{name}.q_linear", value)), k, v)
-        return linear(f"{name}.proj", out.transpose(1, 2).flatten(-2))
+    def crossed(self, name: str, value: Tensor, text: Tensor) -> Tensor:
+        k, v = (self.split(part) for part in self.linear(f"{name}.kv_linear", text).chunk(2, dim=-1))
+        out = functional.scaled_dot_product_attention(self.split(self.linear(f"{name}.q_linear", value)), k, v)
+        return self.linear(f"{name}.proj", out.transpose(1, 2).flatten(-2))
 
-    t = embedded("t_embedder", time) + embedded("fps_embedder", torch.full_like(time, fps))
-    modulation = linear("t_block.1", functional.silu(t)).unflatten(-1, (6, -1))
-    y = two("y_embedder.y_proj", ("fc1", "fc2"), text, gelu)
-    size = y.shape[-1]
-    h = functional.conv3d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], stride=(1, 2, 2))
-    h = h.flatten(3).permute(0, 2, 3, 1)  # (B, T, S, D)
-    h = h + get_2d_sincos_pos_embed(
-        size, rows, base_size=rows, interpolation_scale=8 * height / 512, output_type="pt"
-    ).float()  # fmt: skip
-    for index in range(2 * 2):
-        name = f"{'temporal' if index % 2 else 'spatial'}_blocks.{index // 2}"
-        shift, scale, gate, shift2, scale2, gate2 = (w[f"{name}.scale_shift_table"] + modulation)[:, :, None].unbind(1)
+    def block(self, name: str, h: Tensor, modulation: Tensor, text: Tensor, *, along_time: bool) -> Tensor:
+        batch, size = len(h), h.shape[-1]
+        table = (self.weights[f"{name}.scale_shift_table"] + modulation)[:, :, None]
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = table.unbind(1)
         sequence = h.reshape(batch, -1, size)
         seen = (norm(sequence) * (1 + scale) + shift).reshape(h.shape)
-        if index % 2:
-            seen = attention(f"{name}.attn", seen.transpose(1, 2).flatten(0, 1), rotate)
-            seen = seen.unflatten(0, (batch, -1)).transpose(1, 2)
-        else:
-            seen = attention(f"{name}.attn", seen.flatten(0, 1), lambda value: value).unflatten(0, (batch, -1))
+        if along_time:
+            seen = seen.transpose(1, 2)
+        seen = self.attention(f"{name}.attn", seen.flatten(0, 1), along_time=along_time).unflatten(0, (batch, -1))
+        if along_time:
+            seen = seen.transpose(1, 2)
         sequence = sequence + gate * seen.reshape(batch, -1, size)
-        sequence = sequence + crossed(f"{name}.cross_attn", sequence)
-        inner = two(f"{name}.mlp", ("fc1", "fc2"), norm(sequence) * (1 + scale2) + shift2, gelu)
-        h = (sequence + gate2 * inner).reshape(h.shape)
-    shift, scale = (w["final_layer.scale_shift_table"] + t[:, None])[:, :, None].unbind(1)
-    out = linear("final_layer.linear", norm(h.reshape(batch, -1, size)) * (1 + scale) + shift)
-    out = out.reshape(batch, frames, rows, rows, 2, 2, 8).permute(0, 6, 1, 2, 4, 3, 5)
-    return out.reshape(batch, 8, frames, height, height)
+        sequence = sequence + self.crossed(f"{name}.cross_attn", sequence, text)
+        inner = norm(sequence) * (1 + mlp_scale) + mlp_shift
+        return (sequence + mlp_gate * self.two(f"{name}.mlp", ("fc1", "fc2"), inner, gelu)).reshape(h.shape)
+
+    def __call__(self, x: Tensor, time: Tensor, text: Tensor, fps: float = 24.0) -> Tensor:
+        """One forward pass; x (B, 4, T, H, H)."""
+        from diffusers.models.embeddings import get_2d_sincos_pos_embed
+
+        batch, _, frames, height, _ = x.shape
+        rows = height // 2
+        t = self.embedded("t_embedder", time) + self.embedded("fps_embedder", torch.full_like(time, fps))
+        modulation = self.linear("t_block.1", functional.silu(t)).unflatten(-1, (6, -1))
+        y = self.two("y_embedder.y_proj", ("fc1", "fc2"), text, gelu)
+        weight, bias = (self.weights[f"x_embedder.proj.{kind}"] for kind in ("weight", "bias"))
+        h = functional.conv3d(x, weight, bias, stride=(1, 2, 2)).flatten(3).permute(0, 2, 3, 1)  # (B, T, S, D)
+        scale = 8 * height / 512
+        places = get_2d_sincos_pos_embed(
+            y.shape[-1], rows, base_size=rows, interpolation_scale=scale, output_type="pt"
+        )  # fmt: skip
+        h = h + places.float()
+        for index in range(2):
+            h = self.block(f"spatial_blocks.{index}", h, modulation, y, along_time=False)
+            h = self.block(f"temporal_blocks.{index}", h, modulation, y, along_time=True)
+        shift, spread = (self.weights["final_layer.scale_shift_table"] + t[:, None])[:, :, None].unbind(1)
+        out = self.linear("final_layer.linear", norm(h.reshape(batch, -1, y.shape[-1])) * (1 + spread) + shift)
+        out = out.reshape(batch, frames, rows, rows, 2, 2, 8).permute(0, 6, 1, 2, 4, 3, 5)
+        return out.reshape(batch, 8, frames, height, height)
+
+
+def gelu(value: Tensor) -> Tensor:
+    """GELU in its tanh form."""
+    return functional.gelu(value, approximate="tanh")
+
+
+def norm(value: Tensor) -> Tensor:
+    """Layer norm without weights."""
+    return functional.layer_norm(value, value.shape[-1:], eps=1e-6)
