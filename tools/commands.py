@@ -3,21 +3,18 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from . import comfyui, doctor, environment, install, other_hosts, video
+from . import comfyui, development, doctor, environment, install, other_hosts, video
+from .child import run_in, stop
 from .client import load_workflow
 from .comfyui import Installation
 from .edits import apply_settings, mirror
 from .environment import ROOT
 from .host import Host, editor_port
-from .machine import system_package
 from .terminal import Bar, Trouble, in_words, say
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def main(arguments: list[str]) -> int:
@@ -38,15 +35,6 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"\n{in_words(error)}", file=sys.stderr)
     return 1
-
-
-class Terminated(KeyboardInterrupt):
-    """This process alone was asked to end, while Ctrl-C reaches what it started too."""
-
-
-def stop(*_: object) -> None:
-    """Being asked to end is as good as Ctrl-C: whatever was started is stopped on the way out."""
-    raise Terminated
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The commands that make no video: installing, training, working on the pack."""
     one = commands.add_parser("setup", help="only set up: packages, ComfyUI, the pack's link")
-    one.set_defaults(run=set_up)
+    one.set_defaults(run=development.set_up)
     one = commands.add_parser("install", help="add what the pack needs to the Python of your ComfyUI; changes nothing")
     one.add_argument("--comfyui", metavar="PATH", default=argparse.SUPPRESS, help="the ComfyUI, if not around us")
     one.set_defaults(run=lambda options, _rest: install.install(options.comfyui))
@@ -98,9 +86,9 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "test", help="run all tests, or with --comfyui those that meet it; the rest goes to pytest"
     )
     add_tree_options(one, argparse.SUPPRESS)
-    one.set_defaults(run=test)
+    one.set_defaults(run=development.test)
     one = commands.add_parser("check", help="lint, format and types")
-    one.set_defaults(run=check)
+    one.set_defaults(run=development.check)
     one = commands.add_parser(
         "train", help="train the VAE or the DiT: train --help", add_help=False, allow_abbrev=False
     )
@@ -113,14 +101,14 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     one = commands.add_parser("bench", help="measure, and print a table")
     one.add_argument("name", nargs="?", help="one of the benchmarks; all of them when left out")
     one.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
-    one.set_defaults(run=bench)
+    one.set_defaults(run=development.bench)
     one = commands.add_parser("pictures", help="make the thumbnails and the README's pictures anew")
     one.add_argument("kind", nargs="?", choices=("thumbnails", "samples", "editor"), help="all when left out")
     one.add_argument("names", nargs="*", help="thumbnails of these workflows only")
-    one.set_defaults(run=pictures)
+    one.set_defaults(run=development.pictures)
     one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
     add_host_options(one, again=True)
-    one.set_defaults(run=lambda options, _rest: doctor.report(tree_of(options)))
+    one.set_defaults(run=lambda options, _rest: doctor.report(other_hosts.tree_of(options)))
 
 
 def add_host_options(command: argparse.ArgumentParser, *, again: bool = False) -> None:
@@ -139,12 +127,6 @@ def add_tree_options(command: argparse.ArgumentParser, default: str | None) -> N
     )
 
 
-def tree_of(options: argparse.Namespace) -> str | None:
-    """The ComfyUI that the options name, fetched where it is a release; None for the usual one."""
-    tag = getattr(options, "comfyui_version", None)
-    return str(other_hosts.release(tag)) if tag else options.comfyui
-
-
 def port_number(text: str) -> int:
     """The value of --port."""
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
@@ -154,7 +136,7 @@ def port_number(text: str) -> int:
 
 def first_video(options: argparse.Namespace, _rest: list[str]) -> None:
     """Set up, make the first video, and keep the editor open unless told not to."""
-    installation = comfyui.find(tree_of(options))
+    installation = comfyui.find(other_hosts.tree_of(options))
     with start(installation, editor_port(options.port)) as host:
         video.make(host, video.Wish(), Path("output"))
         if not options.once:
@@ -169,7 +151,7 @@ def make_video(options: argparse.Namespace, _rest: list[str]) -> int:
             environment.set_up(), [str(ROOT / "tools" / "pack.py"), *video.batch_arguments(options)], apart=True
         )
     wish = video.Wish.of(options)
-    with start(comfyui.find(tree_of(options)), options.port) as host:
+    with start(comfyui.find(other_hosts.tree_of(options)), options.port) as host:
         video.make(host, wish, options.out)
     return 0
 
@@ -177,7 +159,7 @@ def make_video(options: argparse.Namespace, _rest: list[str]) -> int:
 def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
     """Run any workflow file and list what it made."""
     workflow = load_workflow(options.file)
-    with start(comfyui.find(tree_of(options)), options.port) as host:
+    with start(comfyui.find(other_hosts.tree_of(options)), options.port) as host:
         info = host.client.object_info()
         prompt = host.client.prompt_of(workflow)
         apply_settings(prompt, options.set, info)
@@ -198,7 +180,7 @@ def run_workflow(options: argparse.Namespace, _rest: list[str]) -> None:
 
 def serve(options: argparse.Namespace, _rest: list[str]) -> None:
     """Open the editor and stay."""
-    with start(comfyui.find(tree_of(options)), editor_port(options.port)) as host:
+    with start(comfyui.find(other_hosts.tree_of(options)), editor_port(options.port)) as host:
         say(f"Editor: {host.url}")
         stay(host)
 
@@ -227,33 +209,6 @@ def stay(host: Host) -> None:
     raise Trouble(f"ComfyUI has ended (exit code {code}). {host.tail()}")
 
 
-def set_up(options: argparse.Namespace, _rest: list[str]) -> None:
-    """Set up everything and start nothing."""
-    installation = comfyui.managed(dev=True, apt=options.apt)
-    say(f"ready: {installation.tree} with {installation.python}")
-
-
-def test(options: argparse.Namespace, rest: list[str]) -> int:
-    """Set up what the tests need and run them."""
-    paths = [argument for argument in rest if not argument.startswith("-") and Path(argument.split("::")[0]).exists()]
-    if not paths or any("browser" in path for path in paths):
-        chromium_path(apt=options.apt)
-    if given := tree_of(options):
-        python, variables = other_hosts.for_tests(given)
-        return run_in(python, ["-m", "pytest", *(() if paths else other_hosts.TESTS), *rest], variables=variables)
-    return run_in(comfyui.managed(dev=True, apt=options.apt).python, ["-m", "pytest", *rest])
-
-
-def check(options: argparse.Namespace, _rest: list[str]) -> int:
-    """Run ruff and mypy; mypy needs the checkout under a legal package name, which .link provides."""
-    python = comfyui.managed(dev=True, apt=options.apt).python
-    comfyui.link(ROOT / ".link" / "comfyui_spacetime")
-    steps = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
-    codes = [run_in(python, ["-m", *step]) for step in steps]
-    say("checks passed" if not any(codes) else "checks failed")
-    return int(any(codes))
-
-
 def train(options: argparse.Namespace, rest: list[str]) -> int:
     """Hand everything to the training command: one process, several under torchrun, or workers of a Ray cluster."""
     pack, shared = str(ROOT / "tools" / "pack.py"), ["--restarts", str(options.restarts)]
@@ -269,49 +224,3 @@ def train(options: argparse.Namespace, rest: list[str]) -> int:
     # workers that are started again must not find the addresses of those that died
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     return run_in(environment.set_up(), [*launcher, pack, "models.training", *rest], apart=True)
-
-
-def bench(options: argparse.Namespace, rest: list[str]) -> int:
-    """Hand over to the benchmarks, which need the development packages."""
-    installation = comfyui.managed(dev=True, apt=options.apt)
-    arguments = [*([options.name] if options.name else []), *(["--json", str(options.json)] if options.json else [])]
-    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.bench", *arguments, *rest])
-
-
-def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
-    """Run the workflows and make pictures of what comes out; needs the development packages and Chromium."""
-    installation = comfyui.managed(dev=True, apt=options.apt)
-    if options.kind in (None, "editor"):
-        chromium_path(apt=options.apt)
-    arguments = [options.kind, *options.names] if options.kind else []
-    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
-
-
-def run_in(python: Path, arguments: list[str], *, apart: bool = False, variables: dict[str, str] | None = None) -> int:
-    """Run a Python command and return its exit code; Ctrl-C reaches it too, and it gets time to end.
-
-    apart: it has processes of its own, and tells them; Ctrl-C must not reach those twice.
-    """
-    variables = {**os.environ, **(variables or {})}
-    process = subprocess.Popen([str(python), *arguments], cwd=ROOT, start_new_session=apart, env=variables)
-    try:
-        return process.wait()
-    except KeyboardInterrupt as interrupt:
-        if apart or isinstance(interrupt, Terminated):
-            process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
-
-
-def chromium_path(*, apt: bool) -> str:
-    """Chromium for the browser tests, installed through apt-get when missing and allowed."""
-    from shutil import which
-
-    found = next((path for name in CHROMIUM if (path := which(name))), None)
-    if found:
-        return found
-    system_package("chromium", "A test in the browser", allowed=apt)
-    return which("chromium") or "/usr/bin/chromium"

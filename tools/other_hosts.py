@@ -1,5 +1,6 @@
 """ComfyUIs besides our own: releases from the official repository, and what our tests need beside a tree's packages."""
 
+import argparse
 import hashlib
 import os
 import re
@@ -139,3 +140,9 @@ def locked_lines(lock: Path, names: set[str]) -> str:
         if wanted and not line.lstrip().startswith("#"):
             kept.append(line)
     return "".join(kept)
+
+
+def tree_of(options: argparse.Namespace) -> str | None:
+    """The ComfyUI that the options name, fetched where it is a release; None for the usual one."""
+    tag = getattr(options, "comfyui_version", None)
+    return str(release(tag)) if tag else options.comfyui

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from comfyui_spacetime.tools import commands, environment, locks, other_hosts
+from comfyui_spacetime.tools import commands, development, environment, locks, other_hosts
 from comfyui_spacetime.tools.terminal import Trouble
 
 TAG = "v9.8.7"
@@ -99,9 +99,9 @@ def test_run_py_test_hands_the_tree_and_its_python_to_pytest(tmp_path, monkeypat
         (tmp_path / name).write_text("")
     seen = []
     monkeypatch.setattr(
-        commands, "run_in", lambda python, arguments, **more: seen.append((python, arguments, more)) or 0
+        development, "run_in", lambda python, arguments, **more: seen.append((python, arguments, more)) or 0
     )
-    monkeypatch.setattr(commands, "chromium_path", lambda **_: "chromium")
+    monkeypatch.setattr(development, "chromium_path", lambda **_: "chromium")
     before = sorted(tmp_path.rglob("*"))
     assert commands.main(["test", "--comfyui", str(tmp_path), "-q"]) == 0
     assert commands.main(["test", "--comfyui", str(tmp_path), "tests/nodes"]) == 0

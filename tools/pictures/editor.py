@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..commands import CHROMIUM
+from ..development import CHROMIUM
 from ..terminal import Trouble
 
 if TYPE_CHECKING:
