@@ -9,6 +9,7 @@ from pathlib import Path
 from ..checkpoints import load_checkpoint
 from ..clips.toy import FPS
 from ..embedded import EMBEDDED
+from ..files import read_text
 from ..geometry import OURS
 from ..training.run.stopping import StoppedError, check_stop, stop_on_signals
 from .fan_out import Recipe, jobs_of
@@ -61,7 +62,7 @@ def video(args: argparse.Namespace) -> None:
         num_frames=OURS.nearest(args.seconds, FPS), height=args.height, width=args.width,
         steps=args.steps, cfg=args.cfg, negative=args.negative, threads=args.threads, numbers=args.numbers,
     )  # fmt: skip
-    jobs = jobs_of(args.prompts.read_text(encoding="utf-8").splitlines(), args.seeds, args.seed)
+    jobs = jobs_of(read_text(args.prompts).splitlines(), args.seeds, args.seed)
     checkpoint = load_checkpoint(args.checkpoint)
     with pool(checkpoint, recipe, args.address, args.workers) as workers:
         stop_on_signals(parent=args.with_parent)  # after Ray has set its own handlers

@@ -261,3 +261,30 @@ def test_a_damaged_config_is_one_sentence(tmp_path, content):
     with pytest.raises(ValueError, match=r"mend it, or choose another folder|save it as UTF-8") as error:
         Run(tmp_path, {"a": 1})
     assert "\n" not in str(error.value)
+
+
+def test_a_run_whose_folder_is_removed_ends_and_makes_no_half_of_it_again(tmp_path):
+    run = Run(tmp_path / "run", {"a": 1})
+    run.record(step=0, loss=1.0)
+    for path in (tmp_path / "run").iterdir():
+        path.unlink()
+    (tmp_path / "run").rmdir()
+    writes = (lambda: run.record(step=1, loss=1.0), lambda: run.file("dit.safetensors"), lambda: run.sample_file(1))
+    for write in writes:
+        with pytest.raises(ValueError, match="was removed or replaced while this run was going on"):
+            write()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_kill_between_the_captioners_checkpoint_and_its_report_loses_nothing(tmp_path):
+    vae, out = vae_of(0), tmp_path / "run"
+    cache = toy(tmp_path / "cache", vae, 3)
+    captioner_run(out, cache, vae)
+    whole = (out / "captioner.safetensors").read_bytes()
+    (out / "captioner.safetensors").write_bytes(b"of a step before")
+    (out / "samples" / "000002.png").unlink()
+    (out / f".captioner.safetensors.{2**22 + 1}-0.partial").write_bytes(b"half")
+    captioner_run(out, cache, vae)
+    assert (out / "captioner.safetensors").read_bytes() == whole
+    assert (out / "samples" / "000002.png").is_file()
+    assert not list(out.rglob("*.partial"))
