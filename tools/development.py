@@ -56,6 +56,14 @@ def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
 
+def layout(options: argparse.Namespace, _rest: list[str]) -> int:
+    """Measure the nodes of the workflows in the editor and move apart what covers another one; needs Chromium."""
+    chromium_path(apt=options.apt)
+    python, tree = comfyui.managed(dev=True, apt=options.apt).python, other_hosts.tree_of(options)
+    arguments = [*(["--comfyui", tree] if tree else []), *options.files]
+    return run_in(python, [str(ROOT / "tools" / "pack.py"), "tools.pictures.rooms", *arguments])
+
+
 def chromium_path(*, apt: bool) -> str:
     """Chromium for the browser tests, installed through apt-get when missing and allowed."""
     found = next((path for name in CHROMIUM if (path := which(name))), None)
