@@ -71,6 +71,7 @@ class Compression:
 
 
 OURS = Compression(time=4, space=8)  # of this pack's VAE
+CHANNELS = 16  # of its latents
 
 
 def latents_for(seconds: float, fps: float, per_latent: int) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..models.geometry import OURS
 from . import sockets
 from .host import messages
 from .host.latent import content, made
@@ -46,11 +45,21 @@ class EmptyVideo(Node):
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
                 io.Model.Input(
                     "model", optional=True,
-                    tooltip="Connect it to be told here when size or length are unlike those of its training.",
+                    tooltip=(
+                        "The latent then has the channels that this model reads, and the node says when size or length "
+                        "are unlike those of its training."
+                    ),
+                ),
+                io.Vae.Input(
+                    "vae", optional=True,
+                    tooltip=(
+                        "The VAE that will decode it: length and size are fitted to what it says of its latents. "
+                        "Without it 4 x 8 x 8 pixels are one, as for Wan 2.1, or what the model tells."
+                    ),
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="latent", tooltip="Zeros, (batch, 16, T, height/8, width/8)."),
+                io.Latent.Output(display_name="latent", tooltip="Zeros, (batch, channels, T, height/8, width/8)."),
                 io.Float.Output(display_name="fps", tooltip="The same fps, to pass on."),
                 io.Int.Output(display_name="num_frames", tooltip="The number of pixel frames, 1 + 4k."),
             ],
@@ -59,11 +68,15 @@ class EmptyVideo(Node):
 
     @classmethod
     def execute(
-        cls, width: int, height: int, seconds: float, fps: float, batch: int, model: Any = None
+        cls, width: int, height: int, seconds: float, fps: float, batch: int, model: Any = None, vae: Any = None
     ) -> io.NodeOutput:
         """Make the zeros."""
-        num_frames, w, h = OURS.nearest(seconds, fps), OURS.nearest_side(width), OURS.nearest_side(height)
-        latents = torch.zeros(batch, 16, *OURS.latent_shape(num_frames, h, w))
+        from .host.vae.others import latents_of
+
+        channels, compression = latents_of(model, vae)
+        num_frames = compression.nearest(seconds, fps)
+        w, h = compression.nearest_side(width), compression.nearest_side(height)
+        latents = torch.zeros(batch, channels, *compression.latent_shape(num_frames, h, w))
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
         return io.NodeOutput(made(latents), fps, num_frames)

@@ -58,6 +58,16 @@ def test_the_papers_dit_makes_an_image_of_a_class_that_was_asked_for(host):
         host.run(path, set={"Class.label": "unicorn"})
 
 
+def test_latte_makes_a_video_of_a_text_frame_by_frame(host):
+    changes = {"8.steps": 2, "6.width": SIDE, "6.height": 2 * SIDE, "6.seconds": 0.75}
+    result = host.run(WORKFLOWS / "latte_text_to_video.json", set=changes)
+    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+        decoded = list(video.decode(video=0))
+    assert len(decoded) == 6
+    assert (decoded[0].width, decoded[0].height) == (SIDE, 2 * SIDE)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "tolerance"),
     [

@@ -259,3 +259,61 @@ def test_a_video_unlike_those_of_the_training_is_announced(tiny_objects, monkeyp
     assert "1.417 s\nthis model was trained on 64 x 48 pixels, up to 9 frames; 17 frames are more" in shown[1]
     assert len(said) == 1
     assert "17 frames are more than it knows" in said[0]
+
+
+class Described:
+    """A MODEL or VAE as far as its latents go."""
+
+    def __init__(self, **said):
+        self.__dict__.update(said)
+
+    def get_model_object(self, _name):
+        return self
+
+
+def empty(model=None, vae=None, width=100, height=64, seconds=1.0):
+    from comfyui_spacetime.nodes.latents import EmptyVideo
+
+    return EmptyVideo.execute(width, height, seconds, 24.0, 1, model, vae).result[0]["samples"].shape
+
+
+@pytest.mark.parametrize("name", ["wan2.1", "wan2.2", "ltx"])
+def test_an_empty_video_is_what_its_vae_decodes_to_that_size(comfy_host, name):
+    from comfyui_spacetime.nodes.host.vae.others import compression_of, decode_clip
+    from comfyui_spacetime.tools.bench import tiny_vaes
+
+    vae = tiny_vaes.vae(name)
+    shape = empty(vae=vae)
+    compression = compression_of(vae)
+    frames = decode_clip(vae, torch.zeros(shape))
+    assert shape[1] == vae.latent_channels
+    assert len(frames) == compression.nearest(1.0, 24.0)
+    assert frames.shape[1:3] == (compression.nearest_side(64), compression.nearest_side(100))
+
+
+def test_latents_have_the_channels_of_their_model_and_these_must_be_the_vaes(comfy_host):
+    from comfyui_spacetime.models.geometry import Compression
+    from comfyui_spacetime.nodes.host.vae.others import latents_of
+
+    wan = Described(latent_channels=48, spacial_downscale_ratio=16, temporal_downscale_ratio=4)
+    assert latents_of(wan, None) == (48, Compression(4, 16))
+    assert latents_of(None, None) == (16, Compression(4, 8))
+    assert empty() == (1, 16, 7, 8, 12)
+    with pytest.raises(ValueError, match="48 channels and the VAE makes 16"):
+        latents_of(wan, Described(latent_channels=16))
+
+
+def test_an_image_vae_decodes_every_frame_of_a_video(comfy_host):
+    import comfy.sd
+    import comfy.taesd.taesd
+
+    from comfyui_spacetime.nodes.host.vae.others import decode_clip, frames_per_latent
+    from comfyui_spacetime.tools.bench.tiny_models import random_state
+
+    vae = comfy.sd.VAE(sd=random_state(comfy.taesd.taesd.TAESD(latent_channels=4), 0))
+    clip = torch.randn(1, 4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    frames = decode_clip(vae, clip)
+    assert frames_per_latent(vae) == 1
+    assert frames.shape == (3, 32, 48, 3)
+    for index, frame in enumerate(frames):
+        torch.testing.assert_close(frame, vae.decode(clip[:, :, index])[0], rtol=1e-3, atol=1e-3)

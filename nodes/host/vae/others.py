@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....models.geometry import OURS, Compression
+from ....models.geometry import CHANNELS, OURS, Compression
 from ....models.tasks.along_time import check_overlap, cross_fade
 from ....models.vae.loops import around, led_by
 from ..messages import check_interrupted
@@ -27,8 +27,35 @@ def compression_of(vae: Any) -> Compression:
 
 
 def frames_per_latent(vae: Any) -> int:
-    """How many frames a latent of this VAE stands for."""
+    """How many frames a latent of this VAE stands for; an image VAE has one for each."""
+    if is_image_vae(vae):
+        return 1
     return int(vae.temporal_compression_decode() or OURS.time)
+
+
+def is_image_vae(vae: Any) -> bool:
+    """Whether a core VAE knows single pictures only."""
+    return bool(getattr(vae, "latent_dim", 3) == 2)
+
+
+def latents_of(model: Any | None, vae: Any | None) -> tuple[int, Compression]:
+    """Channels and compression of the latents that go with a MODEL, a VAE or both; without either those of this pack.
+
+    ValueError when the two do not belong together.
+    """
+    described = None if model is None else model.get_model_object("latent_format")
+    channels = None if described is None else int(described.latent_channels)
+    if vae is not None:
+        own = int(getattr(vae, "latent_channels", channels or CHANNELS))
+        if channels not in (None, own):
+            raise ValueError(
+                f"the model reads latents of {channels} channels and the VAE makes {own}: connect the VAE that belongs "
+                "to the model"
+            )
+        return own, compression_of(vae)
+    # releases before 0.8 do not say it of every model
+    space = int(getattr(described, "spacial_downscale_ratio", OURS.space))
+    return channels or CHANNELS, Compression(int(getattr(described, "temporal_downscale_ratio", OURS.time)), space)
 
 
 def encode_still(vae: Any, image: Tensor) -> Tensor:
@@ -61,6 +88,8 @@ def encode_clip(vae: Any, pieces: Iterable[Tensor]) -> tuple[Tensor, int, str]:
 def decode_clip(vae: Any, clip: Tensor) -> Tensor:
     """Images (F, H, W, 3) of one clip (1, C, T, H, W), or of one image (1, C, H, W), all in one go."""
     check_interrupted()
+    if is_image_vae(vae) and clip.ndim == 5:  # core would decode the first frame alone
+        clip = clip.transpose(1, 2).flatten(0, 1)
     images: Tensor = vae.decode(clip).flatten(0, -4)
     return images
 

@@ -140,9 +140,35 @@ def write_dit(size: int = 64, depth: int = 2, classes: int = 1000) -> None:
     write("vae", "vae-ft-mse-840000-ema-pruned.safetensors", tiny_models.random_state(decoder, 3))
 
 
+def write_latte(size: int = 64, depth: int = 1) -> None:
+    """Latte-1 in diffusers' layout; it reads T5-XXL."""
+    linear = {
+        "adaln_single.emb.timestep_embedder.linear_1": (size, 256),
+        "adaln_single.emb.timestep_embedder.linear_2": (size, size),
+        "adaln_single.linear": (6 * size, size), "proj_out": (32, size),
+        "caption_projection.linear_1": (size, 4096), "caption_projection.linear_2": (size, size),
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {"scale_shift_table": (2, size)}
+    for blocks, attentions in (("transformer_blocks", (1, 2)), ("temporal_transformer_blocks", (1,))):
+        for block in (f"{blocks}.{i}" for i in range(depth)):
+            shapes[f"{block}.scale_shift_table"] = (6, size)
+            for attention in attentions:
+                linear |= {f"{block}.attn{attention}.to_{part}": (size, size) for part in ("q", "k", "v", "out.0")}
+            linear |= {f"{block}.ff.net.0.proj": (4 * size, size), f"{block}.ff.net.2": (size, 4 * size)}
+    shapes |= {"pos_embed.proj.weight": (size, 4, 2, 2), "pos_embed.proj.bias": (size,)}
+    shapes |= {f"{name}.weight": shape for name, shape in linear.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in linear.items()}
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        name: torch.randn(shape, generator=generator) * 0.5 / max(shape[-1], 1) ** 0.5 for name, shape in shapes.items()
+    }
+    write("diffusion_models", "latte-1-transformer.safetensors", state)
+
+
 write_wan()
 write_ltx()
 write_dit()
+write_latte()
 comfy.text_encoders.t5.T5 = NarrowT5
 comfy.ldm.wan.vae2_2.WanVAE = narrow_vae
 comfy.sd.detect_te_model = kind_of_narrow_text_encoder
