@@ -125,7 +125,7 @@ def test_rebuilt_guider_and_sampler_continue(chosen) -> None:
 
 
 def rebuilt(chosen):
-    from comfyui_spacetime.nodes.host.stepping.trajectory import fingerprint
+    from comfyui_spacetime.nodes.host.stepping.fingerprint import fingerprint
 
     return next(other for other in exactness.samplers().values() if fingerprint(other) == fingerprint(chosen))
 
@@ -133,7 +133,7 @@ def rebuilt(chosen):
 def test_fingerprints_tell_samplers_apart() -> None:
     import comfy.samplers
 
-    from comfyui_spacetime.nodes.host.stepping.trajectory import fingerprint
+    from comfyui_spacetime.nodes.host.stepping.fingerprint import fingerprint
 
     prints = {name: fingerprint(one) for name, one in exactness.samplers().items()}
     twins = [name for name in prints if list(prints.values()).count(prints[name]) > 1]

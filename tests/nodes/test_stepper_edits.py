@@ -29,7 +29,9 @@ def test_edit_starts_anew_from_the_edited_x(chosen) -> None:
     assert edited.trajectory.note == "new trajectory: tokens edited"
     assert edited.trajectory.done
     assert not torch.equal(edited.values, step(tokens, guider, chosen, 0).values)
-    assert edited.trajectory.schedule.equal(tokens.trajectory.schedule), "the model still sees the whole schedule"
+    assert edited.trajectory.schedule.whole.equal(tokens.trajectory.schedule.whole), (
+        "the model still sees the whole schedule"
+    )
 
 
 def test_edited_run_is_an_euler_run_from_there() -> None:

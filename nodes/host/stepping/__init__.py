@@ -1,6 +1,9 @@
 """Exact single steps of any core sampler.
 
-trajectory    what a run remembers between two calls; its start, edits and restarts
+state         what a run remembers between two calls: origin, schedule, past and pause
+trajectory    how that begins, and what edits and restarts make of it
+fingerprint   whether a rebuilt sampler is the one whose calls were recorded
+randomness    torch's global generators
 replay        the guider as the sampler sees it: past calls replayed, new ones recorded, then the end
 own_solver    the same for our own solvers, whose state is explicit: no replay
 brownian      noise of the sde samplers, drawn once

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .trajectory import RngState, rng_state, set_rng_state
+from .randomness import RngState, rng_state, set_rng_state
 
 # settings of a cache holder, which follow the model that is connected now
 CACHE_SETTINGS = frozenset(

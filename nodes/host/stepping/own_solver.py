@@ -14,15 +14,16 @@ from ....models import solvers
 from ....models.solvers import Evaluation, Solver, SolverState
 from ..sampling import check_flow_model
 from .replay import Watcher
-from .trajectory import Trajectory
+from .state import Trajectory
 
 
 class SolverWatcher(Watcher):
     """A watcher that only evaluates; the solver's state, not the call, is where a step ends."""
 
     def __init__(self, guider: Any, trajectory: Trajectory, *others: Any) -> None:
-        super().__init__(guider, replace(trajectory, pattern=""), *others)
-        self.callbacks = trajectory.callbacks
+        past = replace(trajectory.past, pattern="")
+        super().__init__(guider, replace(trajectory, past=past), *others)
+        self.callbacks = past.callbacks
         self.state: SolverState | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
@@ -60,13 +61,13 @@ class SolverWatcher(Watcher):
             denoised: Tensor = model(x, sigma, **extra_args)
             return denoised
 
-        past: SolverState | None = self.trajectory.solver
+        past = self.trajectory.past.solver
         if past is None:
             state = solvers.start(x, levels[0], solvers.noise_generator(extra_args.get("seed")))
         else:
             state = moved(past, x.device)
             self.restore(dict(extra_args["model_options"]), x.device)
-        for index in range(self.trajectory.step, len(levels) - 1):
+        for index in range(self.trajectory.past.step, len(levels) - 1):
             if self.steps_made >= self.steps:
                 self.state = moved(state, "cpu")
                 self.leave(state.x, torch.tensor(state.sigma))
@@ -76,7 +77,8 @@ class SolverWatcher(Watcher):
 
     def stopped(self) -> Trajectory:
         """The trajectory where the solver was stopped."""
-        return replace(super().stopped(), solver=self.state)
+        after = super().stopped()
+        return replace(after, past=replace(after.past, solver=self.state))
 
 
 def moved(state: SolverState, device: torch.device | str) -> SolverState:

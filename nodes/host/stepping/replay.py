@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .hidden_state import HiddenState
-from .trajectory import Record, Trajectory, rng_state, set_rng_state
+from .randomness import rng_state, set_rng_state
+from .state import Past, Pause, Record, Trajectory
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
 ALL_STEPS = 10**9
@@ -47,14 +48,14 @@ class Watcher:
         self.callback = callback
         self.interrupted = interrupted
         self.base_functions = {id(f) for f in model_options.get("sampler_post_cfg_function", [])}
-        self.records = list(trajectory.records)
+        self.records = list(trajectory.past.records)
         self.events = ""
         self.callbacks = 0
-        starts = trajectory.step_starts
+        starts = trajectory.past.step_starts
         self.foreseen = bool(starts)
-        after = trajectory.step + steps
+        after = trajectory.past.step + steps
         self.stop_at = starts[after] if after < len(starts) else ALL_STEPS
-        self.x: Tensor = trajectory.noise
+        self.x: Tensor = trajectory.origin.noise
         self.sigma = trajectory.sigma
         self.denoised: Tensor | None = None
         self.hidden: HiddenState | None = None
@@ -67,7 +68,7 @@ class Watcher:
     @property
     def steps_made(self) -> int:
         """Callbacks that are new in this call."""
-        return self.callbacks - self.trajectory.callbacks
+        return self.callbacks - self.trajectory.past.callbacks
 
     def on_callback(self, _index: int, denoised: Tensor, x: Tensor, _total: int) -> None:
         """The sampler tells about a step."""
@@ -79,13 +80,13 @@ class Watcher:
             self.callback(made - 1, denoised, x, max(made, self.trajectory.ahead(self.steps)))
 
     def _note(self, event: str) -> None:
-        expected = (self.trajectory.pattern or "")[len(self.events) : len(self.events) + 1]
+        expected = (self.trajectory.past.pattern or "")[len(self.events) : len(self.events) + 1]
         self.foreseen = self.foreseen and event == expected
         self.events += event
 
     def __call__(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The sampler asks for a prediction."""
-        index, past = self.events.count("C"), len(self.trajectory.records)
+        index, past = self.events.count("C"), len(self.trajectory.past.records)
         options = kwargs.get("model_options", self.own_options)
         if index < past:
             self._note("C")
@@ -99,14 +100,16 @@ class Watcher:
 
     def _arrive(self, x: Tensor, options: dict[str, Any]) -> None:
         """The replay is over: be sure that it led where the last call had stopped, and restore what hides elsewhere."""
-        if self.trajectory.x is not None and not torch.equal(self.trajectory.x.to(x), x):
+        before = self.trajectory.pause.x
+        if before is not None and not torch.equal(before.to(x), x):
             raise Diverged
         self.restore(options, x.device)
 
     def restore(self, options: dict[str, Any], device: torch.device) -> None:
         """Put the host's hidden state back as it was at the last stop."""
-        if self.trajectory.hidden is not None:
-            self.trajectory.hidden.put_back(self._guider, options, device)
+        hidden = self.trajectory.pause.hidden
+        if hidden is not None:
+            hidden.put_back(self._guider, options, device)
 
     def leave(self, x: Tensor, sigma: Tensor) -> None:
         """End the sampler here."""
@@ -176,34 +179,29 @@ class Watcher:
 
     def stopped(self) -> Trajectory:
         """The trajectory at the call where the sampler was stopped."""
-        starts, calls = self.trajectory.step_starts, self.events.count("C")
-        step = starts.index(calls) if self.foreseen and calls in starts else self.trajectory.step + self.steps_made
-        return replace(
-            self.trajectory,
+        past = self.trajectory.past
+        starts, calls = past.step_starts, self.events.count("C")
+        after = replace(
+            past,
+            pattern=past.pattern if self.foreseen else "",
             records=tuple(self.records),
             callbacks=self.callbacks,
-            step=step,
-            pattern=self.trajectory.pattern if self.foreseen else "",
-            x=kept(self.x),
-            sigma=self.sigma,
-            hidden=self.hidden,
+            step=starts.index(calls) if self.foreseen and calls in starts else past.step + self.steps_made,
         )
+        return replace(self.trajectory, past=after, pause=Pause(sigma=self.sigma, x=kept(self.x), hidden=self.hidden))
 
     def finished(self) -> Trajectory:
         """The trajectory after the sampler's return: nothing is left to replay."""
-        known = len(self.trajectory.step_starts) if self.foreseen else 0
-        return replace(
-            self.trajectory,
-            records=(),
+        past = self.trajectory.past
+        known = len(past.step_starts) if self.foreseen else 0
+        after = Past(
+            sampler=past.sampler,
+            pattern=past.pattern,
             callbacks=self.callbacks,
-            step=known or self.trajectory.step + self.steps_made,
-            x=None,
-            sigma=float(self.trajectory.sigmas[-1]),
-            hidden=None,
-            draws={},
-            solver=None,
-            done=True,
+            step=known or past.step + self.steps_made,
         )
+        pause = Pause(sigma=float(self.trajectory.schedule.sigmas[-1]))
+        return replace(self.trajectory, past=after, pause=pause, done=True)
 
 
 class _Reading(dict[str, Any]):

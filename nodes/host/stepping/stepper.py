@@ -26,9 +26,12 @@ from torch import Tensor
 from ....models.patches import Tokens, to_patches
 from ..messages import check_interrupted
 from .brownian import remembered
+from .fingerprint import fingerprint
 from .own_solver import SolverWatcher
+from .randomness import rng_state, set_rng_state
 from .replay import ALL_STEPS, Callback, Diverged, Stop, Watcher, kept
-from .trajectory import Trajectory, fingerprint, restart, resume, rng_state, set_rng_state
+from .state import Trajectory
+from .trajectory import restart, resume
 
 StepText = Callable[[str], None]
 
@@ -77,13 +80,13 @@ class StepSampler(comfy.samplers.Sampler):
             return self._run(model_wrap, sigmas, arguments)
         except Diverged:
             self.trajectory = restart(self.trajectory, "the past steps cannot be repeated with this sampler and model")
-            set_rng_state(self.trajectory.rng)
-            return self._run(model_wrap, self.trajectory.sigmas.to(sigmas), arguments)
+            set_rng_state(self.trajectory.origin.rng)
+            return self._run(model_wrap, self.trajectory.schedule.sigmas.to(sigmas), arguments)
 
     def _run(self, guider: Any, sigmas: Tensor, arguments: _Arguments) -> Tensor:
         extra_args = dict(arguments.extra_args)  # samplers put their own entries in
-        if len(sigmas) != len(self.trajectory.schedule):
-            full = self.trajectory.schedule.to(sigmas)
+        if len(sigmas) != len(self.trajectory.schedule.whole):
+            full = self.trajectory.schedule.whole.to(sigmas)
             extra_args["model_options"].setdefault("transformer_options", {})["sample_sigmas"] = full
         settings = (self.steps, extra_args["model_options"], arguments.callback, check_interrupted)
         watcher: Watcher
@@ -92,29 +95,32 @@ class StepSampler(comfy.samplers.Sampler):
             inner = own.stepwise(self.inner)
         else:
             inner, trajectory = self.inner, self.trajectory
-            if trajectory.pattern is None:
-                trajectory = replace(trajectory, pattern=dry_run(inner, guider, sigmas, extra_args, arguments.noise))
+            if trajectory.past.pattern is None:
+                pattern = dry_run(inner, guider, sigmas, extra_args, arguments.noise)
+                trajectory = replace(trajectory, past=replace(trajectory.past, pattern=pattern))
             watcher = Watcher(guider, trajectory, *settings)
-        draws = dict(self.trajectory.draws)
+        draws = dict(self.trajectory.past.draws)
         try:
-            with remembered(draws), _starting_from(guider, self.trajectory.start):
+            with remembered(draws), _starting_from(guider, self.trajectory.origin.start):
                 samples: Tensor = inner.sample(watcher, sigmas, extra_args, watcher.on_callback, *arguments[2:])
             self.trajectory = watcher.finished()
         except Stop:
             samples = watcher.x
-            self.trajectory = replace(watcher.stopped(), draws=draws)
+            stopped = watcher.stopped()
+            self.trajectory = replace(stopped, past=replace(stopped.past, draws=draws))
         self.denoised = watcher.denoised
         return samples
 
 
 def _placed(trajectory: Trajectory, guider: Any) -> Trajectory:
     """Bring an edited x from the VAE's units into the model's; untouched places keep their exact value."""
-    if trajectory.edited is None:
+    origin = trajectory.origin
+    if origin.edited is None:
         return trajectory
-    x = guider.inner_model.process_latent_in(trajectory.edited)
-    if trajectory.start is not None and trajectory.same is not None:
-        x = torch.where(trajectory.same, trajectory.start.to(x), x)
-    return replace(trajectory, start=x, edited=None, same=None)
+    x = guider.inner_model.process_latent_in(origin.edited)
+    if origin.start is not None and origin.same is not None:
+        x = torch.where(origin.same, origin.start.to(x), x)
+    return replace(trajectory, origin=replace(origin, start=x, edited=None, same=None))
 
 
 @contextmanager
@@ -204,17 +210,18 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
         show(f"step {made} of {max(total, made)}")
 
     stepper = StepSampler(sampler, trajectory, steps)
-    set_rng_state(trajectory.rng)
+    origin = trajectory.origin
+    set_rng_state(origin.rng)
     latents = (
         guider.sample(
-            trajectory.noise.clone(),
-            trajectory.latents.clone(),
+            origin.noise.clone(),
+            origin.latents.clone(),
             stepper,
-            trajectory.sigmas.clone(),
-            denoise_mask=trajectory.mask,
+            trajectory.schedule.sigmas.clone(),
+            denoise_mask=origin.mask,
             callback=callback,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=trajectory.seed,
+            seed=origin.seed,
         )
         .detach()
         .to(comfy.model_management.intermediate_device())
@@ -230,8 +237,9 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
 
 def _check_channels(trajectory: Trajectory, guider: Any) -> None:
     wanted = guider.model_patcher.get_model_object("latent_format").latent_channels
-    if trajectory.latents.shape[1] != wanted:
+    channels = trajectory.origin.latents.shape[1]
+    if channels != wanted:
         raise ValueError(
-            f"this model works on latents of {wanted} channels, these tokens have {trajectory.latents.shape[1]}: "
+            f"this model works on latents of {wanted} channels, these tokens have {channels}: "
             "use the empty latent or VAE Encode node that belongs to the model"
         )
