@@ -10,7 +10,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+
+from ..files import read_text
+from .cleaning import normal_form
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIAL = (PAD, UNKNOWN, CLS, SEP, MASK)
@@ -25,6 +29,11 @@ CJK_RANGES = (
     (0x2B820, 0x2CEAF),
     (0x2F800, 0x2FA1F),
 )
+# no word goes beyond these, and no accent makes another sign of them: blanks; CJK characters and most punctuation of
+# ASCII, each of which is a word of its own
+_BLANKS = "\t\n\r \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_ALONE = "".join(f"{chr(first)}-{chr(last)}" for first, last in CJK_RANGES) + r"!-/:;?@\[-`{-~"
+_RUNS = re.compile(f"[{_ALONE}]|[^{_BLANKS}{_ALONE}]+")
 _SPECIAL_PATTERN = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL) + ")")
 
 
@@ -50,17 +59,22 @@ def _is_punctuation(character: str) -> bool:
     )
 
 
-def split_words(text: str) -> list[str]:
-    """Lower-case words and single punctuation marks of a text that holds no special tokens."""
-    text = unicodedata.normalize("NFC", "".join(map(_spell, text)))
-    return [part for word in text.split() for part in _parts(word)]
+def split_words(text: str) -> Iterator[str]:
+    """Lower-case words and single punctuation marks of a text that holds no special tokens, one after the other: who
+    needs the first few of a long text does not wait for the rest."""
+    for found in _RUNS.finditer(text):
+        run = found.group()
+        yield from _known_parts(run) if len(run) <= MAX_CHARACTERS_PER_WORD else _parts(run)
 
 
-@lru_cache(maxsize=16_384)
-def _parts(word: str) -> tuple[str, ...]:
-    """A word without accents, cut at its punctuation. Captions repeat their words, so most are known already."""
-    letters = "".join(c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn")
+def _parts(run: str) -> tuple[str, ...]:
+    """A run of characters cleaned and without accents, cut at its blanks and its punctuation."""
+    clean = normal_form("NFC", "".join(map(_spell, run))).lower()
+    letters = "".join(c for c in normal_form("NFD", clean) if unicodedata.category(c) != "Mn")
     return tuple("".join(f" {c} " if _is_punctuation(c) else c for c in letters).split())
+
+
+_known_parts = lru_cache(maxsize=16_384)(_parts)  # captions repeat their words
 
 
 class WordPieceTokenizer:
@@ -77,17 +91,22 @@ class WordPieceTokenizer:
     @classmethod
     def from_file(cls, path: Path) -> WordPieceTokenizer:
         """Read a vocab.txt with one piece per line."""
-        return cls(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+        return cls(read_text(path).removesuffix("\n").split("\n"))
 
     def pieces(self, text: str) -> list[str]:
         """The pieces of a text, without [CLS] and [SEP]. Special tokens written in the text are kept as they are."""
-        found: list[str] = []
-        for part in _SPECIAL_PATTERN.split(text):
-            if part in SPECIAL:
-                found.append(part)
-            else:
-                found.extend(piece for word in split_words(part) for piece in self._match(word))
-        return found
+        return list(self._pieces(text))
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        start = 0
+        for special in _SPECIAL_PATTERN.finditer(text):
+            yield from self._plain_pieces(text[start : special.start()])
+            yield special.group()
+            start = special.end()
+        yield from self._plain_pieces(text[start:])
+
+    def _plain_pieces(self, text: str) -> Iterator[str]:
+        return (piece for word in split_words(text) for piece in self._match(word))
 
     def _match(self, word: str) -> Iterator[str]:
         """Longest known piece first; a word with a part that nothing matches is unknown as a whole."""
@@ -107,10 +126,12 @@ class WordPieceTokenizer:
         return iter(matched)
 
     def encode(self, text: str, max_length: int | None = None) -> list[int]:
-        """Ids with [CLS] in front and [SEP] behind, cut to max_length; the empty text gives just these two."""
-        ids = [self.ids[piece] for piece in self.pieces(text)]
-        if max_length is not None:
-            ids = ids[: max_length - 2]
+        """Ids with [CLS] in front and [SEP] behind, cut to max_length; the empty text gives just these two.
+
+        What is cut off is not looked at.
+        """
+        most = None if max_length is None else max_length - 2
+        ids = [self.ids[piece] for piece in islice(self._pieces(text), most)]
         return [self.cls_id, *ids, self.sep_id]
 
     def encode_batch(self, texts: Sequence[str], max_length: int | None = None) -> tuple[list[list[int]], list[int]]:

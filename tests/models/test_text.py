@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,36 @@ def test_tokenizer_equals_transformers_on_random_text(encoder: TextEncoder, refe
     for _ in range(500):
         text = "".join(chr(rng.choice((rng.randrange(0xD800), rng.randrange(0xE000, 0x30000)))) for _ in range(20))
         assert encoder.tokenizer.encode(text) == reference.encode(text), repr(text)
+
+
+LONG = 1_000_000  # characters
+LONG_TEXTS = {
+    "words": "word ", "chinese": "猫", "one word": "a", "marks": "!", "marks and letters": "a=", "accents": "a\u0301",
+    "blanks": " ", "wide blanks": "a\u3000", "special tokens": "[CLS]", "halves of them": "[CL", "control": "\x01",
+    "half characters": "\ud800",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*LONG_TEXTS, "one letter with accents"])
+def test_a_long_text_takes_no_time_for_what_is_cut_off(kind: str, encoder: TextEncoder) -> None:
+    """The bound is of another order than what a text read in the square of its length, or word by word, would take."""
+    text = "a" + "\u0301\u0327" * (LONG // 2)
+    if kind in LONG_TEXTS:
+        text = LONG_TEXTS[kind] * (LONG // len(LONG_TEXTS[kind]))
+    began = time.process_time()
+    ids = encoder.tokenizer.encode(text, MAX_TOKENS)
+    assert time.process_time() - began < 5
+    assert len(ids) <= MAX_TOKENS
+    if len(ids) == MAX_TOKENS:
+        assert ids == encoder.tokenizer.encode(text[:20_000], MAX_TOKENS)
+
+
+def test_no_more_is_read_than_is_needed(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    match = WordPieceTokenizer._match
+    monkeypatch.setattr(WordPieceTokenizer, "_match", lambda self, word: read.append(word) or match(self, word))
+    encoder.tokenizer.encode("red " * 100_000, 64)
+    assert len(read) < 70
 
 
 def test_a_vocabulary_without_special_tokens_is_refused() -> None:

@@ -1,5 +1,7 @@
 """The VAE and the text encoder as core objects, under core's own nodes."""
 
+import time
+
 import pytest
 import torch
 
@@ -160,3 +162,20 @@ def test_clip_takes_weights_and_endless_prompts(tiny_objects):
     long = clip.encode_from_tokens(clip.tokenize("word " * 5000))
     assert long.shape == (1, 256, 384)
     assert clip.encode_from_tokens(clip.tokenize("(word " * 300 + ":1.2)" + "x" * 5000)).shape[1] <= 256
+
+
+@pytest.mark.parametrize("part", ["word ", "(red:1.2) ", "embedding:x ", "(", ":( ", ")", "\ud800", "猫", "!", "\\("])
+def test_a_prompt_without_end_is_cut_before_it_is_read(tiny_objects, part):
+    began = time.process_time()
+    tokens = tiny_objects[1].tokenize(part * (2_000_000 // len(part)))
+    assert time.process_time() - began < 10  # most of it is core's, for what is left
+    assert len(tokens["minilm"][0]) <= 256
+
+
+def test_brackets_in_brackets_without_end_are_refused(tiny_objects):
+    clip = tiny_objects[1]
+    clip.tokenize("(" * 40 + "red" + ")" * 40)
+    for text in ("(" * 5000 + "red" + ")" * 5000, "a " + "(b " * 100 + ")" * 100):
+        with pytest.raises(ValueError, match="more than 50 brackets within each other: take some out") as refused:
+            clip.tokenize(text)
+        assert len(str(refused.value)) < 200

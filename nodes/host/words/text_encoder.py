@@ -6,6 +6,7 @@ It is core's own BERT with the weights of all-MiniLM-L6-v2 and our tokenizer, so
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import comfy.sd
@@ -14,10 +15,12 @@ import comfy.supported_models_base
 import comfy.text_encoders.bert
 import torch
 
+from ....models.text.cleaning import LONGEST
 from ....models.text.encoder import HIDDEN_SIZE, MAX_TOKENS, RESTORE, load_weights, text_encoder_files
 from ....models.text.tokenizer import WordPieceTokenizer
 
 NAME = "minilm"
+DEEPEST = 50  # weights of weights; 1.1 to the power of this is 117 already
 CONFIG = {
     "hidden_size": HIDDEN_SIZE,
     "intermediate_size": 1536,
@@ -30,6 +33,23 @@ CONFIG = {
     "layer_norm_eps": 1e-12,
 }
 SPECIAL = {"start": 101, "end": 102, "pad": 0}
+
+
+def check_nesting(text: str) -> None:
+    """ValueError for weights (as in "((red):1.2)") of weights of weights beyond `DEEPEST`."""
+    inside: list[int] = []  # of each open bracket: how many pairs stand in each other in it
+    for bracket in re.findall(r"(?<!\\)[()]", text):
+        if bracket == "(":
+            inside.append(0)
+            continue
+        pairs = inside.pop() + 1 if inside else 0
+        if inside:
+            inside[-1] = max(inside[-1], pairs)
+        if pairs > DEEPEST:
+            raise ValueError(
+                f"the prompt has more than {DEEPEST} brackets within each other: take some out, or write \\( for a "
+                "bracket that is no weight"
+            )
 
 
 class _Words:
@@ -68,12 +88,20 @@ class _Tokenizer(comfy.sd1_clip.SDTokenizer):
         )
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> Any:
-        """Tokens with weights; a longer prompt loses its end, with a warning in the log."""
+        """Tokens with weights; a longer prompt loses its end, with a warning in the log.
+
+        ValueError where brackets stand in brackets so often that core's reading of them would not end.
+        """
+        long = f"{len(text)} characters" if len(text) > LONGEST else ""
+        text = text[:LONGEST]
+        check_nesting(text)
         (row,) = super().tokenize_with_weights(text, return_word_ids, **kwargs)
-        if len(row) > MAX_TOKENS:
+        if long or len(row) > MAX_TOKENS:
             logging.getLogger(__name__).warning(
-                "the prompt has %d tokens, the text encoder reads %d: the end of it is ignored", len(row), MAX_TOKENS
-            )
+                "the prompt has %s, the text encoder reads %d tokens: the end of it is ignored",
+                long or f"{len(row)} tokens", MAX_TOKENS,
+            )  # fmt: skip
+        if len(row) > MAX_TOKENS:
             row = [*row[: MAX_TOKENS - 1], row[-1]]
         return [row]
 
