@@ -6,7 +6,9 @@ Standard library only: `run.py` says the same before anything is installed.
 from __future__ import annotations
 
 import errno
+import re
 
+_JOINERS = "\u200c\u200d"  # of letters, and of the parts of an emoji
 # by the names of errno, since not every system has every number
 REMEDIES = {
     "ENOSPC": "the disk is full: free some space",
@@ -38,9 +40,11 @@ def remedy(error: OSError) -> str:
 
 
 def cut(value: object, length: int = 120) -> str:
-    """A value as text on one line for an error: the middle of what is longer than `length` is left out."""
-    text = value if isinstance(value, str) else repr(value)
+    """A value as text on one line for a sentence: the middle of what is longer than `length` is left out, and so is
+    what cannot be shown (control characters, colours of a terminal, halves of characters)."""
+    text = value if isinstance(value, str) else str(value) if isinstance(value, BaseException) else repr(value)
     text = text if len(text) <= 20 * length else f"{text[: 10 * length]} {text[-10 * length :]}"
-    text = " ".join(text.split())
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split())
+    text = "".join(sign for sign in text if sign.isprintable() or sign in _JOINERS)
     half = (length - 3) // 2
     return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"

@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.remedies import cut
 from ..models.text.captions import STYLES, expand
-from ..models.text.cleaning import shorten
 from . import sockets
 from .host import messages
 from .schema import Node, schema
@@ -153,7 +153,7 @@ class LoadLanguageModel(Node):
     def validate_inputs(cls, model: str) -> bool | str:
         """A name that this machine does not know gets a sentence instead of 'value not in list'."""
         known = model.startswith((ENDPOINT, FOLDER, FILE)) or model in {PACKAGED, ADDRESS, CLIP}
-        return known or f"'{shorten(model)}' is no language model"
+        return known or f"'{cut(model, 60)}' is no language model"
 
     @classmethod
     def check_lazy_status(cls, model: str, clip: Any = None, **_: Any) -> list[str]:

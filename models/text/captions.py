@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from ..files import read_text
+from ..remedies import cut
 from .answers import unwrap
-from .cleaning import shorten, without_control
+from .cleaning import without_control
 from .faults import split_instructions
 from .interface import LanguageModel, Question
 from .offline import FIELDS, additions, join
@@ -77,7 +79,7 @@ def expand(
     """A detailed caption of the prompt. ValueError for an unknown mode, style or language, or a missing model."""
     for name, value, options in (("mode", mode, MODES), ("style", style, STYLES), ("language", language, LANGUAGES)):
         if value not in options:
-            raise ValueError(f"there is no {name} '{shorten(value)}': choose one of {', '.join(options)}")
+            raise ValueError(f"there is no {name} '{cut(value, 60)}': choose one of {', '.join(options)}")
     if mode == "model" and language_model is None:
         raise ValueError("mode 'model' needs a language model: connect Load Language Model, or choose mode 'offline'")
     clean = without_control(prompt)
@@ -148,7 +150,7 @@ class _Request:
                 question = Question(instruction, self.message(problem), self.seed + attempt, images=self.images)
                 answer = model(question)
             except (ValueError, RuntimeError, OSError) as error:
-                return self.fallback(f"the language model gave no answer ({shorten(error, 300)})", usable)
+                return self.fallback(f"the language model gave no answer ({cut(error, 300)})", usable)
             found = unwrap(str(answer))
             text, verdict = found.text, self.judge(found.text, instruction, found.problem)
             if verdict.ok:
@@ -165,7 +167,7 @@ class _Request:
         try:
             added = small_additions(model, self.clean, self.style, self.seed)
         except (ValueError, RuntimeError, OSError) as error:
-            return self.fallback(f"the language model gave no answer ({shorten(error, 300)})", "")
+            return self.fallback(f"the language model gave no answer ({cut(error, 300)})", "")
         text = join(self.clean, [one.sentence for one in added if one.sentence])
         if not any(one.by_model for one in added) or not verify(self.clean, text).ok:
             problems = "; ".join(f"{one.field}: {one.problem}" for one in added if one.problem)
@@ -243,7 +245,7 @@ class _Request:
 
 
 def _prompt_file(name: str) -> str:
-    return (Path(__file__).parent / "prompts" / name).read_text(encoding="utf-8")
+    return read_text(Path(__file__).parent / "prompts" / name)
 
 
 def _sentences(*parts: str) -> str:

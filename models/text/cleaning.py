@@ -1,4 +1,4 @@
-"""Texts from outside made safe to work on: whole characters, bounded accents, no control characters, short quotations.
+"""Texts from outside made safe to work on: whole characters, bounded accents, no control characters.
 
 Everything here takes time in proportion to the text, whatever is in it.
 """
@@ -42,9 +42,3 @@ def without_control(text: str) -> str:
     """The text without control, zero-width and direction characters, with single spaces; joined emoji stay whole."""
     text = normal_form("NFC", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", whole_characters(text)))
     return re.sub(r"\s+", " ", CONTROL.sub("", re.sub(r"[\t\n\r\x0b\x0c\x85]", " ", text))).strip()
-
-
-def shorten(text: object, most: int = 60) -> str:
-    """A text for a sentence: without control characters, and where it is longer than `most`, its beginning."""
-    clean = without_control(str(text)[: 20 * most])
-    return clean if len(clean) <= most else f"{clean[: most - 3].rstrip()}..."

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from ..files import read_json
 from ..remedies import cut
-from .cleaning import shorten
 from .hiding import plain_address
 from .language_models import Endpoint, check_address
 
@@ -41,18 +40,23 @@ class Configuration:
     def endpoint(self, name: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
         """A configured endpoint. ValueError that says where to write it down when there is none."""
         if name not in self.endpoints:
-            known = f" (there: {', '.join(self.endpoints)})" if self.endpoints else ""
+            known = f" (there: {cut(', '.join(self.endpoints), 200)})" if self.endpoints else ""
             raise ValueError(
-                f"no endpoint '{shorten(name)}' is configured on this machine{known}: add it to {self.path}, {EXAMPLE}"
+                f"no endpoint '{cut(name, 60)}' is configured on this machine{known}: add it to {self.path}, {EXAMPLE}"
             )
         settings = dict(self.endpoints[name])
         variable = settings.pop("key_env", "")
         if variable:
             if not environ.get(variable):
-                raise ValueError(f"endpoint {name!r} takes its key from the variable {variable}, which is not set")
+                raise ValueError(
+                    f"endpoint '{cut(name, 60)}' takes its key from the variable {variable}, which is not set"
+                )
             settings["key"] = environ[variable]
         settings["key"] = settings.get("key", "").strip()
-        return Endpoint(name=name, **settings)
+        try:
+            return Endpoint(name=name, **settings)
+        except ValueError as error:
+            raise ValueError(f"{error}: mend it in {self.path}") from error
 
     def address(self, url: str, model: str = "") -> Endpoint:
         """An address that came with a workflow: only when the user's list allows it, and always without a key."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from .cleaning import shorten
+from ..remedies import cut
 from .gguf import parts_of, projector_of, read_header
 from .interface import LanguageModelError, Question, nothing
 
@@ -59,7 +59,7 @@ class LlamaEngine:
         header = read_header(path)
         projector = projector_of(path)
         self.sees = projector is not None
-        self._kind = shorten(header.architecture or "unknown", 30)
+        self._kind = cut(header.architecture or "unknown", 30)
         files = [*parts_of(path), *([projector] if projector else [])]
         self._bytes = sum(file.stat().st_size for file in files)
         threads = torch.get_num_threads()
@@ -115,7 +115,7 @@ class LlamaEngine:
             elif "done" in message:
                 break
             elif "error" in message:
-                raise LanguageModelError(f"llama.cpp could not answer ({shorten(message['error'], 200)})")
+                raise LanguageModelError(f"llama.cpp could not answer ({cut(message['error'], 200)})")
             elif "end" in message:
                 raise LanguageModelError(
                     f"llama.cpp stopped ({message['end']}) while it answered with {self.path.name}: the file may be "

@@ -16,13 +16,20 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
-from .cleaning import shorten, without_control
+from ..headers import Within, check_number
+from ..remedies import cut
+from .cleaning import without_control
 from .exchange import Exchange
 from .hiding import hide, plain_address
 from .interface import LanguageModelError, Question, nothing, sleep
 from .protocols import Answer, read_body
 
 MAX_WAIT = 30.0  # seconds between two attempts; a server that asks for more is not asked again
+# what numbers of the configuration may be, both ends allowed
+LIMITS = {
+    "timeout": Within(0.1, 3600), "attempts": Within(1, 20), "backoff": Within(0, 60),
+    "max_tokens": Within(1, 1_000_000), "temperature": Within(0, 10),
+}  # fmt: skip
 TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
@@ -48,10 +55,10 @@ class Endpoint:
         check_address(self.url)
         if not re.fullmatch(r"[\x21-\x7e]*", self.key):
             raise ValueError(
-                f"the key of endpoint {self.name!r} has spaces or other odd characters in it: copy it again"
+                f"the key of endpoint '{cut(self.name, 60)}' has spaces or other odd characters in it: copy it again"
             )
-        if not 0 < self.timeout <= 3600:
-            raise ValueError(f"the timeout of endpoint {self.name!r} is {self.timeout} s: choose 1 to 3600")
+        for field_name, limits in LIMITS.items():
+            check_number(f"the {field_name} of endpoint '{cut(self.name, 60)}'", getattr(self, field_name), *limits)
 
     def __call__(self, question: Question, /) -> str:
         """Ask once, with retries. LanguageModelError when there is no answer."""
@@ -81,11 +88,11 @@ class Endpoint:
 
     def describe(self) -> str:
         """Name and address, nothing secret."""
-        return f"endpoint '{shorten(self.name)}' at {plain_address(self.url)}"
+        return f"endpoint '{cut(self.name, 60)}' at {plain_address(self.url)}"
 
     def shown(self, text: str) -> str:
         """What may be shown of a text from outside: nothing of the key, and not all of a long one."""
-        return shorten(hide(without_control(text[:50_000]), self.key), 200)
+        return cut(hide(without_control(text[:50_000]), self.key), 200)
 
     def request(self, question: Question) -> bytes:
         """The body of a chat completion."""
@@ -128,7 +135,7 @@ class Endpoint:
             401: "check its key in the configuration",
             403: "check its key and rights",
             404: "check the address (it usually ends in /v1) and the model's name "
-            f"({shorten(self.model) or 'none given'})",
+            f"({cut(self.model, 60) or 'none given'})",
             429: "it has too much to do or your quota is used up",
         }
         remedy = remedies.get(

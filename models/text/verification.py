@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ..remedies import cut
 from . import lexicon
 from .camera import other_camera_moves
-from .cleaning import LONGEST, shorten
+from .cleaning import LONGEST
 from .faults import find_faults, obeyed, split_instructions
 from .reading import Reading, Word, fold, language_of, read, same_word
 
@@ -63,7 +64,7 @@ class Verdict:
         """What is wrong in one sentence; empty when nothing is."""
         parts = [*self.faults, *self.contradicted]
         if self.missing:
-            shown = ", ".join(shorten(one, 40) for one in self.missing[:8]) + (", ..." if len(self.missing) > 8 else "")
+            shown = ", ".join(cut(one, 40) for one in self.missing[:8]) + (", ..." if len(self.missing) > 8 else "")
             parts.append(f"it leaves out {shown}")
         return "; ".join(parts)
 

@@ -18,7 +18,7 @@ from comfyui_spacetime.models.text.configuration import FILE, Configuration, cov
 from comfyui_spacetime.models.text.exchange import Exchange
 from comfyui_spacetime.models.text.hiding import SHARED, hide, plain_address
 from comfyui_spacetime.models.text.interface import Question
-from comfyui_spacetime.models.text.language_models import Endpoint, LanguageModelError
+from comfyui_spacetime.models.text.language_models import LIMITS, Endpoint, LanguageModelError
 from comfyui_spacetime.models.text.local_models import LocalModel, find_model_folders
 
 KEY = "sk-very-secret-123"
@@ -461,6 +461,19 @@ def test_a_wrong_file_is_named_and_its_secrets_are_not(configuration, content):
     with pytest.raises(ValueError, match=r"\w") as caught:
         configuration(content)
     assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", LIMITS)
+def test_a_number_out_of_its_range_is_refused_with_the_range(configuration, field):
+    low, high = LIMITS[field]
+    for value in (low, high):
+        configuration({"endpoints": {"a": {"url": "http://h/v1", field: int(value) or value}}}).endpoint("a")
+    for value in (low - 1, high + 1, -1, 10**30):
+        mine = configuration({"endpoints": {"a": {"url": "http://h/v1", field: int(value)}, "b": {"url": "http://h"}}})
+        with pytest.raises(ValueError, match=f"^the {field} of endpoint 'a' is .* from .* to .*: mend it in ") as said:
+            mine.endpoint("a")
+        assert FILE in str(said.value)
+        assert mine.endpoint("b").url == "http://h"
 
 
 def test_an_address_of_a_workflow_is_called_only_when_allowed_and_never_with_a_key(configuration, server):

@@ -14,7 +14,7 @@ import folder_paths
 import torch
 from PIL import Image
 
-from ....models.text.cleaning import shorten
+from ....models.remedies import cut
 from ....models.text.configuration import FILE, Configuration, read_configuration
 from ....models.text.gguf import find_chat_files, packaged_model
 from ....models.text.interface import LanguageModelError, Missing
@@ -79,11 +79,11 @@ def local_model(name: str, files: bool = False) -> LocalModel:
     found = model_files() if files else model_folders()
     if name not in found:
         place = Path(folder_paths.models_dir) / MODEL_FOLDERS[0]
-        known = f" (there: {', '.join(found)})" if found else ""
+        known = f" (there: {cut(', '.join(found), 200)})" if found else ""
         kind, wanted = ("file", "a GGUF file with a chat template") if files else (
             "folder", "a folder with config.json, tokenizer files and .safetensors weights"
         )  # fmt: skip
-        raise ValueError(f"there is no language model {kind} '{shorten(name)}'{known}: put {wanted} into {place}")
+        raise ValueError(f"there is no language model {kind} '{cut(name, 60)}'{known}: put {wanted} into {place}")
     return _opened(found[name])
 
 
