@@ -7,17 +7,17 @@ The top needs nothing but the standard library, since `run.py` reads files befor
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
 import re
-import time
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .partials import partial_name, remove_stale
 from .remedies import cut, remedy
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def replacing(path: Path) -> Iterator[Path]:
     It is flushed to the disk first, so that `path` is the old file or the new one, whole, whatever fails; the temporary
     one never stays. OSError, in one sentence, when the system refuses.
     """
-    partial = path.with_name(f".{path.name[:50]}.{os.getpid()}-{next(_numbers)}.partial")
+    partial = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(path.parent)
+        remove_stale(path.parent)
         yield partial
         with partial.open("r+b") as written:  # Windows flushes only what is open for writing
             os.fsync(written.fileno())
@@ -182,41 +182,20 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-_numbers = itertools.count()
-_LEFT_OVER = re.compile(r"\..*\.(\d+)(?:-\d+)?\.partial")
-_looked_through: set[Path] = set()
-
-
-def remove_left_over(folder: Path) -> None:
-    """Remove all that killed processes left half written in a folder that no other process writes to now."""
-    for path in folder.rglob(".*.partial"):
-        if _LEFT_OVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def _remove_left_over(folder: Path, age: float = 86400.0) -> None:
-    """Remove what killed processes left half written, once a process; what lives or is young may belong to another."""
-    if folder in _looked_through:
-        return
-    _looked_through.add(folder)
-    for entry in os.scandir(folder):
-        with suppress(OSError):
-            found = _LEFT_OVER.fullmatch(entry.name)
-            if found and (_is_gone(int(found[1])) or time.time() - entry.stat().st_mtime > age):
-                Path(entry.path).unlink()
-
-
-def _is_gone(process: int) -> bool:
-    """Whether no process of this machine has this number; False where the system does not tell."""
-    if os.name == "nt":  # where asking would end the process
-        return False
+def take_place(fresh: Path, place: Path) -> None:
+    """Let a finished folder have the name of another, which is removed. NotWritten when the system refuses; the other
+    is then where it was."""
+    aside = partial_name(place)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
+        if place.exists():
+            place.replace(aside)
+        fresh.replace(place)
+    except OSError as error:
+        with suppress(OSError):
+            if not place.exists():
+                aside.replace(place)
+        raise NotWritten(error, place) from error
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 class NotWritten(OSError):  # noqa: N818 - a sentence for the user; callers catch OSError

@@ -26,6 +26,7 @@ MODELS_MAY_IMPORT |= {"wandb"}  # a log that some users keep; only where it is a
 LEVELS = {
     "remedies": 0,
     "files": 0,
+    "partials": 0,
     "headers": 0,
     "building": 0,
     "embedded": 0,
@@ -55,7 +56,7 @@ LEVELS = {
 }
 # these know callables and tensors, never a network
 # what the launcher may use of models/ before anything is installed
-BEFORE_INSTALLING = {("models", "files"), ("models", "remedies")}
+BEFORE_INSTALLING = {("models", "files"), ("models", "partials"), ("models", "remedies")}
 NO_NETWORKS = {"schedules", "solvers", "guidance", "tasks"}
 NETWORKS = {"transformer", "vae", "text", "checkpoints"}
 # methods whose meaning a framework defines
@@ -75,6 +76,12 @@ BY_HAND_ALLOWED = {
     "models/published/files.py": {"torch.load"},  # weights only
     "tools/bench/parity.py": {"save_file"},  # as other programs write them
     "models/metrics/perceptual.py": {"torch.load"},  # of an installed package, its weights only
+}
+# methods of Path that read or write, beside their uses that are none of that
+METHODS_BY_HAND = {"read_text", "write_text", "write_bytes", "rename", "replace"}
+METHODS_ALLOWED = {
+    "models/files.py": {"write_bytes", "replace"},
+    "tools/comfyui.py": {"write_bytes"},  # thousands of files, in a folder that takes its name when it is whole
 }
 # path or path:function -> why it may be longer
 LONGER: dict[str, str] = {}
@@ -266,6 +273,38 @@ def test_files_are_read_and_written_in_one_place(path):
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     by_hand = {call for call in called if call in BY_HAND or (call.startswith("pickle.") and call != "pickle.dumps")}
     assert not by_hand - BY_HAND_ALLOWED.get(name, set()), f"{name} reads or writes by hand: see models/files.py"
+
+
+def methods_by_hand(tree: ast.Module) -> set[str]:
+    """Calls of Path's methods that read or write a file. `replace` of a text takes two arguments, of a Path one; logs
+    of other programs, in which what is no text is shown as such (`errors`), are read as they are."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS_BY_HAND:
+            named = {keyword.arg for keyword in node.keywords}
+            if "errors" not in named and (node.func.attr != "replace" or (len(node.args) == 1 and not named)):
+                found.add(node.func.attr)
+    return found
+
+
+@every(OURS)
+def test_no_path_is_read_renamed_or_written_by_hand(path):
+    by_hand = methods_by_hand(tree_of(path))
+    assert not by_hand - METHODS_ALLOWED.get(name_of(path), set()), f"{sorted(by_hand)}: see models/files.py"
+
+
+def test_reading_and_writing_by_hand_is_found():
+    """The rule above looks at the calls that matter, and at no others."""
+    for line in (
+        "p.write_text('a')",
+        "p.replace(q)",
+        "Path('a').rename(b)",
+        "(a / 'b').read_text()",
+        "x.write_bytes(b)",
+    ):
+        assert methods_by_hand(ast.parse(line)), line
+    for line in ("'a'.replace('b', 'c')", "replace(p, a=1)", "when.replace(tzinfo=None)", "write_text(p, 'a')"):
+        assert not methods_by_hand(ast.parse(line)), line
 
 
 @every(OURS)

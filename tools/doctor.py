@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..models.files import read_text
 from . import comfyui, environment
 from .environment import ROOT
 from .terminal import last_line, say
@@ -79,7 +80,7 @@ def report(path: str | None) -> int:
 def version_of(tree: Path) -> str:
     """The version that a ComfyUI tree states."""
     file = tree / "comfyui_version.py"
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    text = read_text(file) if file.exists() else ""
     return text.partition('__version__ = "')[2].partition('"')[0] or "unknown version"
 
 
@@ -92,7 +93,7 @@ def cpu_name() -> str:
     """The processor as its maker calls it, where the system says so."""
     info = Path("/proc/cpuinfo")
     if sys.platform == "linux" and info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
+        for line in read_text(info).splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..models.files import read_text, write_text
 from . import locks, machine, packages
 from .locks import DEV_LOCK, HOST_LOCK, ROOT, TORCH_CPU_LOCK, TORCH_LOCK
 from .machine import check_disk, has_nvidia, reachable
@@ -107,8 +108,8 @@ def running_version() -> locks.Version | None:
     config = VENV / "pyvenv.cfg"
     try:
         done = subprocess.run([str(venv_python()), "-c", PROBE], capture_output=True, text=True, check=False)
-        made = re.search(r"^version\w*\s*=\s*(\d+)\.(\d+)", config.read_text(encoding="utf-8"), re.MULTILINE)
-    except (OSError, UnicodeDecodeError):
+        made = re.search(r"^version\w*\s*=\s*(\d+)\.(\d+)", read_text(config), re.MULTILINE)
+    except (OSError, ValueError):
         return None
     version = tuple(int(part) for part in done.stdout.split())
     return version if version and made and version == (int(made[1]), int(made[2])) else None
@@ -207,9 +208,9 @@ def repair_extensions() -> None:
     site = next(VENV.glob("lib/python*/site-packages"))
     if run_quietly("import torchvision"):
         extension = site / "torchvision" / "extension.py"
-        text = extension.read_text(encoding="utf-8")
+        text = read_text(extension)
         if "cpu-schema" not in text:
-            extension.write_text(text + TORCHVISION_SCHEMAS, encoding="utf-8")
+            write_text(extension, text + TORCHVISION_SCHEMAS)
     if run_quietly("import torchaudio"):
         for library in (site / "torchaudio" / "lib").glob("*.so"):
             library.unlink()

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..models.files import parsed_json
+from ..models.files import parsed_json, read_text, write_text
 from . import comfyui
 from .locks import ROOT, normalised
 from .terminal import Trouble, last_line, say, step
@@ -52,7 +52,7 @@ def packages_of(python: Path) -> dict[str, str]:
 
 def missing_for(present: dict[str, str]) -> list[str]:
     """The lines of requirements.txt that a Python does not meet; any build of OpenCV will do."""
-    lines = [line.strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(REQUIREMENTS).splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
     return [name for name in names if not present.keys() & (OPENCV if name in OPENCV else {normalised(name)})]
 
@@ -61,10 +61,8 @@ def add(python: Path, missing: list[str], present: dict[str, str]) -> None:
     """Have pip install these in versions that suit every package that is there, each held at its version."""
     with tempfile.TemporaryDirectory() as folder:
         held = Path(folder) / "held.txt"
-        held.write_text(
-            "".join(f"{name}=={version}\n" for name, version in present.items() if PLAIN.fullmatch(version)),
-            encoding="utf-8",
-        )
+        pinned = (f"{name}=={version}\n" for name, version in present.items() if PLAIN.fullmatch(version))
+        write_text(held, "".join(pinned))
         pip_install(python, "--only-binary", ":all:", "-c", str(held), *missing)
 
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..models.files import read_text
+
 ROOT = Path(__file__).resolve().parents[1]
 HOST_LOCK = ROOT / "requirements-lock.txt"
 DEV_LOCK = ROOT / "requirements-dev-lock.txt"
@@ -30,7 +32,7 @@ def pins(lock: Path, python: Version) -> dict[str, str]:
 
 def entries(lock: Path) -> Iterator[tuple[str, str, str]]:
     """Name, version and marker of every package of a lock file. ValueError for a line that pins nothing."""
-    for line in lock.read_text(encoding="utf-8").splitlines():
+    for line in read_text(lock).splitlines():
         requirement = line.removesuffix("\\").strip()
         if not requirement or requirement.startswith(("#", "--hash=")):
             continue

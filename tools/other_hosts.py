@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ..models.files import read_text, take_place, write_text
 from . import environment, locks
 from .comfyui import HOST, foreign_python, tree_at
 from .terminal import Trouble, step
@@ -47,8 +48,7 @@ def release(tag: str) -> Path:
         unpack(archive, fresh)
     archive.unlink()
     tree_at(str(fresh))
-    shutil.rmtree(tree, ignore_errors=True)
-    fresh.rename(tree)
+    take_place(fresh, tree)
     add_packages(tree, ours)
     (tree / "complete").touch()
     return tree
@@ -94,7 +94,7 @@ def add_packages(tree: Path, ours: Path) -> None:
     python = foreign_python(tree)
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     sites = [subprocess.check_output([str(one), "-c", where], text=True).strip() for one in (python, ours)]
-    Path(sites[0], "spacetime.pth").write_text(sites[1] + "\n", encoding="utf-8")
+    write_text(Path(sites[0], "spacetime.pth"), sites[1] + "\n")
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-q"]
     with step("installing the packages that this release asks for"):
         environment.run([*command, "-r", str(tree / "requirements.txt")], "Its packages could not be installed")
@@ -119,9 +119,8 @@ def dev_packages(python: Path) -> Path:
     missing = subprocess.check_output([str(python), "-c", LACKING, *wanted], text=True, env=seen).split()
     if not missing:
         return site
-    site.mkdir(parents=True, exist_ok=True)
     excerpt = site / "lacking.txt"
-    excerpt.write_text(locked_lines(locks.DEV_LOCK, set(missing)), encoding="utf-8")
+    write_text(excerpt, locked_lines(locks.DEV_LOCK, set(missing)))
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-q"]
     with step(f"fetching {len(missing)} development packages"):
         environment.run(
@@ -134,7 +133,7 @@ def dev_packages(python: Path) -> Path:
 def locked_lines(lock: Path, names: set[str]) -> str:
     """The part of a lock file that is about these packages, with its hashes."""
     kept, wanted = [], False
-    for line in lock.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in read_text(lock).splitlines(keepends=True):
         if line[:1].isalnum():
             wanted = locks.normalised(line.split("==")[0]) in names
         if wanted and not line.lstrip().startswith("#"):

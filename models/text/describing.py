@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..files import read_text
 from .answers import BROKEN, objects_in, unwrap, without_thoughts
 from .captions import ATTEMPTS
 from .cleaning import without_control
@@ -128,4 +129,4 @@ def read_answer(answer: str, instruction: str = "") -> Description:
 
 
 def _file(name: str) -> str:
-    return (Path(__file__).parent / "prompts" / name).read_text(encoding="utf-8").strip()
+    return read_text(Path(__file__).parent / "prompts" / name).strip()

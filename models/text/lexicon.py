@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from ..files import read_text
+
 LANGUAGES = ("en", "de", "es", "fr", "zh")
 
 
@@ -155,5 +157,5 @@ def english(name: str) -> frozenset[str]:
 
 
 def _rows(name: str) -> list[str]:
-    lines = (Path(__file__).parent / "tables" / name).read_text(encoding="utf-8").splitlines()
+    lines = read_text(Path(__file__).parent / "tables" / name).splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]

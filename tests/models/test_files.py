@@ -4,11 +4,12 @@ import errno
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from comfyui_spacetime.models import files
+from comfyui_spacetime.models import files, partials
 from comfyui_spacetime.models.files import (
     decoded,
     parsed_json,
@@ -16,10 +17,12 @@ from comfyui_spacetime.models.files import (
     read_tensors,
     read_text,
     replacing,
+    take_place,
     write_json,
     write_tensors,
     write_text,
 )
+from comfyui_spacetime.models.partials import remove_stale
 from comfyui_spacetime.models.training.run.folder import Run
 
 TEXT = "ein Würfel, 一只猫, שלום\r\nsecond line"
@@ -178,6 +181,65 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path):
     os.utime(kept, (0, 0))
     write_json(tmp_path / "b.json", 1)
     assert {entry.name for entry in tmp_path.iterdir()} == {young.name, kept.name, "b.json"}
+
+
+def test_a_file_that_another_machine_writes_is_left_alone(tmp_path):
+    """On a drive that machines share, the number of a process says nothing about those of another one."""
+    gone = 2**22 + 1  # more than a system gives
+    ours, others = (tmp_path / f".a.json.{gone}-0@{name}.partial" for name in (partials.machine(), "01234567"))
+    folder = tmp_path / f".parts.{gone}-1@{partials.machine()}.partial"
+    folder.mkdir()
+    for path in (ours, others, folder / "1"):
+        path.write_text("half")
+    write_json(tmp_path / "b.json", 1)
+    assert {entry.name for entry in tmp_path.iterdir()} == {others.name, "b.json"}
+    os.utime(others, (0, 0))
+    partials.remove_left_over(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["b.json"]
+
+
+def test_what_is_being_written_bears_the_name_of_this_machine(tmp_path):
+    with replacing(tmp_path / "a") as partial:
+        assert partial.name.endswith(f"@{partials.machine()}.partial")
+        partial.write_text("whole")
+        remove_stale(tmp_path)
+        assert partial.exists()
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+def test_machines_starts_and_containers_are_told_apart(monkeypatch):
+    seen = set()
+    for name, namespace in (("a", "pid:[1]"), ("b", "pid:[1]"), ("a", "pid:[2]")):
+        monkeypatch.setattr(partials.platform, "node", lambda name=name: name)
+        monkeypatch.setattr(partials.os, "readlink", lambda _, namespace=namespace: namespace)
+        seen.add(partials.machine.__wrapped__())
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(tmp_path, monkeypatch, there):
+    fresh, place = tmp_path / "new", tmp_path / "place"
+    fresh.mkdir()
+    (fresh / "a").write_text("new")
+    if there:
+        place.mkdir()
+        (place / "b").write_text("old")
+    rename = Path.replace
+
+    def refused(self, target):
+        if self == fresh:
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        with pytest.raises(OSError, match="place cannot be written, this user has no permission") as caught:
+            take_place(fresh, place)
+    one_sentence(caught.value)
+    assert place.exists() == there
+    assert not there or (place / "b").read_text() == "old"
+    take_place(fresh, place)
+    assert [path.name for path in tmp_path.rglob("*")] == ["place", "a"]
 
 
 def test_a_run_removes_what_a_killed_one_left_at_once(tmp_path):

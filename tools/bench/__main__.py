@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...models.files import write_json
+from ...models.files import read_text, write_json
 from ..doctor import cpu_name
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def measure(module: Any, name: str, rest: list[str]) -> Iterable[dict[str, Any]]
 def names() -> list[str]:
     """The benchmarks there are: modules that define `rows`."""
     files = sorted(HERE.glob("[a-z]*.py"))
-    return [file.stem for file in files if re.search(r"^def rows\(", file.read_text(encoding="utf-8"), re.MULTILINE)]
+    return [file.stem for file in files if re.search(r"^def rows\(", read_text(file), re.MULTILINE)]
 
 
 def table(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

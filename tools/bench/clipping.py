@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ...models.files import parsed_json
+from ...models.files import parsed_json, read_text
 from .resume import SIZE, prepare
 
 LIMITS = (0.0, 3.0)
@@ -58,7 +58,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
                 cache = broken if clips == "one broken" else sound
                 dit.train(changed, cache, sound, torch.zeros(2, 384), vae, out)
                 losses.append(
-                    parsed_json((out / "log.jsonl").read_text().splitlines()[-1], "log.jsonl", dict)["validation_loss"]
+                    parsed_json(read_text(out / "log.jsonl").splitlines()[-1], "log.jsonl", dict)["validation_loss"]
                 )
             result = {"loss": statistics.mean(losses), "worst": max(losses)}
             yield {"optimiser": optimiser, "clips": clips, "deviations": deviations} | result

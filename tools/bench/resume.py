@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...models.files import parsed_json
+from ...models.files import parsed_json, read_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = "32x32x9"
@@ -118,7 +118,7 @@ def same(one: Path, other: Path, result: str) -> bool:
 
 def scores(folder: Path) -> dict[int, dict[str, float]]:
     """What the log says about held-out clips, by step; a resumed run may have measured a step twice."""
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = read_text(folder / "log.jsonl").splitlines()
     entries = [parsed_json(line, "log.jsonl", dict) for line in lines if line.endswith("}")]
     judged = [entry for entry in entries if "validation_loss" in entry or "psnr" in entry]
     return {entry["step"]: {key: value for key, value in entry.items() if key != "time"} for entry in judged}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...models.files import parsed_json
+from ...models.files import parsed_json, read_text
 from . import resume
 
 LOGGED = ("loss", "validation_loss", "gradient")
@@ -92,7 +92,5 @@ def apart(one: Path, other: Path) -> tuple[float, float]:
 
 def log_of(folder: Path) -> dict[tuple[int, str], float]:
     """Losses and gradient norms of a run by step; a step that was done again counts as it was done last."""
-    rows = [
-        parsed_json(line, "log.jsonl", dict) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    rows = [parsed_json(line, "log.jsonl", dict) for line in read_text(folder / "log.jsonl").splitlines()]
     return {(row["step"], kind): row[kind] for row in rows for kind in LOGGED if kind in row}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...models.files import write_bytes
 from .. import comfyui
 from ..client import Result, load_workflow
 from ..comfyui import MEDIA
@@ -139,7 +140,7 @@ def saved_video(host: Host, result: Result) -> list[Image.Image]:
 def io_file(data: bytes) -> Path:
     """The same bytes as a file."""
     path = Path(tempfile.mkdtemp(prefix="spacetime-")) / "video.mp4"
-    path.write_bytes(data)
+    write_bytes(path, data)
     return path
 
 

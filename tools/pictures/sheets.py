@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ...models.files import write_bytes
+
 GAP = 4
 BACKGROUND = (24, 24, 28)
 INK = (225, 225, 230)
@@ -60,5 +62,4 @@ def save_jpeg(picture: Image.Image, path: Path, largest: int = LARGEST) -> None:
         picture.save(data, "JPEG", quality=quality, optimize=True)
         if data.tell() <= largest:
             break
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.getvalue())
+    write_bytes(path, data.getvalue())

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import distributed
 
+from ...files import take_place
+
 TOO_OLD = "splitting a model among workers (--shard) needs torch 2.9 or newer: update it, or leave --shard out"
 
 
@@ -26,8 +28,7 @@ def save_parts(folder: Path, state: Mapping[str, Any]) -> None:
     distributed.barrier()
     save(dict(state), storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True))
     if first:
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        take_place(partial, folder)
     distributed.barrier()
 
 

@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...building import check_finite
-from ...files import read_json, remove_left_over, replacing, write_json
+from ...files import read_json, replacing, write_json
+from ...partials import remove_left_over
 from ...remedies import cut
 from ..optim.layout import newest
 from ..optim.optimiser import EMA

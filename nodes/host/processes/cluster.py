@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....models.files import write_text
 from ..folders import checkpoint_path, temp_file
 from ..messages import progress_bar, show_text
 from .training import follow
@@ -47,7 +48,7 @@ def make_videos(
     folder = temp_file("_cluster")
     folder.mkdir()
     lines = folder / "prompts.txt"
-    lines.write_text("\n".join(prompts) + "\n", encoding="utf-8")
+    write_text(lines, "\n".join(prompts) + "\n")
     arguments = ["models.cluster", "video", "--with-parent", str(os.getpid()), "--raw"]
     arguments += ["--address", address()] if address() else []
     arguments += ["--prompts", str(lines), "--out", str(folder / "videos"), "--checkpoint"]
