@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.extras import install
 from ..models.training.run.ranges import CHOICES, limits
 
 NUMBERS = list(CHOICES["dtype"])
@@ -43,7 +44,7 @@ def losses() -> list[Any]:
             "perceptual", default=0.0, **limits("perceptual"), step=0.05, round=0.001, optional=True,
             tooltip=(
                 "Weight of the perceptual loss (VGG features), 0.5 is usual. It makes textures sharper and a step "
-                "slower, and needs: pip install --no-deps stlpips-pytorch."
+                f"slower, and needs: {install('stlpips-pytorch')}."
             ),
         ),
         io.Float.Input(

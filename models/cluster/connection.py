@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..extras import install
+
 ROOT = Path(__file__).resolve().parents[2]
 PACK = __name__.removesuffix(".models.cluster.connection")  # what the pack is called in this process
 LOCAL = "local"
@@ -32,7 +34,7 @@ def import_ray() -> ModuleType:
         import ray
     except ImportError as error:
         raise ValueError(
-            f'this needs Ray ({error}): install it with  pip install "ray[train]"  for the Python at {sys.executable}'
+            f"this needs Ray ({error}): {install('ray[train]')}  with the Python at {sys.executable}"
         ) from error
     return ray
 

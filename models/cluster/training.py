@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..extras import install
 from ..training.__main__ import parser, run
 from ..training.dit.workers import LOST
 from ..training.run.stopping import StoppedError, asked_to_stop, stop_on_file, stop_on_signals
@@ -62,7 +63,7 @@ def _finished(settings: dict[str, Any], workers: int, left: int) -> bool:
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.exceptions import WorkerGroupError
     except ImportError as error:
-        raise ValueError(f'this needs Ray Train ({error}): install it with  pip install "ray[train]"') from error
+        raise ValueError(f"this needs Ray Train ({error}): {install('ray[train]')}") from error
     gpu = str(settings["device"]).startswith("cuda")
     trainer = TorchTrainer(
         work,

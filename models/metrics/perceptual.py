@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..extras import install
+
 PACKAGE, WEIGHTS = "stlpips_pytorch", "weights/vST0.0/{}_shift_tolerant.pth"
 NETWORKS = ("vgg", "alex")
 SMALLEST = 32  # pixels: below, the deepest stage has nothing left to see
@@ -123,5 +125,5 @@ def weights_file(network: str) -> Path:
             return path
     raise ValueError(
         "the perceptual loss needs the weights of the package stlpips-pytorch, which is not installed: "
-        "pip install --no-deps stlpips-pytorch, or set the perceptual loss to 0"
+        f"{install('stlpips-pytorch')}, or set the perceptual loss to 0"
     )

