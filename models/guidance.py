@@ -93,6 +93,7 @@ def hidden_history(x: Tensor, change: Tensor, sigma: Tensor, noise: Tensor) -> t
 
     x, noise (B, C, ...), change broadcastable to them, sigma (B,).
     """
+    change = change.to(x.device)
     known = change == 0
     level = sigma.reshape(-1, *([1] * (x.ndim - 1))).to(change)
     return torch.where(known, noise.to(x), x), torch.where(known, 1 / level, change)

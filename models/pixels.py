@@ -14,9 +14,9 @@ def to_uint8(video: Tensor) -> NDArray[np.uint8]:
     return pixels.permute(1, 2, 3, 0).cpu().numpy()
 
 
-def from_uint8(frames: NDArray[np.uint8]) -> Tensor:
-    """Frames (F, H, W, 3) uint8 -> pixels (3, F, H, W) in [-1, 1], float32."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1
+def from_uint8(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """Frames (F, H, W, 3) uint8 -> pixels (3, F, H, W) in [-1, 1], float32; bytes are what goes to the device."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(3, 0, 1, 2).float() / 127.5 - 1
 
 
 def stored(frames: NDArray[np.uint8]) -> Tensor:

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from . import sockets
 from .host import messages
-from .host.latent import content, made
+from .host.latent import content, empty, made
 from .schema import Node, schema
 
 CATEGORY = "Spacetime/latents"
@@ -76,7 +76,7 @@ class EmptyVideo(Node):
         channels, compression = latents_of(model, vae)
         num_frames = compression.nearest(seconds, fps)
         w, h = compression.nearest_side(width), compression.nearest_side(height)
-        latents = torch.zeros(batch, channels, *compression.latent_shape(num_frames, h, w))
+        latents = empty(batch, channels, *compression.latent_shape(num_frames, h, w))
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
         return io.NodeOutput(made(latents), fps, num_frames)

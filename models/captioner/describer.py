@@ -30,6 +30,7 @@ class Captioner:
     """A trained captioner with the VAE whose latents it reads. A `text.describing.Describer`.
 
     temperature 0 writes the likeliest words; above, the seed decides. on_wait is called between words and may raise.
+    place brings the network and the VAE to where they compute, before each use (a host may manage its memory).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Captioner:
     detailed: bool = True
     temperature: float = 0.0
     on_wait: Callable[[], None] = field(default=lambda: None, repr=False)
+    place: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @classmethod
     def of(cls, name: str, file: CaptionerFile, vae: VideoVAE, mark: str, *, detailed: bool = True) -> Captioner:
@@ -85,10 +87,12 @@ class Captioner:
     @torch.no_grad()
     def latents(self, frames: NDArray[np.uint8]) -> Tensor:
         """Latents (1, C, T, H, W) of frames, scaled and cut to the size that it knows best."""
+        self.place()
         size = best_size(self.sizes, frames.shape[2], frames.shape[1])
         usable = OURS.fitting(len(frames))
         weight = self.vae.encoder.linear.weight
-        pixels = rearrange(torch.from_numpy(np.ascontiguousarray(frames[:usable])), "f h w c -> f c h w")
+        stored = torch.from_numpy(np.ascontiguousarray(frames[:usable])).to(weight.device)
+        pixels = rearrange(stored, "f h w c -> f c h w")
         fitted = cover(pixels.float() / 127.5 - 1, size.width, size.height)
         return self.vae.encode(rearrange(fitted, "f c h w -> 1 c f h w").to(weight))
 

@@ -116,13 +116,23 @@ class Eye(nn.Module):
 
     def forward(self, latents: Tensor, kernel: Kernel = sdpa) -> Tensor:
         grid = Grid.of(latents, self.patch)
-        x = F.gelu(self.patch_embedder(F.gelu(self.surroundings(latents))))
+        x = F.gelu(convolved(self.patch_embedder, F.gelu(convolved(self.surroundings, latents))))
         x = x.flatten(2).transpose(1, 2)  # (B, N, D)
         x = x + self.place_embedder(place_features(grid, x.device).to(x.dtype))
         rope = rope_table([grid], self.head_dim, device=x.device)
         for block in self.blocks:
             x = block(x, rope, kernel)
         return normed(self.norm, x)
+
+
+def convolved(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """A convolution; in fp32 where its gradient is wanted, for on CPUs that of bf16 is wrong at few frames."""
+    if x.dtype == torch.float32 or not torch.is_grad_enabled():
+        out: Tensor = layer(x)
+        return out
+    bias = None if layer.bias is None else layer.bias.float()
+    wide = F.conv3d(x.float(), layer.weight.float(), bias, layer.stride, layer.padding)
+    return wide.to(x.dtype)
 
 
 def place_features(grid: Grid, device: torch.device | str) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints import Checkpoint
 from ..text.encoder import TextEncoder
@@ -30,11 +30,12 @@ class Example(NamedTuple):
 def text_features(encoder: TextEncoder, texts: Sequence[str], batch: int = 32) -> list[Tensor]:
     """Features (L_i, E), bf16, of each text; texts of like length are encoded together."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    device = next(encoder.parameters()).device if isinstance(encoder, nn.Module) else torch.device("cpu")
     features: list[Tensor] = [torch.empty(0)] * len(texts)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        with torch.autocast("cpu", torch.bfloat16):
-            context, mask = encoder([texts[i] for i in chosen])
+        with torch.autocast(device.type, torch.bfloat16):
+            context, mask = (part.cpu() for part in encoder([texts[i] for i in chosen]))
         for i, row, real in zip(chosen, context, mask, strict=True):
             features[i] = row[real].bfloat16()
     return features

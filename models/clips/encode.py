@@ -61,18 +61,18 @@ def encode_shard(
     path: Path, folder: Path, clips: Sequence[FolderClip], vae: VideoVAE, encoder: TextEncoder, progress: Progress
 ) -> list[str]:
     """Write a shard of clips of one size; returns notices of those that cannot be read, which are left out."""
-    dtype = vae.encoder.linear.weight.dtype
+    weight = vae.encoder.linear.weight
     latents: list[torch.Tensor] = []
     used: list[FolderClip] = []
     problems = []
     for number, clip in enumerate(clips):
         progress(number, len(clips))
         try:
-            pixels = from_uint8(frames_of(folder, clip))
+            pixels = from_uint8(frames_of(folder, clip), weight.device)
         except ValueError as error:
             problems.append(f"skipped {clip.file}: {error}")
             continue
-        latents.append(vae.encode(pixels[None].to(dtype))[0])
+        latents.append(vae.encode(pixels[None].to(weight.dtype))[0].cpu())
         used.append(clip)
     if used:
         size, texts = clips[0].size, [list(clip.captions) for clip in used]

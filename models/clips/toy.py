@@ -62,7 +62,7 @@ def cache_toy_world(
     Shards of another VAE, and those that an earlier command with the same `first` made and this one does not name, are
     removed. Returns notices of these, and of shards that were damaged and made anew.
     """
-    dtype = vae.encoder.linear.weight.dtype
+    weight = vae.encoder.linear.weight
     mark = fingerprint(vae)
     notices = prepare_toy_world(folder, mark, size, first, count)
     for start in range(first, first + count, SHARD):
@@ -73,7 +73,8 @@ def cache_toy_world(
         for seed in range(start, min(start + SHARD, first + count)):
             progress(seed - first, count)
             frames, lines = toy_clip(seed, size)
-            latents.append(vae.encode(from_uint8(frames)[None].to(dtype), cyclic=size.cyclic)[0])
+            pixels = from_uint8(frames, weight.device)[None].to(weight.dtype)
+            latents.append(vae.encode(pixels, cyclic=size.cyclic)[0].cpu())
             texts.append(lines)
             classes.append(toy_class(seed, size))
         made_from = {"vae": mark, "clips": mark_of(["toy", size, start, len(latents)]), "first": first}

@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add_number(two, "count", 400, "toy-world clips of each size")
     add_number(two, "first", 0, "number of the first toy-world clip")
     two.add_argument("--held-out", action="store_true", help="clips that no training run sees")
+    add_device(two)
 
     three = commands.add_parser("dit", help="train the DiT on cached latents")
     three.add_argument("--vae", type=Path, required=True)
@@ -141,7 +142,7 @@ def train_vae(args: argparse.Namespace) -> None:
 
 def cache(args: argparse.Namespace) -> None:
     """The `cache` command."""
-    model, encoder = load_checkpoint(args.vae).vae(torch.bfloat16), load_text_encoder()
+    model, encoder = load_checkpoint(args.vae).vae(torch.bfloat16).to(args.device), load_text_encoder(args.device)
     if args.clips is None:
         first = args.first + (HELD_OUT if args.held_out else 0)
         for size in args.size:

@@ -171,25 +171,38 @@ class VideoVAE(nn.Module):
         """Latents (B, C, T, H, W) -> pixels (B, 3, 1 + 4(T-1), 8H, 8W), or (B, 3, 4T, 8H, 8W) with cyclic."""
         if cyclic:
             return self._decode_piece(latents, TimeCache(cyclic=True))
-        return torch.cat(list(self.decode_stream([latents])), dim=2)
+        return self._joined(latents)
+
+    def _joined(self, latents: Tensor) -> Tensor:
+        """Decoded pixels, copied from their pieces as they come: the whole video is in memory once."""
+        out: Tensor | None = None
+        done = 0
+        for pixels in self.decode_stream([latents]):
+            if out is None:
+                out = pixels.new_empty(len(pixels), 3, *OURS.pixel_size(latents.shape))
+            out[:, :, done : done + pixels.shape[2]] = pixels
+            done += pixels.shape[2]
+        assert out is not None  # a split gives one piece at least
+        return out
 
     # -- pieces of a long video, memory flat in its length -------------------------------------------------------------
 
     def encode_stream(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """Pieces of pixels (B, 3, f, H, W), of any lengths that add up to 1 + 4k -> pieces of latents."""
         cache, rest, count = TimeCache(), None, 0
-        for piece in frames:
-            count += piece.shape[2]
+        for given in frames:
+            count += given.shape[2]
             if rest is None:
-                check_pixels(piece)
-                rest = piece[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)  # frame 0 counts four times
-            rest = torch.cat([rest, piece], dim=2) if rest.shape[2] else piece
-            ready = rest.shape[2] - rest.shape[2] % TIME
-            length = piece_length(rest.shape[3] // SPACE, rest.shape[4] // SPACE)
-            for part in rest[:, :, :ready].split(TIME * length, dim=2):
-                if part.shape[2]:
-                    yield self._encode_piece(part, cache)
-            rest = rest[:, :, ready:].clone()
+                check_pixels(given)
+                rest = given[:, :, :1].expand(-1, -1, TIME - 1, -1, -1)  # frame 0 counts four times
+            length = TIME * piece_length(given.shape[3] // SPACE, given.shape[4] // SPACE)
+            for piece in given.split(length, dim=2):  # joined one by one, so that a long piece is not copied whole
+                rest = torch.cat([rest, piece], dim=2) if rest.shape[2] else piece
+                ready = rest.shape[2] - rest.shape[2] % TIME
+                for part in rest[:, :, :ready].split(length, dim=2):
+                    if part.shape[2]:
+                        yield self._encode_piece(part, cache)
+                rest = rest[:, :, ready:].clone()
         if rest is None or rest.shape[2]:
             fitting = max(1, OURS.fitting(count))
             raise ValueError(f"a video to encode needs 1 + 4k frames, got {count}: trim it to {fitting}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import comfy.model_management
 import comfy.utils
 import torch
 from torch import Tensor
@@ -57,6 +58,11 @@ def entries_of(latent: Mapping[str, Any]) -> dict[str, Any]:
 def made(samples: Tensor, mask: Tensor | None = None, entries: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A LATENT of samples, with its mask and other entries where it has any."""
     return {**(entries or {}), SAMPLES: samples} | ({} if mask is None else {MASK: mask})
+
+
+def empty(*shape: int) -> Tensor:
+    """Zeros where the host keeps latents between nodes, which is the GPU where it was told so."""
+    return torch.zeros(shape, device=comfy.model_management.intermediate_device())
 
 
 def canvas_of(latent: Mapping[str, Any], unmarked: float = 0.0, *, again: bool = False) -> Canvas:

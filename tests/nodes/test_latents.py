@@ -229,6 +229,7 @@ def test_a_failing_module_does_not_take_the_others_down(comfy_host, monkeypatch,
     ids = [node.GET_SCHEMA().node_id for node in pack.load_nodes()]
     assert ids == [
         "SpacetimeLoadCheckpoint",
+        "SpacetimeLoadDiT",
         "SpacetimeEmptyVideo",
         "SpacetimeVAEEncode",
         "SpacetimeVAEDecode",

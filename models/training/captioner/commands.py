@@ -46,6 +46,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     two.add_argument("--length", choices=tuple(LENGTHS), default="detailed")
     add_number(two, "limit", 0, "describe at most so many files; 0: all")
     add_number(two, "seed", 0)
+    add_device(two)
 
 
 def train_captioner(args: argparse.Namespace) -> None:
@@ -74,9 +75,11 @@ def describer_of(args: argparse.Namespace) -> Describer:
     """Who describes: an endpoint, or a captioner with its VAE."""
     if args.endpoint:
         return LanguageDescriber(read_configuration(args.configuration).endpoint(args.endpoint), length=args.length)
-    vae = load_checkpoint(args.vae).vae()
+    vae = load_checkpoint(args.vae).vae().to(args.device)
     made = load_captioner(args.captioner)
-    return Captioner.of(args.captioner.stem, made, vae, fingerprint(vae), detailed=args.length == "detailed")
+    captioner = Captioner.of(args.captioner.stem, made, vae, fingerprint(vae), detailed=args.length == "detailed")
+    captioner.network.to(args.device)
+    return captioner
 
 
 COMMANDS = {"captioner": train_captioner, "caption": caption}

@@ -20,9 +20,9 @@ SHOWN, COLUMNS, SIDE, LETTERS = 4, 8, 76, 96
 @torch.no_grad()
 def save_examples(path: Path, examples: Sequence[tuple[torch.Tensor, str]], vae: VideoVAE, *, cyclic: bool) -> None:
     """Decode the first of these latents (C, T, H, W) of one size and write each one's text below it."""
-    dtype = vae.decoder.linear.weight.dtype
+    weight = vae.decoder.linear.weight
     rows = [
-        captioned(vae.decode(latents[None].to(dtype), cyclic=cyclic)[0], text) for latents, text in examples[:SHOWN]
+        captioned(vae.decode(latents[None].to(weight), cyclic=cyclic)[0], text) for latents, text in examples[:SHOWN]
     ]
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0

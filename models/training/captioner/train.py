@@ -27,6 +27,7 @@ from ...text.description import still_part
 from ...transformer.attention import matmul_attention, sdpa
 from ...vae.autoencoder import VideoVAE, fingerprint, weights_mark
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after
 from ..run.ranges import check_settings
 from ..run.stopping import StoppedError, asked_to_stop
@@ -185,7 +186,9 @@ def train(
 
     def reported(steps: int) -> None:
         made = averaged(network, average, vocabulary, mark, meta | {"steps": steps})
-        report(run, made, judged, fixed, vae, settings, steps)
+        judge = made.network(getattr(torch, settings.dtype))
+        with taking_turns(network, judge, vae, device=torch.device(device)):
+            report(run, made, judge, judged, fixed, vae, steps)
 
     if saves_after(first, settings.steps, settings.save_every) and run.unreported(first):
         reported(first)  # a kill came between checkpoint and report
@@ -227,12 +230,11 @@ def averaged(
 
 @torch.no_grad()
 def report(
-    run: Run, made: CaptionerFile, judged: CaptionedClips, fixed: Sequence[Batch], vae: VideoVAE,
-    settings: CaptionerTraining, step: int,
+    run: Run, made: CaptionerFile, network: CaptionNetwork, judged: CaptionedClips, fixed: Sequence[Batch],
+    vae: VideoVAE, step: int,
 ) -> None:  # fmt: skip
     """The captioner's file; loss, shared words and right facts on held-out clips; some of them with their captions."""
     save_captioner(run.file("captioner.safetensors"), made)
-    network = made.network(getattr(torch, settings.dtype))
     vocabulary = Vocabulary(made.tokens)
     loss = sum(float(batch_loss(network, batch)) for batch in fixed) / len(fixed)
     pairs = []

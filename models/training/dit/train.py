@@ -19,6 +19,7 @@ from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch
@@ -153,7 +154,7 @@ def train(
     if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
         weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
         if workers.first:
-            report(run, model, weights, vae, held_out, empty, fixed, first)
+            report(run, model, weights, vae, held_out, empty, fixed, first, split=layout.split)
     for step in range(first, settings.steps):
         batch = draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch)
         loss, stop = backward(model, batch, workers, settings=settings, stop=asked_to_stop())
@@ -172,7 +173,7 @@ def train(
         if due:
             weights = result(model, average, keep=workers.first)
             if workers.first:
-                report(run, model, weights, vae, held_out, empty, fixed, step + 1)
+                report(run, model, weights, vae, held_out, empty, fixed, step + 1, split=layout.split)
         if stop and step + 1 < settings.steps:
             run.close()
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
@@ -242,21 +243,32 @@ def report(
     empty: Tensor,
     fixed: Sequence[Batch],
     step: int,
+    *,
+    split: bool = False,
 ) -> None:
-    """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use."""
+    """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use.
+
+    split: the model's parameters are shared among workers, and stay where they are.
+    """
     like = next(model.parameters())
     best = averaged(model, weights)
     save_dit(run, "dit.safetensors", best, step)
     if pairs_of(weights):
         save_lora(run.file("lora.safetensors"), weights, {"steps": step})
-    best.to(like.device, like.dtype)
-    run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
+    best.to(like.dtype)
+    with taking_turns(None if split else model, best, vae, device=like.device):
+        run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
+        save_samples(run, best, vae, held_out, empty, step)
+    run.show(step, run.sample_file(step))
+
+
+def save_samples(run: Run, best: DiT, vae: VideoVAE, held_out: LatentCache, empty: Tensor, step: int) -> None:
+    """A strip of what a model makes of held-out captions, decoded where the VAE lies."""
     size = next(iter(held_out.buckets))
     rows = held_out.buckets[size][:10]
     texts = [texts[0] for _, texts in rows]
     labels = class_labels(held_out.classes[size][:10], run.meta.get("classes", ()))
     latents = sample(best, texts, empty, tuple(rows[0][0].shape), labels=labels, cyclic=size.endswith("c"))  # type: ignore[arg-type]
-    dtype = vae.decoder.linear.weight.dtype
-    videos = [vae.decode(clip[None].cpu().to(dtype), cyclic=size.endswith("c"))[0] for clip in latents]
+    weight = vae.decoder.linear.weight
+    videos = (vae.decode(clip[None].to(weight), cyclic=size.endswith("c"))[0] for clip in latents)
     strip([to_uint8(video) for video in videos], run.sample_file(step))
-    run.show(step, run.sample_file(step))

@@ -25,7 +25,7 @@ from ....models.transformer.dit import DiT, DiTConfig
 from ..messages import say_while_running
 from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 
-SUPPORTED = [torch.bfloat16, torch.float32]
+SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]  # the first that the device is fast in
 TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each packed clip's prompt
 CLASS = "spacetime_class"  # entry of a conditioning: number of a class
 CLASS_NAMES = "spacetime_class_names"  # attachment of a MODEL: the names of its classes

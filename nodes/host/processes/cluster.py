@@ -16,7 +16,7 @@ from torch import Tensor
 from ....models.files import write_text
 from ..folders import checkpoint_path, temp_file
 from ..messages import progress_bar, show_text
-from .training import follow
+from .training import follow, make_room
 
 ADDRESS = "SPACETIME_RAY_ADDRESS"  # of the user's cluster; a workflow cannot name one
 ONE_BY_ONE = "Ray is not installed, so the videos were made one after the other, without workers."
@@ -45,6 +45,7 @@ def make_videos(
 
     settings: options of `models.cluster video`. ValueError with the process's last line when it fails.
     """
+    make_room()
     folder = temp_file("_cluster")
     folder.mkdir()
     lines = folder / "prompts.txt"

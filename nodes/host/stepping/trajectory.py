@@ -38,7 +38,7 @@ def begin(tokens: Tokens, noise: Any, sigmas: Tensor) -> Tokens:
             f"the noise has shape {tuple(generated.shape)}, the latents {tuple(latents.shape)}: they must agree"
         )
     levels = float(sigmas[0]) if mask is None else mask * float(sigmas[0])
-    values = to_patches(_noised(latents, generated, levels), tokens.patch)
+    values = to_patches(_noised(latents, generated.to(latents), levels), tokens.patch)
     levels_of_run = sigmas.detach().cpu().clone()
     trajectory = Trajectory(
         origin=Origin(latents=latents, mask=mask, noise=generated, seed=noise.seed, rng=rng_state()),
@@ -103,10 +103,10 @@ def _edit(trajectory: Trajectory, latents: Tensor, before: Tensor) -> Trajectory
         anew = restart(trajectory, "tokens edited")
         return replace(anew, origin=replace(anew.origin, edited=latents, same=same))
     origin = trajectory.origin
-    levels = trajectory.sigma * (torch.ones_like(latents) if origin.mask is None else origin.mask)
+    levels = trajectory.sigma * (torch.ones_like(latents) if origin.mask is None else origin.mask.to(latents))
     shift = torch.where(same | (levels <= 0), 0, (latents - before) / levels)
-    return replace(trajectory, origin=replace(origin, noise=origin.noise + shift), note="noise edited")
+    return replace(trajectory, origin=replace(origin, noise=origin.noise + shift.to(origin.noise)), note="noise edited")
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is b or (a is not None and b is not None and torch.equal(a, b))
+    return a is b or (a is not None and b is not None and torch.equal(a, b.to(a.device)))

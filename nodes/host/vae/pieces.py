@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ....models.vae.autoencoder import PIECE, PIECE_AREA, SPACE, TIME, VideoVAE, piece_length
 from ....models.vae.loops import around, led_by
+from ....models.vae.memory import decoder_bytes, encoder_bytes
 from ..messages import check_interrupted
 from .others import decode_clip, decode_loop, encode_loop
 
@@ -63,6 +64,7 @@ class SpacetimeVAE(comfy.sd.VAE):
         self.device = manage.vae_device()
         self.output_device = manage.intermediate_device()
         self.vae_dtype = torch.float32
+        self.disable_offload = True  # core's name for: in one piece. A part of plain layers cannot compute
         self.working_dtypes = [torch.float32]
         self.first_stage_model = model.eval().requires_grad_(False).to(self.vae_dtype)
         self.patcher = comfy.model_patcher.ModelPatcher(
@@ -75,21 +77,19 @@ class SpacetimeVAE(comfy.sd.VAE):
         self.memory_used_decode, self.memory_used_encode = self._bytes_to_decode, self._bytes_to_encode
 
     def _bytes_to_decode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
-        """Bytes for the widest activations: the fine scale has 64 positions per latent, about 8 copies are alive."""
-        width = max(self.first_stage_model.config.decoder_widths[2], 3 * 4)
-        area = math.prod(shape[3:])
-        return int(4 * 8 * 64 * width * min(shape[2] * area, PIECE_AREA))
+        """What core's VAE Decode takes for latents (B, C, T, H, W): a piece at work, and all pixels of the video."""
+        batch, _, length, height, width = shape
+        pixels = batch * pixel_length(length) * height * width * SPACE**2
+        return decoder_bytes(self.first_stage_model.config, shape) + 4 * 3 * pixels
 
     def _bytes_to_encode(self, shape: tuple[int, ...], _dtype: torch.dtype) -> int:
-        """The same for pixels (B, 3, F, H, W); the encoder's fine scale has 8 positions per latent."""
-        width = max(self.first_stage_model.config.encoder_widths[1], 3 * 32)
-        area = math.prod(shape[3:]) // SPACE**2
-        return int(4 * 8 * 8 * width * min(latent_length(shape[2]) * area, PIECE_AREA))
+        """The same for core's VAE Encode of pixels (B, 3, F, H, W)."""
+        return encoder_bytes(self.first_stage_model.config, shape) + 4 * math.prod(shape)
 
-    def load(self, shape: tuple[int, ...], *, decode: bool) -> VideoVAE:
-        """The network on its device, with room for a piece of this shape."""
-        used = (self.memory_used_decode if decode else self.memory_used_encode)(shape, self.vae_dtype)
-        comfy.model_management.load_models_gpu([self.patcher], memory_required=used)
+    def load(self, shape: tuple[int, ...], *, decode: bool, cyclic: bool = False) -> VideoVAE:
+        """The network on its device, with room for a piece of a video of this shape."""
+        used = (decoder_bytes if decode else encoder_bytes)(self.first_stage_model.config, shape, cyclic=cyclic)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=used, force_full_load=True)
         model: VideoVAE = self.first_stage_model
         return model
 
@@ -105,7 +105,7 @@ def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterato
             yield decode_loop(vae, clip) if cyclic else decode_clip(vae, clip)
             continue
         _check_latents(vae, clip)
-        model = vae.load(tuple(clip.shape), decode=True)
+        model = vae.load(tuple(clip.shape), decode=True, cyclic=cyclic)
         placed = clip.to(vae.device, vae.vae_dtype)
         yield from _images(vae, _loop_pieces(model, placed) if cyclic else _pieces(model, placed))
 
@@ -154,12 +154,12 @@ def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
         return torch.cat([part.to(vae.output_device) for part in parts], dim=2)
 
 
-def _pixels(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+def _pixels(vae: SpacetimeVAE, pieces: Iterable[Tensor], *, cyclic: bool = False) -> Iterator[Tensor]:
     """Images (f, H, W, 3) as what the encoder takes, each with the network in its place."""
     for images in pieces:
         check_interrupted()
         video = rearrange(images[..., :3], "f h w c -> 1 c f h w")
-        vae.load(tuple(video.shape), decode=False)
+        vae.load(tuple(video.shape), decode=False, cyclic=cyclic)
         yield vae.process_input(video).to(vae.device, vae.vae_dtype)
 
 
@@ -178,7 +178,7 @@ def loop_again(vae: Any, images: Tensor) -> Tensor:
     if not isinstance(vae, SpacetimeVAE):
         return decode_loop(vae, encode_loop(vae, images))
     if math.prod(images.shape[:3]) <= PIECE_AREA * TIME * SPACE**2:
-        (video,) = _pixels(vae, [images])
+        (video,) = _pixels(vae, [images], cyclic=True)
         latents = vae.first_stage_model.encode(video, cyclic=True)
     else:
         depths = vae.first_stage_model.config.encoder_depths

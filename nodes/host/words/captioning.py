@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management
+import comfy.model_patcher
 import folder_paths
 import numpy as np
 import torch
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 
 from ....models.captioner.captioner import HEADER, load_captioner
 from ....models.captioner.describer import Captioner
-from ....models.checkpoints import load_checkpoint
 from ....models.embedded import CAPTIONER, EMBEDDED
 from ....models.files import write_bytes
 from ....models.text.describing import Describer, LanguageDescriber
 from ....models.vae.autoencoder import fingerprint
+from ....models.vae.memory import encoder_bytes
 from .. import folders, messages
+from ..checkpoint import load_vae
 from ..processes.training import OURS, network_of
 
 CAPTIONS = "captions"  # our folder with sets of captions
@@ -64,16 +67,30 @@ def captioner_path(name: str) -> Path:
 
 def load(name: str, vae: Any = None) -> Captioner:
     """A captioner with its VAE: the one given, else the embedded checkpoint's. ValueError when they do not fit."""
-    with torch.inference_mode(False):
-        network = load_checkpoint(EMBEDDED).vae() if vae is None else network_of(vae)
-        return Captioner.of(name, load_captioner(captioner_path(name)), network, fingerprint(network))
+    if vae is None:
+        vae = load_vae(EMBEDDED)
+    return load_file(captioner_path(name), vae, name)
 
 
-def load_file(path: Path, vae: Any) -> Captioner:
-    """A captioner that has just been trained with this VAE."""
+def load_file(path: Path, vae: Any, name: str = "") -> Captioner:
+    """A captioner from its file, with the VAE it was trained with; the host moves both. ValueError for another VAE."""
     with torch.inference_mode(False):
         network = network_of(vae)
-        return Captioner.of(path.stem, load_captioner(path), network, fingerprint(network))
+        made = Captioner.of(name or path.stem, load_captioner(path), network, fingerprint(network))
+        return replace(made, place=_placer(made, vae))
+
+
+def _placer(captioner: Captioner, vae: Any) -> Callable[[], None]:
+    """What brings a captioner and its VAE to their devices, both at once and whole, for they are plain layers."""
+    manage = comfy.model_management
+    patcher = comfy.model_patcher.ModelPatcher(
+        captioner.network, load_device=manage.text_encoder_device(),
+        offload_device=manage.text_encoder_offload_device(),
+    )  # fmt: skip
+    largest = max(captioner.sizes, key=lambda size: size.width * size.height)
+    shape = (1, 3, largest.num_frames, largest.height, largest.width)
+    memory = encoder_bytes(captioner.vae.config, shape)
+    return lambda: manage.load_models_gpu([vae.patcher, patcher], memory_required=memory, force_full_load=True)
 
 
 def describer(model: Any, length: str, *, temperature: float = 0.0, num_frames: int = 8) -> Describer:

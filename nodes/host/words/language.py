@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from ....models.text.interface import LanguageModelError, Missing
 from ....models.text.local_models import LocalModel, engine_name, find_model_folders, mark_of
 from ..messages import check_interrupted
 
+log = logging.getLogger(__name__)
 MODEL_FOLDERS = ("LLM", "llm", "language_models", "text_encoders")
 LONGEST_SIDE = 768  # of a picture that a language model sees
 
@@ -102,7 +104,11 @@ class _Held(torch.nn.Module):
 
 
 class _Placer:
-    """Brings a model's weights to their device as ComfyUI does its own: it makes room, and may take them back."""
+    """Brings a model's weights to their device as ComfyUI does its own: it makes room, and may take them back.
+
+    They go there whole, since the plain layers of transformers cannot compute in part; a model that is larger than the
+    device computes on the CPU.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -111,11 +117,15 @@ class _Placer:
     def __call__(self, module: torch.nn.Module) -> None:
         """Load for one answer."""
         if self.patcher is None:
-            offload = comfy.model_management.text_encoder_offload_device()
+            manage = comfy.model_management
+            size = manage.module_size(module)
+            if size + manage.minimum_inference_memory() > manage.get_total_memory(self.device):
+                log.warning("a language model of %.1f GB is larger than the GPU: it computes on the CPU", size / 1e9)
+                self.device = torch.device("cpu")
             self.patcher = comfy.model_patcher.ModelPatcher(
-                _Held(module), load_device=self.device, offload_device=offload
+                _Held(module), load_device=self.device, offload_device=manage.text_encoder_offload_device()
             )
-        comfy.model_management.load_models_gpu([self.patcher])
+        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
 
 
 def listening(model: Any, show: Callable[[str], None]) -> Any:
