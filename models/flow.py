@@ -147,7 +147,7 @@ def convert(
 ) -> Tensor:
     """Turn a prediction made at x from one unit into another; the result has the dtype of x.
 
-    x is the flow state (1 - sigma) x0 + sigma noise, also for a VP model (see vp_to_flow). An x0 given at sigma 0
+    x is the flow state (1 - sigma) x0 + sigma noise, also for a VP model (see flow_to_vp). An x0 given at sigma 0
     becomes velocity 0. ValueError for eps at sigma 1 and for an unknown type.
     """
     if source not in PREDICTIONS or wanted not in PREDICTIONS:
@@ -191,19 +191,8 @@ def vp_to_flow_sigma(alphas_cumprod: Tensor) -> Tensor:
     return noise / (signal + noise)
 
 
-def flow_to_vp_alphas_cumprod(sigma: Tensor) -> Tensor:
-    """The inverse of vp_to_flow_sigma: abar = (1 - sigma)^2 / ((1 - sigma)^2 + sigma^2)."""
-    return (1 - sigma) ** 2 / ((1 - sigma) ** 2 + sigma**2)
-
-
-def vp_to_flow(x_vp: Tensor, sigma: Tensor | float, patch: Patch = DEFAULT_PATCH) -> Tensor:
-    """Bring a VP state alpha * x0 + beta * noise onto our line: times sqrt((1 - sigma)^2 + sigma^2)."""
-    state, level = working(x_vp, expand_sigma(sigma, x_vp, patch))
-    return (state * _norm(level)).to(x_vp.dtype)
-
-
 def flow_to_vp(x: Tensor, sigma: Tensor | float, patch: Patch = DEFAULT_PATCH) -> Tensor:
-    """The state that a VP model expects for our x: the inverse of vp_to_flow."""
+    """The state alpha * x0 + beta * noise that a VP model expects for our x: x / sqrt((1 - sigma)^2 + sigma^2)."""
     state, level = working(x, expand_sigma(sigma, x, patch))
     return (state / _norm(level)).to(x.dtype)
 
@@ -231,21 +220,3 @@ def split_learned_variance(output: Tensor, channels: int) -> tuple[Tensor, Tenso
     raise ValueError(
         f"the model gave {output.shape[1]} channels; expected {channels}, or {2 * channels} with learned variance"
     )
-
-
-def learned_range_variance(variance: Tensor, sigma: float, sigma_next: float) -> Tensor:
-    """Variance of the noise that an ancestral step from sigma to sigma_next adds, in VP units (iDDPM, eq. 15).
-
-    `variance` is the model's second half in [-1, 1]; it mixes, in the log domain, the two bounds beta (at 1) and the
-    posterior variance beta * (1 - abar_next) / (1 - abar) (at -1), for betas respaced to this step.
-    """
-    if not 0 <= sigma_next < sigma <= 1:
-        raise ValueError(f"an ancestral step goes down within [0, 1], not from {sigma} to {sigma_next}")
-    levels = torch.tensor([sigma, sigma_next], dtype=torch.float64)
-    abar, abar_next = flow_to_vp_alphas_cumprod(levels).tolist()
-    beta = 1 - abar / abar_next
-    posterior = beta * (1 - abar_next) / (1 - abar)
-    # the last step has posterior variance 0; its log is bounded as in the published samplers
-    low, high = (torch.tensor(max(bound, 1e-20), dtype=torch.float64).log() for bound in (posterior, beta))
-    (share,) = working((variance + 1) / 2)
-    return torch.exp(share * high.to(share) + (1 - share) * low.to(share)).to(variance.dtype)

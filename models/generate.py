@@ -18,7 +18,7 @@ from .geometry import OURS
 from .guidance import Guidance
 from .patches import Grid, to_patches
 from .pixels import to_uint8
-from .schedules import shift_sigmas, sigmas
+from .schedules import highest_sigma, sigma_of, sigmas
 from .solvers import Solver, noise_generator, sample
 from .tasks.canvas import Canvas
 from .text.encoder import TextEncoder, load_text_encoder
@@ -77,16 +77,13 @@ def generate(
         OURS.latent_shape(num_frames, height, width, cyclic=cyclic) if known is None else tuple(known.latents.shape[2:])
     )
     cyclic = cyclic if known is None else known.cyclic
-    levels = sigmas(schedule, steps, shift=shift)
+    levels = sigmas(schedule, steps, shift=shift, sigma_max=highest_sigma(models.dit.config.prediction))
     trained = OURS.latents(known_frames)
     positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, known_frames=trained)
     unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, known_frames=trained)
     guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
 
-    def sigma_at(percent: float) -> float:
-        return float(shift_sigmas(torch.tensor(1 - percent), shift))
-
-    denoise = guidance.denoiser(positive, unguided, sigma_at)
+    denoise = guidance.denoiser(positive, unguided, sigma_of(shift))
     chosen = Solver(name=solver) if isinstance(solver, str) else solver
     noise = torch.stack([clip_noise(models, shape, seed + i) for i in range(len(prompts))])
     latents = sample(chosen, denoise, noise, levels, generator=noise_generator(seed))
@@ -100,22 +97,40 @@ def predictor(
     known_frames: int = 0,
 ) -> Denoiser:  # fmt: skip
     """The DiT as a denoiser of latents (B, C, *shape) for these prompts. Text and positions are prepared once."""
-    dit, weight = models.dit, next(models.dit.parameters())
-    config, device = dit.config, weight.device
-    context, mask = models.text(prompts, device)
+    dit = models.dit
+    text = models.text(prompts, next(dit.parameters()).device)
+    predict = text_denoiser(dit, text, shape, cyclic=cyclic, known_frames=known_frames)
+    return predict if known is None else keeping(predict, known, dit)
+
+
+def text_denoiser(
+    dit: DiT, text: tuple[Tensor, Tensor], shape: Sequence[int], *, labels: Tensor | None = None, cyclic: bool = False,
+    known_frames: int = 0,
+) -> Denoiser:  # fmt: skip
+    """The DiT as a denoiser of latents (B, C, *shape): text is context (B, L, E) and mask (B, L), labels classes (B,).
+
+    Whatever unit it predicts in: the one place where a prediction of our DiT becomes the estimate of x0.
+    """
+    config, weight = dit.config, next(dit.parameters())
     grid = Grid.of(torch.empty(1, 1, *shape), config.patch)
-    prepared = dit.prepare([grid], context.to(weight), mask, cyclic=cyclic, known_frames=known_frames, device=device)
+    context, mask = text[0].to(weight), text[1].to(weight.device)
+    prepared = dit.prepare([grid], context, mask, cyclic=cyclic, known_frames=known_frames, device=weight.device)
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
-        output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared), x.shape[1])
+        output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, labels=labels), x.shape[1])
         return to_denoised(output.to(x), x, sigma, config.prediction, config.patch)
 
-    if known is None:
-        return predict
+    return predict
+
+
+def keeping(predict: Denoiser, known: Canvas, dit: DiT) -> Denoiser:
+    """A denoiser that sees and keeps what a canvas knows."""
+    patch, device = dit.config.patch, next(dit.parameters()).device
     reference, change = known.latents.to(device), known.change.to(device)
     # levels per latent frame where that says all, otherwise per patch
-    patches = to_patches(change, config.patch).mean(dim=-1).unflatten(1, (grid.frames, -1))  # (B, T, patches)
-    per_frame = config.patch[0] == 1 and bool((patches == patches[..., :1]).all())
+    patches = to_patches(change, patch).mean(dim=-1)  # (B, N)
+    patches = patches.unflatten(1, (change.shape[2] // patch[0], -1))  # (B, T, patches)
+    per_frame = patch[0] == 1 and bool((patches == patches[..., :1]).all())
     share = patches[..., 0] if per_frame else patches.flatten(1)
 
     def predict_unknown(x: Tensor, sigma: Tensor) -> Tensor:

@@ -163,15 +163,21 @@ class Guidance:
             return cfg_zero_star(cond, uncond, x, self.scale)
         return cfg(cond, uncond, self.scale)
 
-    def denoiser(self, cond: Denoiser, uncond: Denoiser, percent_to_sigma: Callable[[float], float]) -> Denoiser:
-        """Both denoisers as one, which asks only `cond` outside the interval and at scale 1."""
+    def denoiser(
+        self, cond: Denoiser, uncond: Denoiser, percent_to_sigma: Callable[[float], float], *,
+        without: Denoiser | None = None, history: float = 0.0,
+    ) -> Denoiser:  # fmt: skip
+        """Both denoisers as one, which asks only `cond` outside the interval and at scale 1.
+
+        without: `cond` for `hidden_history`, from which the result is led away by the scale `history`.
+        """
         start, end = self.bounds(percent_to_sigma)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            prediction = cond(x, sigma)
-            if self.scale == 1 or not in_interval(float(sigma.max()), start, end):
-                return prediction
-            return self.combine(prediction, uncond(x, sigma), x)
+            prediction = guided = cond(x, sigma)
+            if self.scale != 1 and in_interval(float(sigma.max()), start, end):
+                guided = self.combine(prediction, uncond(x, sigma), x)
+            return guided if without is None else history_guidance(guided, prediction, without(x, sigma), history)
 
         return denoise
 

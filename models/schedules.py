@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .flow import ddpm_alphas_cumprod, vp_to_flow_sigma
+from .flow import Prediction, ddpm_alphas_cumprod, vp_to_flow_sigma
 
 Schedule = Callable[[int, float], Tensor]
 
@@ -145,6 +145,11 @@ def shift_sigmas(sigmas: Tensor, shift: float) -> Tensor:
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
+def sigma_of(shift: float) -> Callable[[float], float]:
+    """What turns a share of a run, 0 to 1, into the sigma reached there."""
+    return lambda percent: float(shift_sigmas(torch.tensor(1 - percent), shift))
+
+
 def linear_mu_shift(num_tokens: int, base: tuple[int, float], top: tuple[int, float]) -> float:
     """exp(mu) with mu linear in the number of tokens, through (tokens, mu) at base and top (Flux, LTX-Video)."""
     slope = (top[1] - base[1]) / (top[0] - base[0])
@@ -205,6 +210,11 @@ def sigmas(schedule: str, steps: int, *, shift: float = 1.0, denoise: float = 1.
             "use fewer steps or a shift nearer to 1"
         )
     return curve
+
+
+def highest_sigma(prediction: Prediction) -> float:
+    """Where a run may begin: 1, or for eps the last level of DDPM, since pure noise tells such a model nothing."""
+    return float(vp_to_flow_sigma(ddpm_alphas_cumprod()[-1])) if prediction == "eps" else 1.0
 
 
 def _check(schedule: str, steps: int, shift: float, denoise: float, sigma_max: float) -> None:

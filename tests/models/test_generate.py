@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from comfyui_spacetime.models import generate as generating
+from comfyui_spacetime.models.flow import PREDICTIONS, convert
 from comfyui_spacetime.models.generate import Models, generate, predictor
 from comfyui_spacetime.models.geometry import OURS
 from comfyui_spacetime.models.guidance import Guidance
@@ -13,6 +18,7 @@ from comfyui_spacetime.models.pixels import from_uint8
 from comfyui_spacetime.models.tasks.along_time import extend
 from comfyui_spacetime.models.text.encoder import TextEncoder
 from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
+from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
@@ -97,3 +103,49 @@ def test_impossible_sizes_are_explained():
 def test_one_string_is_not_a_list_of_prompts(models):
     with pytest.raises(ValueError, match="list of prompts"):
         generate(models, "a red ball")
+
+
+class Oracle(DiT):
+    """Knows the clip and says so in the unit of its config."""
+
+    clip = torch.randn(16, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+
+    def forward(self, x, sigma, *_args, **_options):
+        return convert(self.clip.expand_as(x), x, sigma, "x0", self.config.prediction)
+
+
+class Watched:
+    """A VAE that keeps what it decodes."""
+
+    def __init__(self):
+        self.seen = []
+        self.decoder = SimpleNamespace(linear=SimpleNamespace(weight=torch.zeros(1)))
+
+    def decode(self, latents, **_options):
+        self.seen.append(latents[0])
+        return torch.zeros(1, 3, 9, 8, 8)
+
+
+@pytest.mark.parametrize("unit", PREDICTIONS)
+def test_a_model_that_knows_the_clip_makes_it_whatever_it_predicts(models, unit):
+    dit, vae = Oracle(replace(PRESETS["test"], prediction=unit)), Watched()
+    generate(Models(dit, vae, models.text), ["a red ball"], num_frames=9, height=32, width=32, steps=4)
+    empty = models.text([""])[0][0]
+    strip = training.sample(dit, [empty], empty, (16, 3, 4, 4), steps=4)
+    for made in (vae.seen[0], strip[0]):
+        assert torch.allclose(made, dit.clip, atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", PREDICTIONS)
+def test_a_strip_of_a_run_shows_what_generate_makes(models, unit, monkeypatch):
+    dit, vae = DiT(replace(PRESETS["test"], prediction=unit)).eval(), Watched()
+    dit.load_state_dict(models.dit.state_dict())
+    context, mask = models.text(["a red ball", "a blue cube rolls"])
+    texts, empty = [row[real] for row, real in zip(context, mask, strict=True)], models.text([""])[0][0]
+    strip = training.sample(dit, texts, empty, (16, 3, 4, 4), steps=3, cfg=3.0, shift=1.5)
+    noise = torch.randn(2, 16, 3, 4, 4, generator=training.generator(0, 0))
+    monkeypatch.setattr(generating, "clip_noise", lambda _models, _shape, seed: noise[seed])
+    options = {"num_frames": 9, "height": 32, "width": 32, "steps": 3, "cfg": 3.0, "shift": 1.5, "solver": "euler"}
+    generate(Models(dit, vae, models.text), ["a red ball", "a blue cube rolls"], **options)
+    close = 1e-2 if unit == "eps" else 1e-4  # it divides by 1 - sigma, 0.006 at first
+    torch.testing.assert_close(strip, torch.stack(vae.seen), rtol=close, atol=close)

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from ...models.flow import Denoiser, add_noise
 from ...models.generate import clip_noise, predictor
-from ...models.guidance import Guidance, hidden_history, history_guidance
+from ...models.guidance import Guidance, hidden_history
 from ...models.metrics.reference import psnr
 from ...models.metrics.seam import changes, measure_joins, measure_loop, seam_ratio
 from ...models.metrics.video import measure_video
 from ...models.pixels import from_uint8
-from ...models.schedules import sigmas
+from ...models.schedules import highest_sigma, sigma_of, sigmas
 from ...models.solvers import Solver, noise_generator, sample
 from ...models.tasks import along_time
 from ...models.tasks.canvas import Canvas
@@ -109,21 +109,17 @@ class Bench:
     @torch.no_grad()
     def generate(self, canvas: Canvas, prompt: str, seed: int) -> Tensor:
         """All latents of a canvas."""
-        options = self.options
+        options, without = self.options, None
         positive, negative = (self.denoiser(canvas, text) for text in (prompt, ""))
-        hiding = clip_noise(self.models, canvas.latents.shape[2:], options.seed + seed + 1)[None]
-        without = self.denoiser(canvas, prompt, hiding)
-        guidance = Guidance(scale=options.cfg)
-
-        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            cond = positive(x, sigma)
-            combined = guidance.combine(cond, negative(x, sigma), x)
-            if not options.history or not bool((canvas.change == 0).any()):
-                return combined
-            return history_guidance(combined, cond, without(x, sigma), options.history)
-
+        if options.history and bool((canvas.change == 0).any()):
+            hiding = clip_noise(self.models, canvas.latents.shape[2:], options.seed + seed + 1)[None]
+            without = self.denoiser(canvas, prompt, hiding)
+        denoise = Guidance(scale=options.cfg).denoiser(
+            positive, negative, sigma_of(options.shift), without=without, history=options.history
+        )
         noise = clip_noise(self.models, canvas.latents.shape[2:], seed)[None]
-        levels = sigmas("linear", options.steps, shift=options.shift)
+        highest = highest_sigma(self.models.dit.config.prediction)
+        levels = sigmas("linear", options.steps, shift=options.shift, sigma_max=highest)
         start = add_noise(canvas.latents.to(noise), noise, float(levels[0]))
         return sample(Solver(name=options.solver), denoise, start, levels, generator=noise_generator(seed)).cpu()
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ... import solvers
 from ...checkpoints import Checkpoint, save_checkpoint
 from ...clips.cache import LatentCache, stack_text
-from ...patches import Grid, from_patches, to_patches
+from ...generate import text_denoiser
+from ...guidance import Guidance
 from ...pixels import to_uint8
+from ...schedules import highest_sigma, sigma_of, sigmas
+from ...solvers import Solver
 from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
@@ -98,25 +101,18 @@ def sample(
     labels: Tensor | None = None, steps: int = 24, cfg: float = 2.0, shift: float = 2.0, seed: int = 0,
     cyclic: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Latents (B, C, T, H, W) for texts (L_i, E) and class labels (B,): plain Euler with guidance, enough to see how a
-    run is doing."""
-    weight = next(model.parameters())
-    context, mask = stack_text([*texts, *[empty] * len(texts)])
-    x = torch.randn(len(texts), *shape, generator=generator(seed, 0)).to(weight.device)
-    grid = Grid.of(x, model.config.patch)
-    prepared = model.prepare([grid], context.to(weight), mask.to(weight.device), cyclic=cyclic, device=weight.device)
-    times = torch.linspace(1, 0, steps + 1)
-    if labels is not None:  # guidance leads away from no text and no class
-        labels = torch.cat([labels, torch.full_like(labels, model.config.num_classes)]).to(weight.device)
-    sigmas = (shift * times / (1 + (shift - 1) * times)).tolist()
-    x = to_patches(x, model.config.patch)
-    for sigma, following in pairwise(sigmas):
-        level = torch.full((2 * len(texts),), sigma, device=weight.device)
-        twice = torch.cat([x, x]).to(weight.dtype)
-        both = model.forward_tokens(twice, level, prepared, labels=labels).float()
-        conditional, unconditional = both.chunk(2)
-        x = x + (following - sigma) * (unconditional + cfg * (conditional - unconditional))
-    return from_patches(x, grid, model.config.patch)
+    """Latents (B, C, T, H, W) for texts (L_i, E) and class labels (B,), as `generate` makes them, by Euler steps:
+    enough to see how a run is doing."""
+    device = next(model.parameters()).device
+    classes = None if labels is None else labels.to(device)
+    no_class = None if classes is None else torch.full_like(classes, model.config.num_classes)
+    conditional = text_denoiser(model, stack_text(texts), shape[1:], labels=classes, cyclic=cyclic)
+    no_text = stack_text([empty] * len(texts))
+    unconditional = text_denoiser(model, no_text, shape[1:], labels=no_class, cyclic=cyclic)
+    denoise = Guidance(scale=cfg).denoiser(conditional, unconditional, sigma_of(shift))
+    levels = sigmas("linear", steps, shift=shift, sigma_max=highest_sigma(model.config.prediction))
+    noise = torch.randn(len(texts), *shape, generator=generator(seed, 0)).to(device)
+    return solvers.sample(Solver(name="euler"), denoise, noise, levels)
 
 
 def train(
