@@ -143,4 +143,4 @@ class ExtrapolateTime(Node):
         return io.NodeOutput(patched)
 
 
-NODES: list[type[io.ComfyNode]] = [ExtendFar]
+NODES: list[type[io.ComfyNode]] = [ExtendFar, ExtrapolateTime]
