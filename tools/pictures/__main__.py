@@ -23,7 +23,7 @@ from ..video import STARTER, Wish, fill_in, upload_files
 from . import icon
 from .diagram import diagram
 from .editor import Editor, open_browser, visit
-from .sheets import captioned, grid, pick, save_jpeg, video_frames
+from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
 
 BROUGHT = {"UNETLoader", "CheckpointLoaderSimple", "SpacetimeLoadDiT"}  # they load what does not come with the pack
 IMAGES = ROOT / "web" / "docs" / "images"
@@ -81,14 +81,17 @@ def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
 
 
 def samples(host: Host, _names: Sequence[str] = ()) -> None:
-    """A strip of frames per prompt."""
-    rows = []
+    """A strip of frames per prompt, and the same videos moving side by side."""
+    rows, videos = [], []
     for text, seed in SAMPLES:
         prompt = host.client.prompt_of(load_workflow(STARTER))
         fill_in(prompt, Wish(prompt=text, seed=seed), host.client.object_info())
-        rows.append((text, grid(pick(saved_video(host, host.client.run(prompt)), 8), 8, 1000)))
+        frames = saved_video(host, host.client.run(prompt))
+        videos.append(frames)
+        rows.append((text, grid(pick(frames, 8), 8, 1000)))
     save_jpeg(captioned(rows), IMAGES / "samples.jpg", 200_000)
-    say("web/docs/images/samples.jpg")
+    save_moving([grid(moment, len(videos), 960) for moment in zip(*videos, strict=True)], IMAGES / "samples.webp")
+    say("web/docs/images/samples.jpg, samples.webp")
 
 
 def editor(host: Host, _names: Sequence[str] = ()) -> None:

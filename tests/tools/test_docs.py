@@ -1,0 +1,46 @@
+"""What people read first: short, with links that lead somewhere, and numbers that name their command."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "web" / "docs").rglob("*.md"), ROOT / "models" / "weights" / "README.md"]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBERS = (ROOT / "web" / "docs" / "guides" / "numbers.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(page):
+    addresses = LINK.findall(page.read_text(encoding="utf-8"))
+    inside = [address.split("#")[0] for address in addresses if "://" not in address and not address.startswith("#")]
+    assert [address for address in inside if not (page.parent / address).exists()] == []
+
+
+def test_the_readme_is_short_and_moves():
+    assert len(README.splitlines()) <= 120
+    moving = ROOT / "web" / "docs" / "images" / "samples.webp"
+    assert "(web/docs/images/samples.webp)" in README
+    assert moving.stat().st_size < 1_500_000
+    with Image.open(moving) as picture:
+        assert picture.is_animated
+        assert picture.n_frames > 8
+
+
+def test_every_workflow_is_in_the_readme():
+    patterns = re.findall(r"`([a-z_0-9*]+)`", README[README.index("## Workflows") :].split("\n## ")[0])
+    for path in (ROOT / "workflows").glob("*.json"):
+        assert any(re.fullmatch(pattern.replace("*", ".*"), path.stem) for pattern in patterns), path.stem
+
+
+def test_every_number_names_a_command_that_exists():
+    rows = [line for line in NUMBERS.splitlines() if line.startswith("| ") and not line.startswith("| what |")]
+    assert len(rows) >= 20
+    for row in rows:
+        command = row.split(" | ")[1].strip("` ")
+        name = re.fullmatch(r"run\.py (?:bench (\w+)|--once)(?: --[\w-]+(?: [\w.]+)?)*", command)
+        assert name, row
+        assert name[1] is None or (ROOT / "tools" / "bench" / f"{name[1]}.py").exists(), row
