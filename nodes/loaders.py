@@ -78,8 +78,10 @@ class LoadCheckpoint(Node):
         return f"{checkpoint}:{dtype}:{stat.st_mtime_ns}:{stat.st_size}"
 
 
-class LoadDiT(io.ComfyNode):
+class LoadDiT(Node):
     """File of a published transformer -> MODEL."""
+
+    FILES = frozenset({"file"})
 
     @classmethod
     def define_schema(cls) -> io.Schema:
