@@ -34,16 +34,16 @@ FIT = """() => {
 DRAWN = """() => !LiteGraph.vueNodesMode ||
   app.canvas.graph.nodes.every((node) => document.querySelector(`[data-node-id="${node.id}"]`)?.offsetHeight > 20)"""
 # type and [left, top, right, bottom] of each node, in the graph's own units and in the file's order: the editor gives
-# nodes of subgraphs other ids where two graphs use the same ones
+# nodes of subgraphs other ids where two graphs use the same ones. Nodes 2.0 puts a node's upper edge, its title, so far
+# above its place, and sizes it by what is in it
 BOXES = """() => app.canvas.graph.nodes.map((node) => {
   if (!LiteGraph.vueNodesMode) {
     const [x, y, width, height] = node.getBounding(new Float32Array(4))
     return [node.type, [x, y, x + width, y + height]]
   }
-  const {offset, scale} = app.canvas.ds, board = app.canvas.canvas.getBoundingClientRect()
-  const box = document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect()
-  const [left, top] = [(box.left - board.left) / scale - offset[0], (box.top - board.top) / scale - offset[1]]
-  return [node.type, [left, top, left + box.width / scale, top + box.height / scale]]
+  const drawn = document.querySelector(`[data-node-id="${node.id}"]`), [x, y] = node.pos
+  const top = y - LiteGraph.NODE_TITLE_HEIGHT
+  return [node.type, [x, top, x + drawn.offsetWidth, top + drawn.offsetHeight]]
 })"""
 OPEN_SUBGRAPH = """(id) => {
   const node = app.graph.nodes.find((one) => one.subgraph?.id === id)
@@ -105,17 +105,27 @@ def measured(editor: Editor, workflow: dict[str, Any], graph: dict[str, Any]) ->
 def boxes_in(editor: Editor, workflow: dict[str, Any], graph: dict[str, Any], *, vue: bool) -> dict[int, Box]:
     """What each node of a graph (of the workflow itself, or of a subgraph) takes up in one way of drawing."""
     page = editor.page
-    page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
-    page.wait_for_function("(on) => !!LiteGraph.vueNodesMode === on", arg=vue)
+    draw_by(editor, vue=False)  # loaded in Nodes 2.0, a graph may get the places of the one before
     editor.load(workflow)
     if graph is not workflow:
         page.evaluate(OPEN_SUBGRAPH, graph["id"])
+    draw_by(editor, vue=vue)
     page.evaluate(FIT)
     page.wait_for_function(DRAWN)
-    page.wait_for_timeout(300)  # texts and curves take their place a moment later
     drawn = page.evaluate(BOXES)
+    for _ in range(20):  # texts and curves take their place a moment later
+        page.wait_for_timeout(300)
+        before, drawn = drawn, page.evaluate(BOXES)
+        if drawn == before:
+            break
     assert [kind for kind, _ in drawn] == [node["type"] for node in graph["nodes"]], "the editor shows another graph"
     return {node["id"]: Box(*edges) for node, (_, edges) in zip(graph["nodes"], drawn, strict=True)}
+
+
+def draw_by(editor: Editor, *, vue: bool) -> None:
+    """Switch to one of the ways of drawing."""
+    editor.page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
+    editor.page.wait_for_function("(on) => !!LiteGraph.vueNodesMode === on", arg=vue)
 
 
 if __name__ == "__main__":
