@@ -1,4 +1,6 @@
-"""From a config and the weights of a file to a network. Nothing is allocated before all shapes agree.
+"""From a file to what it describes, and from a config and weights to a network, in one way for all our files.
+
+Nothing is allocated before all shapes agree.
 
 The network is first built on torch's meta device, which holds shapes without memory, so that a small file with a large
 config costs neither memory nor time; then the file's weights become its parameters.
@@ -9,15 +11,48 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .files import parsed_json, read_tensors
 from .remedies import cut
 
 Module = TypeVar("Module", bound=nn.Module)
+Described = TypeVar("Described")
 AGAIN = "the file is damaged or was made by another version of the pack; download or train it again"
+
+
+def read_described(
+    path: Path, entry: str, foreign: Callable[[Mapping[str, Tensor]], str], advice: str,
+    described: Callable[[Mapping[str, Any], dict[str, Tensor]], Described], check: Callable[[Described], None],
+) -> Described:  # fmt: skip
+    """What a safetensors file of ours holds, which the JSON in an `entry` of its header describes.
+
+    described: makes it of that JSON and the weights; check: looks at the weights. Both raise ValueError, which becomes
+    one sentence with the file's name and, for the header, `advice`. foreign: the sentence for a file without the entry.
+    """
+    tensors, header = read_tensors(path)
+    if entry not in header:
+        raise ValueError(f"{path.name} {foreign(tensors)}")
+    said = parsed_json(header[entry], f"the header of {path.name}", dict, advice=advice, nan=True)
+    try:
+        made = described(said, tensors)
+    except ValueError as error:
+        raise ValueError(f"the header of {path.name} cannot be used ({cut(str(error))}): {advice}") from error
+    try:
+        check(made)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return made
+
+
+def check_format(header: Mapping[str, Any], format_: int) -> None:
+    """ValueError for a header of another version."""
+    if header.get("format") != format_:
+        raise ValueError(f"format {cut(header.get('format'), 40)}, this version reads format {format_}")
 
 
 def fitting(kind: Callable[[Any], Module], config: Any, state: Mapping[str, Tensor], name: str) -> Module:  # noqa: ANN401

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .building import AGAIN, built, check_finite, fitting
-from .files import parsed_json, read_tensors, write_tensors
+from .building import AGAIN, built, check_finite, check_format, fitting, read_described
+from .files import write_tensors
 from .headers import check_number, config_of
 from .remedies import cut
 from .trained_on import TrainedOn
@@ -108,34 +108,21 @@ def known_sizes(meta: Mapping[str, Any]) -> TrainedOn | None:
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a Spacetime checkpoint. ValueError for a broken or foreign file, which it names where it knows it."""
-    path = Path(path)
-    tensors, header = read_tensors(path)
-    if HEADER not in header:
-        raise ValueError(f"{path.name} is not a Spacetime checkpoint: {describe_foreign(tensors)}")
-    described = parsed_json(header[HEADER], f"the header of {path.name}", dict, advice=UPDATE, nan=True)
-    try:
-        made = _described(described, {part: _part(tensors, part) for part in ("dit", "vae")})
-        check_meta(made.meta, made.dit_config)
-    except ValueError as error:
-        raise ValueError(f"the header of {path.name} cannot be used ({cut(str(error))}): {UPDATE}") from error
-    try:
-        check_weights(made)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    return made
+    return read_described(Path(path), HEADER, describe_foreign, UPDATE, _described, check_weights)
 
 
-def _described(header: Mapping[str, Any], states: Mapping[str, dict[str, Tensor]]) -> Checkpoint:
-    """What a file's header says, with its weights. ValueError for a header of another make."""
-    if header.get("format") != FORMAT:
-        raise ValueError(f"format {cut(header.get('format'), 40)}, this version reads format {FORMAT}")
+def _described(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+    """What a file's header says, with its weights. ValueError for a header of another make, or values out of place."""
+    check_format(header, FORMAT)
     dit, vae, meta = (header.get(name) for name in ("dit", "vae", "meta"))
     if not isinstance(meta or {}, Mapping):
         raise ValueError(f"meta is {cut(meta, 40)}, where an object belongs")
-    return Checkpoint(
-        None if dit is None else config_of(DiTConfig, dit), states["dit"],
-        None if vae is None else config_of(VAEConfig, vae), states["vae"], dict(meta or {}),
+    made = Checkpoint(
+        None if dit is None else config_of(DiTConfig, dit), _part(tensors, "dit"),
+        None if vae is None else config_of(VAEConfig, vae), _part(tensors, "vae"), dict(meta or {}),
     )  # fmt: skip
+    check_meta(made.meta, made.dit_config)
+    return made
 
 
 def check_meta(meta: Mapping[str, Any], config: DiTConfig | None) -> None:
@@ -198,8 +185,6 @@ FOREIGN = {
 
 
 def describe_foreign(tensors: Mapping[str, Tensor]) -> str:
-    """What a foreign file seems to be, from its key names."""
-    for ending, description in FOREIGN.items():
-        if any(key.endswith(ending) for key in tensors):
-            return description
-    return "its header has no entry for this pack"
+    """That a file is none of ours, and what it seems to be, from its key names."""
+    seems = (text for ending, text in FOREIGN.items() if any(key.endswith(ending) for key in tensors))
+    return f"is not a Spacetime checkpoint: {next(seems, 'its header has no entry for this pack')}"

@@ -46,7 +46,6 @@ class LoadCaptioner(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         from .host.words.captioning import captioner_names
 
         names = captioner_names()
@@ -96,7 +95,6 @@ class DescribeVideo(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeDescribeVideo",
             display_name="Describe Video",
@@ -155,7 +153,6 @@ class CaptionClips(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeCaptionClips",
             display_name="Caption Clips",

@@ -14,7 +14,6 @@ class ClassLabel(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeClassLabel",
             display_name="Class Label",

@@ -28,7 +28,6 @@ class ClipsFromFolder(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeClipsFromFolder",
             display_name="Clips From Folder",
@@ -106,7 +105,6 @@ class ToyWorld(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeToyWorld",
             display_name="Toy World",

@@ -17,7 +17,6 @@ class GenerateOnCluster(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         names = folders.checkpoint_names()
         return schema(
             node_id="SpacetimeGenerateOnCluster",

@@ -21,7 +21,6 @@ class ForwardDiffusion(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeForwardDiffusion",
             display_name="Forward Diffusion",
@@ -56,7 +55,6 @@ class DenoiseStep(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeDenoiseStep",
             display_name="DiT Denoise Step",

@@ -16,7 +16,6 @@ class Guider(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeGuider",
             display_name="Guider",
@@ -76,7 +75,6 @@ class HistoryGuidance(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeHistoryGuidance",
             display_name="History Guidance",

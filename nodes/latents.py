@@ -20,7 +20,6 @@ class EmptyVideo(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeEmptyVideo",
             display_name="Empty Video",
@@ -95,7 +94,6 @@ class VAEEncode(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeVAEEncode",
             display_name="VAE Encode Video",
@@ -153,7 +151,6 @@ class VAEDecode(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeVAEDecode",
             display_name="VAE Decode Video",

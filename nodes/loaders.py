@@ -24,7 +24,6 @@ class LoadCheckpoint(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         names = folders.checkpoint_names()
         return schema(
             node_id="SpacetimeLoadCheckpoint",
@@ -85,7 +84,6 @@ class LoadDiT(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         from .host.model.published import published_names
 
         names = published_names()

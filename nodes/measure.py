@@ -57,7 +57,6 @@ class MeasureVideo(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeMeasureVideo",
             display_name="Measure Video",
@@ -105,7 +104,6 @@ class MeasureSeam(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeMeasureSeam",
             display_name="Measure Seam",
@@ -150,7 +148,6 @@ class CompareVideos(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeCompareVideos",
             display_name="Compare Videos",

@@ -23,7 +23,6 @@ class PackClips(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimePackClips",
             display_name="Pack Clips",
@@ -72,7 +71,6 @@ class SplitClips(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeSplitClips",
             display_name="Split Clips",

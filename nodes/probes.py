@@ -23,7 +23,6 @@ class ProbeClips(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeProbeClips",
             display_name="Probe Clips",
@@ -76,7 +75,6 @@ class MeasureSimulation(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeMeasureSimulation",
             display_name="Measure Simulation",

@@ -27,7 +27,6 @@ class Scheduler(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeScheduler",
             display_name="Scheduler",
@@ -169,7 +168,6 @@ class Sampler(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeSampler",
             display_name="Sampler",

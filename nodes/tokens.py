@@ -21,7 +21,6 @@ class Patchify(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimePatchify",
             display_name="Patchify",
@@ -61,7 +60,6 @@ class Unpatchify(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeUnpatchify",
             display_name="Unpatchify",

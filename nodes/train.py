@@ -26,7 +26,6 @@ class TrainVAE(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeTrainVAE",
             display_name="Train VAE",
@@ -91,7 +90,6 @@ class TrainDiT(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeTrainDiT",
             display_name="Train DiT",
@@ -169,7 +167,6 @@ class TrainCaptioner(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeTrainCaptioner",
             display_name="Train Captioner",

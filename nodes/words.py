@@ -25,7 +25,6 @@ class ExpandCaption(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeExpandCaption",
             display_name="Expand Caption",
@@ -113,7 +112,6 @@ class LoadLanguageModel(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         names = _choices()
         return schema(
             node_id="SpacetimeLoadLanguageModel",

@@ -196,6 +196,10 @@ FACTS = {
     "clip sizes in words": (r"x\(\\d\+\)|\.split\(\"x\"\)|0,5\}\)x", "models/geometry.py"),
     "where the weights lie": (r"\"spacetime-toy[\w-]*(\.safetensors)?\"", "models/embedded.py"),
     "files under another name first": (r"os\.replace\(|os\.fsync\(", "models/files.py"),
+    "names of runs": (r"A-Za-z0-9_-\]\{", "nodes/host/folders.py"),
+    "versions of our files": (r"this version reads format", "models/building.py"),
+    "predictions of the DiT made estimates": (r"split_learned_variance\(dit\(", "models/generate.py"),
+    "guidance by the difference": (r"cfg \* \(|scale \* \(c", "models/guidance.py"),
 }
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..building import built, check_finite, fitting
-from ..files import parsed_json, read_tensors, write_tensors
+from ..building import built, check_finite, check_format, fitting, read_described
+from ..files import write_tensors
 from ..geometry import OURS, ClipSize
 from ..headers import check_number, config_of
 from ..remedies import cut
@@ -54,26 +54,19 @@ def save_captioner(path: Path, file: CaptionerFile) -> None:
 
 def load_captioner(path: Path) -> CaptionerFile:
     """Read a captioner. ValueError, in one sentence, for a broken or foreign file."""
-    tensors, header = read_tensors(path)
-    if HEADER not in header:
-        raise ValueError(f"{path.name} holds no captioner: choose one that Train Captioner or `train captioner` made")
-    described = parsed_json(header[HEADER], f"the header of {path.name}", dict, advice=UPDATE, nan=True)
-    try:
-        file = _described(described, tensors)
-    except ValueError as error:
-        raise ValueError(f"the header of {path.name} cannot be used ({cut(str(error))}): {UPDATE}") from error
-    try:
-        fitting(CaptionNetwork, file.config, tensors, "captioner")
-        check_finite(tensors, "captioner")
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    return file
+    foreign = "holds no captioner: choose one that Train Captioner or `train captioner` made"
+    return read_described(path, HEADER, lambda _tensors: foreign, UPDATE, _described, _check_weights)
+
+
+def _check_weights(file: CaptionerFile) -> None:
+    """ValueError unless the weights fit the config and are finite."""
+    fitting(CaptionNetwork, file.config, file.state, "captioner")
+    check_finite(file.state, "captioner")
 
 
 def _described(header: Mapping[str, Any], state: Mapping[str, Tensor]) -> CaptionerFile:
     """What a file's header says, with its weights. ValueError for a header of another make, or values out of place."""
-    if header.get("format") != FORMAT:
-        raise ValueError(f"format {cut(header.get('format'), 40)}, this version reads format {FORMAT}")
+    check_format(header, FORMAT)
     config, tokens, meta = config_of(CaptionerConfig, header.get("config")), header.get("tokens"), header.get("meta")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ValueError(f"tokens are {cut(tokens, 40)}, where a list of words belongs")

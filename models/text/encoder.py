@@ -2,6 +2,10 @@
 
 Architecture: Devlin et al. 2018 (arXiv 1810.04805), post-norm, erf GELU. The weights are those of
 sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), rounded to fp16; they lie in models/weights/all-MiniLM-L6-v2.
+
+In ComfyUI its own BERT runs instead, with these weights (nodes/host/words/text_encoder.py), since weighted words, LoRA,
+offloading and casting hang on core's classes; this one is for training and for scripts, where there is no ComfyUI. A
+test holds both equal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Where the host keeps files: checkpoints of ours, and temporary files."""
+"""Where the host keeps files: checkpoints of ours, what runs leave, and temporary files."""
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import folder_paths
 
 from ...models.embedded import EMBEDDED, WEIGHTS
 
+OURS = "spacetime"  # our folder in the host's output folder
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 MODEL_FOLDERS = ("checkpoints", "diffusion_models")
 _seen: dict[str, tuple[tuple[int, int], bool]] = {}
 
@@ -18,6 +21,20 @@ def temp_file(suffix: str) -> Path:
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"spacetime_{uuid.uuid4().hex[:12]}{suffix}"
+
+
+def output_folder() -> Path:
+    """The host's output folder."""
+    return Path(folder_paths.get_output_directory()).resolve()
+
+
+def checked_name(name: str, what: str) -> str:
+    """A name for a folder or a file of ours. ValueError for one that could lead elsewhere; `what` is what it names."""
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f'"{name}" is no name for {what}: use up to 64 letters, digits, _ and -, without spaces and dots'
+        )
+    return name
 
 
 def checkpoint_names() -> list[str]:

@@ -20,7 +20,6 @@ class AnimateImage(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeAnimateImage",
             display_name="Animate Image",
@@ -79,7 +78,6 @@ class ExtendVideo(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeExtendVideo",
             display_name="Extend Video",
@@ -126,7 +124,6 @@ class ConnectVideos(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeConnectVideos",
             display_name="Connect Videos",

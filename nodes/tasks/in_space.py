@@ -33,7 +33,6 @@ class ChangeLevels(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeChangeLevels",
             display_name="Change Levels",
@@ -67,7 +66,6 @@ class RestyleVideo(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeRestyleVideo",
             display_name="Restyle Video",
@@ -124,7 +122,6 @@ class FillRegion(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeFillRegion",
             display_name="Fill Region",
@@ -158,7 +155,6 @@ class Outpaint(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
 
         def side(name: str) -> Any:
             return io.Int.Input(name, default=0, min=0, max=2048, step=16, tooltip=f"Pixels to add: {name}.")

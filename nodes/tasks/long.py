@@ -23,7 +23,6 @@ class ExtendFar(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeExtendFar",
             display_name="Extend Far",
@@ -106,7 +105,6 @@ class ExtrapolateTime(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeExtrapolateTime",
             display_name="Extrapolate Time",

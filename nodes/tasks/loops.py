@@ -19,7 +19,6 @@ class LoopVideo(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeLoopVideo",
             display_name="Loop Video",

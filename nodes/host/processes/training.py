@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import time
@@ -22,12 +21,11 @@ from ....models.checkpoints import Checkpoint, joined, load_checkpoint, save_che
 from ....models.files import read_tensors, replacing, write_tensors
 from ....models.training.run.chart import latest_sample, progress_picture, read_log
 from ....models.vae.autoencoder import fingerprint
-from ..folders import temp_file
+from ..folders import OURS, checked_name, output_folder, temp_file
 from ..messages import check_interrupted, progress_bar, show_text
 from ..vae.pieces import SpacetimeVAE
 
 ROOT = Path(__file__).resolve().parents[3]
-OURS = "spacetime"  # our folder in the host's output folder
 EXAMPLE = "example"  # stands for the clips that come with the pack, unless there is a folder of that name
 ALLOWED = "spacetime_clips"  # entry of the user's extra_model_paths.yaml with more folders of clips
 PROGRESS = "progress.png"  # in a run's folder: how it is going, as its node shows it
@@ -59,23 +57,19 @@ def clips_folder(name: str) -> Path:
 
 def run_folder(name: str) -> Path:
     """The folder of a run inside the host's output folder. ValueError for a name that could lead elsewhere."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-        raise ValueError(
-            f'"{name}" is no name for a run: use up to 64 letters, digits, _ and -, without spaces and dots'
-        )
-    return Path(folder_paths.get_output_directory()).resolve() / OURS / name
+    return output_folder() / OURS / checked_name(name, "a run")
 
 
 def index_file(folder: Path) -> Path:
     """Where to remember what the videos of a folder hold."""
     digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-    return Path(folder_paths.get_output_directory()).resolve() / OURS / ".cache" / f"index-{digest}.json"
+    return output_folder() / OURS / ".cache" / f"index-{digest}.json"
 
 
 def cache_folder(arguments: Sequence[str], vae: Any) -> Path:
     """Where the latents of these clips under this VAE are kept, for all runs that use them."""
     digest = hashlib.sha256("\0".join([fingerprint(network_of(vae)), *arguments]).encode()).hexdigest()[:12]
-    return Path(folder_paths.get_output_directory()).resolve() / OURS / ".cache" / digest
+    return output_folder() / OURS / ".cache" / digest
 
 
 def picture_ui(picture: Image.Image, path: Path, text: str) -> dict[str, Any]:
@@ -150,7 +144,7 @@ def publish(folder: Path, vae: Path, name: str) -> tuple[Path, Checkpoint]:
 
     The run's early model goes beside it as NAME_early, and a LoRA to where core's LoRA loaders list it.
     """
-    output, held = Path(folder_paths.get_output_directory()).resolve(), load_checkpoint(vae)
+    output, held = output_folder(), load_checkpoint(vae)
     place = output / "checkpoints" / OURS
     checkpoint = joined(load_checkpoint(folder / "dit.safetensors"), held)
     save_checkpoint(place / f"{name}.safetensors", checkpoint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from ....models.vae.autoencoder import fingerprint
 from ....models.vae.memory import encoder_bytes
 from .. import folders, messages
 from ..checkpoint import load_vae
-from ..processes.training import OURS, network_of
+from ..processes.training import network_of
 
 CAPTIONS = "captions"  # our folder with sets of captions
 
@@ -136,9 +135,7 @@ def _frames_at(source: Any, chosen: Sequence[int]) -> tuple[dict[int, NDArray[np
 
 def captions_folder(name: str) -> Path:
     """The folder of a set of captions in the host's output folder. ValueError for a name that could lead elsewhere."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-        raise ValueError(f'"{name}" is no name for a set of captions: use up to 64 letters, digits, _ and -')
-    return Path(folder_paths.get_output_directory()).resolve() / OURS / CAPTIONS / name
+    return folders.output_folder() / folders.OURS / CAPTIONS / folders.checked_name(name, "a set of captions")
 
 
 def captions_mark(name: str) -> str:
@@ -152,6 +149,6 @@ def captions_mark(name: str) -> str:
 
 def publish(captioner: Path, name: str) -> Path:
     """Put a trained captioner where the loader lists it, as spacetime/<name>.safetensors; returns its path."""
-    place = Path(folder_paths.get_output_directory()).resolve() / "checkpoints" / OURS
+    place = folders.output_folder() / "checkpoints" / folders.OURS
     write_bytes(place / f"{name}.safetensors", captioner.read_bytes())
     return place / f"{name}.safetensors"
