@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...models.files import write_text
 from .. import comfyui
 from ..client import load_workflow
 from ..environment import ROOT
@@ -87,7 +88,7 @@ def give_room(editor: Editor, path: Path) -> None:
     workflow = load_workflow(path)
     moved = [make_room(graph, measured(editor, workflow, graph)) for graph in graphs(workflow)]
     if any(moved):
-        path.write_text(json.dumps(workflow, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(workflow, ensure_ascii=False, indent=2) + "\n")
     say(f"{path.name}: {'moved' if any(moved) else 'as it was'}")
 
 
