@@ -35,6 +35,7 @@ LEVELS = {
     "flow": 0,
     "geometry": 0,
     "media": 0,
+    "nested": 0,
     "pixels": 0,
     "precision": 0,
     "trained_on": 0,
