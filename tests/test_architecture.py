@@ -211,6 +211,15 @@ def test_each_fact_stands_in_one_place(fact):
     assert found <= {place}
 
 
+def test_the_version_is_that_of_the_package():
+    """pyproject.toml is not there in an installed pack, so models/ says it too."""
+    said = re.search(r'^VERSION = "(.+)"', (ROOT / "models" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    packaged = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert said
+    assert packaged
+    assert said[1] == packaged[1]
+
+
 @every(MODELS)
 def test_models_import_neither_the_host_nor_the_nodes(path):
     for level, module in imports(path):
