@@ -7,4 +7,4 @@ Latents are (B, C, T, H, W), tokens (B, N, P), context (B, L, E). Pixels are (B,
 the models and (F, H, W, 3) uint8 on disk. Sigma runs from 1 (noise) to 0 (clean): see flow.py.
 """
 
-VERSION = "0.1.0"  # of the pack
+VERSION = "0.2.0"  # of the pack

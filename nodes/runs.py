@@ -20,7 +20,6 @@ class SaveRun(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeSaveRun",
             display_name="Save Run",
@@ -66,7 +65,6 @@ class LoadRun(Node):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Inputs and outputs."""
         return schema(
             node_id="SpacetimeLoadRun",
             display_name="Load Run",
