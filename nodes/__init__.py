@@ -12,7 +12,6 @@ MODULES = (
     "latents",
     "tokens",
     "denoise",
-    "runs",
     "sampling",
     "guidance",
     "tasks.along_time",

@@ -64,6 +64,12 @@ def layout(options: argparse.Namespace, _rest: list[str]) -> int:
     return run_in(python, [str(ROOT / "tools" / "pack.py"), "tools.pictures.rooms", *arguments])
 
 
+def locales(options: argparse.Namespace, _rest: list[str]) -> int:
+    """Write locales/ anew; it reads the nodes' schemas, so it needs the host."""
+    installation = comfyui.managed(dev=True, apt=options.apt)
+    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.locales"])
+
+
 def chromium_path(*, apt: bool) -> str:
     """Chromium for the browser tests, installed through apt-get when missing and allowed."""
     found = next((path for name in CHROMIUM if (path := which(name))), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("models", "nodes", "tools", "web", "workflows", "subgraphs")
+PARTS = ("models", "nodes", "tools", "web", "workflows", "subgraphs", "locales")
 RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])

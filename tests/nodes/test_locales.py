@@ -1,0 +1,56 @@
+"""The editor's files say what the schemas say, in every language, with nothing left over."""
+
+import json
+import re
+
+import pytest
+
+from comfyui_spacetime.tools import locales
+
+FIXED = re.compile(r"`[^`]+`|output/[\w/<>]+|\b(?:KSampler|SamplerCustomAdvanced|RIFLEx|SDEdit)\b")
+AFTER = "run `python3 run.py locales`, after adding translations to locales/LANGUAGE.json"
+
+
+@pytest.fixture(scope="module")
+def english(comfy_host):
+    found = locales.schemas()
+    return {**locales.node_texts(found), "main": locales.main_texts(found)}
+
+
+def test_the_files_are_what_the_command_makes(english):
+    made = locales.files()
+    there = set(locales.FOLDER.glob("*/*.json"))
+    assert there == set(made), AFTER
+    for path, texts in made.items():
+        assert json.loads(path.read_text(encoding="utf-8")) == texts, f"{path} is stale: {AFTER}"
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_every_name_and_description_is_translated(english, language):
+    memory = locales.memory_of(language)
+    assert [text for text in locales.sources(english, tooltips=False) if text not in memory] == [], AFTER
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_no_translation_is_left_over(english, language):
+    known = {text for tooltips in (False, True) for text in locales.sources(english, tooltips=tooltips)}
+    assert set(locales.memory_of(language)) - known == set()
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_translations_keep_what_must_not_change(language):
+    """Names in code, paths, and no sign that the editor's own message format would read."""
+    for source, text in locales.memory_of(language).items():
+        assert text.strip(), source
+        assert not set("{}@|") & set(text), source
+        for fixed in re.findall(
+            r"`[^`]+`|output/\S+?(?=[,.]? )|\b(?:KSampler\w*|SamplerCustomAdvanced|RIFLEx|SDEdit)\b", source
+        ):
+            assert fixed.rstrip(",.") in text, (source, fixed)
+
+
+def test_a_text_without_a_translation_is_left_to_the_editor():
+    texts = {"A": {"display_name": "one", "inputs": {"x": {"name": "two", "tooltip": "three"}}}}
+    assert locales.translated(texts, {"two": "zwei"}) == {"A": {"inputs": {"x": {"name": "zwei"}}}}
+    assert list(locales.sources(texts, tooltips=True)) == ["three"]
+    assert list(locales.sources(texts, tooltips=False)) == ["one", "two"]
