@@ -60,13 +60,13 @@ def generate(
     negative: str = "",
     cyclic: bool = False,
     known: Canvas | None = None,
-    known_frames: int = 0,
+    trained_frames: int = 0,
 ) -> list[NDArray[np.uint8]]:
     """One clip (F, H, W, 3) uint8 per prompt, all denoised together.
 
     num_frames is 1 + 4k (1: an image), or 4k for a loop (`cyclic`). Clip i starts from the noise of seed + i, whatever
     batch it is in. `known` (from tasks/) says which latents are given, for one clip or for each; it sets the size.
-    known_frames: frames of the clips that the model was trained on, to extrapolate time beyond them (rope_table).
+    trained_frames: frames of the clips that the model was trained on, to extrapolate time beyond them (rope_table).
     ValueError for sizes that the models cannot take.
     """
     if isinstance(prompts, str) or not prompts:
@@ -78,9 +78,9 @@ def generate(
     )
     cyclic = cyclic if known is None else known.cyclic
     levels = sigmas(schedule, steps, shift=shift, sigma_max=highest_sigma(models.dit.config.prediction))
-    trained = OURS.latents(known_frames)
-    positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, known_frames=trained)
-    unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, known_frames=trained)
+    trained = OURS.latents(trained_frames)
+    positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, trained_frames=trained)
+    unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, trained_frames=trained)
     guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
 
     denoise = guidance.denoiser(positive, unguided, sigma_of(shift))
@@ -94,18 +94,18 @@ def generate(
 
 def predictor(
     models: Models, prompts: Sequence[str], shape: Sequence[int], *, cyclic: bool = False, known: Canvas | None = None,
-    known_frames: int = 0,
+    trained_frames: int = 0,
 ) -> Denoiser:  # fmt: skip
     """The DiT as a denoiser of latents (B, C, *shape) for these prompts. Text and positions are prepared once."""
     dit = models.dit
     text = models.text(prompts, next(dit.parameters()).device)
-    predict = text_denoiser(dit, text, shape, cyclic=cyclic, known_frames=known_frames)
+    predict = text_denoiser(dit, text, shape, cyclic=cyclic, trained_frames=trained_frames)
     return predict if known is None else keeping(predict, known, dit)
 
 
 def text_denoiser(
     dit: DiT, text: tuple[Tensor, Tensor], shape: Sequence[int], *, labels: Tensor | None = None, cyclic: bool = False,
-    known_frames: int = 0,
+    trained_frames: int = 0,
 ) -> Denoiser:  # fmt: skip
     """The DiT as a denoiser of latents (B, C, *shape): text is context (B, L, E) and mask (B, L), labels classes (B,).
 
@@ -114,7 +114,7 @@ def text_denoiser(
     config, weight = dit.config, next(dit.parameters())
     grid = Grid.of(torch.empty(1, 1, *shape), config.patch)
     context, mask = text[0].to(weight), text[1].to(weight.device)
-    prepared = dit.prepare([grid], context, mask, cyclic=cyclic, known_frames=known_frames, device=weight.device)
+    prepared = dit.prepare([grid], context, mask, cyclic=cyclic, trained_frames=trained_frames, device=weight.device)
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
         output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, labels=labels), x.shape[1])

@@ -12,6 +12,7 @@ MODULES = (
     "latents",
     "tokens",
     "denoise",
+    "runs",
     "sampling",
     "guidance",
     "tasks.along_time",

@@ -46,7 +46,8 @@ SLOW = {
     ),
     "nodes": (
         "built_again captioning cluster core_training deflicker_nodes editing history host_objects latents lengths "
-        "other_vaes sampling seeing_models sound stepper stepper_edits train video_inputs what_latents_carry words"
+        "other_vaes sampling saved_runs seeing_models sound stepper stepper_edits train video_inputs "
+        "what_latents_carry words"
     ),
     "tools": (
         "bench bench_expansion bench_of_the_model bench_tasks bench_training environment orphans other_hosts "
@@ -124,6 +125,12 @@ def host_with_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real
         yield running
 
 
+@pytest.fixture
+def start_host() -> Any:
+    """Start a host of one's own in a folder: `with start_host(base) as host`, also again in the same one."""
+    return lambda base: started(base, Path(sys.executable))
+
+
 @contextmanager
 def started(base: Path, python: Path) -> Iterator[RealHost]:
     """A running ComfyUI with this pack."""
@@ -134,7 +141,9 @@ def started(base: Path, python: Path) -> Iterator[RealHost]:
     if not given:
         comfyui.fetch_tree()
     comfyui.make_base(base)
-    (base / "custom_nodes" / "narrow_models").symlink_to(ROOT / "tests" / "host" / "narrow_models")
+    narrow = base / "custom_nodes" / "narrow_models"
+    if not narrow.exists():
+        narrow.symlink_to(ROOT / "tests" / "host" / "narrow_models")
     installation = comfyui.Installation(
         Path(given) if given else comfyui.TREE,
         python,

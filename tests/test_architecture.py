@@ -35,6 +35,7 @@ LEVELS = {
     "flow": 0,
     "geometry": 0,
     "media": 0,
+    "nested": 0,
     "pixels": 0,
     "precision": 0,
     "trained_on": 0,
@@ -208,6 +209,15 @@ def test_each_fact_stands_in_one_place(fact):
     pattern, place = FACTS[fact]
     found = {name_of(path) for path in (*MODELS, *NODES) if re.search(pattern, path.read_text("utf-8"), re.MULTILINE)}
     assert found <= {place}
+
+
+def test_the_version_is_that_of_the_package():
+    """pyproject.toml is not there in an installed pack, so models/ says it too."""
+    said = re.search(r'^VERSION = "(.+)"', (ROOT / "models" / "__init__.py").read_text("utf-8"), re.MULTILINE)
+    packaged = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert said
+    assert packaged
+    assert said[1] == packaged[1]
 
 
 @every(MODELS)

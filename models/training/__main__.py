@@ -21,8 +21,8 @@ from ..geometry import ClipSize
 from ..text.encoder import load_text_encoder
 from .captioner import commands as caption_commands
 from .dit import train as dit
+from .dit.initial import class_names
 from .dit.lora import merge, save_lora
-from .dit.networks import class_names
 from .dit.profiles import reconstruct
 from .dit.settings import DiTTraining
 from .dit.workers import LOST, leave, lost_a_worker

@@ -127,18 +127,18 @@ class DiT(nn.Module):
 
     def prepare(
         self, grids: Sequence[Grid], context: Tensor | None = None, context_mask: Tensor | None = None, *,
-        context_lengths: Sequence[int] = (), cyclic: bool = False, known_frames: int = 0, pair: int = -1,
+        context_lengths: Sequence[int] = (), cyclic: bool = False, trained_frames: int = 0, pair: int = -1,
         device: torch.device | str | None = None,
     ) -> Prepared:  # fmt: skip
         """The part of a forward pass that all steps of a run share.
 
         context (B, L, E), context_mask (B, L) bool. With several grids (packed clips) the texts stand one after the
-        other in context, and context_lengths says how many tokens each has. known_frames, pair: see rope_table.
+        other in context, and context_lengths says how many tokens each has. trained_frames, pair: see rope_table.
         device None: where the weights are.
         """
         config, head_dim = self.config, self.config.hidden_size // self.config.num_heads
         place, clips = device or self.cyclic_embedding.device, tuple(grids)
-        rope = rope_table(grids, head_dim, cyclic=cyclic, known_frames=known_frames, pair=pair, device=place)
+        rope = rope_table(grids, head_dim, cyclic=cyclic, trained_frames=trained_frames, pair=pair, device=place)
         if context is None or not config.context_dim:
             return Prepared(clips, cyclic, rope, [None] * config.depth, None)
         mask = context_mask[:, None, None, :] if context_mask is not None else None

@@ -40,26 +40,26 @@ def cyclic_frequencies(pairs: int, period: int) -> Tensor:
     return harmonics * (2 * math.pi / period)
 
 
-def repeating_pair(freqs: Tensor, known: int) -> int:
-    """Which of the frequencies, fastest first, comes round first in a video longer than `known` patches.
+def repeating_pair(freqs: Tensor, trained: int) -> int:
+    """Which of the frequencies, fastest first, comes round first in a video longer than `trained` patches.
 
     It is the fastest whose period is not shorter than that: faster ones came round in training as well. This is the
     choice of RIFLEx's authors for HunyuanVideo (4th of 8) and CogVideoX (2nd of 8).
     """
     periods = 2 * math.pi / freqs
-    longer = (periods >= known).nonzero()
+    longer = (periods >= trained).nonzero()
     return int(longer[0]) if len(longer) else len(freqs) - 1
 
 
-def extrapolated(freqs: Tensor, known: int, wanted: int, pair: int = -1) -> Tensor:
-    """Frequencies (pairs,) for `wanted` patches of time, by a model that knows `known` (RIFLEx, arXiv 2502.15894).
+def extrapolated(freqs: Tensor, trained: int, wanted: int, pair: int = -1) -> Tensor:
+    """Frequencies (pairs,) for `wanted` patches of time, by a model trained on `trained` (RIFLEx, arXiv 2502.15894).
 
     The frequency that would come round, or number `pair`, is slowed down so that nine tenths of a turn last the whole
-    video; the others stay as they are. Nothing changes for videos that the model knows.
+    video; the others stay as they are. Nothing changes for videos of the training's length.
     """
-    if wanted <= known:
+    if wanted <= trained:
         return freqs
-    pair = repeating_pair(freqs, known) if pair < 0 else pair
+    pair = repeating_pair(freqs, trained) if pair < 0 else pair
     if pair >= len(freqs):
         raise ValueError(f"there is no frequency {pair + 1} of time, only {len(freqs)}: choose one of those, or 0")
     slowed = freqs.clone()
@@ -68,20 +68,20 @@ def extrapolated(freqs: Tensor, known: int, wanted: int, pair: int = -1) -> Tens
 
 
 def rope_table(
-    grids: Sequence[Grid], head_dim: int, *, cyclic: bool = False, known_frames: int = 0, pair: int = -1,
+    grids: Sequence[Grid], head_dim: int, *, cyclic: bool = False, trained_frames: int = 0, pair: int = -1,
     device: torch.device | str = "cpu",
 ) -> Tensor:  # fmt: skip
     """Cosines and sines (2, N, head_dim / 2), float32, for the tokens of the clips in `grids` one after the other.
 
-    known_frames: frames of patches that the model knows, to extrapolate beyond them; 0: positions as they are.
+    trained_frames: frames of patches of the training, to extrapolate beyond them; 0: positions as they are.
     """
     angles = []
     pairs_t, pairs_h, pairs_w = split_pairs(head_dim)
     for grid in grids:
         t, y, x = grid.coordinates().double().unbind(-1)
         time = cyclic_frequencies(pairs_t, grid.frames) if cyclic else frequencies(pairs_t)
-        if known_frames and not cyclic:
-            time = extrapolated(time, known_frames, grid.frames, pair)
+        if trained_frames and not cyclic:
+            time = extrapolated(time, trained_frames, grid.frames, pair)
         axes = ((t, time), (y, frequencies(pairs_h)), (x, frequencies(pairs_w)))
         angles.append(torch.cat([position[:, None] * freq for position, freq in axes], dim=-1))
     angle = torch.cat(angles)  # (N, head_dim / 2)

@@ -1,4 +1,4 @@
-"""Where the host keeps files: checkpoints of ours, what runs leave, and temporary files."""
+"""Where the host keeps files: checkpoints of ours, what nodes put out, and temporary files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import folder_paths
 
 from ...models.embedded import EMBEDDED, WEIGHTS
+from ...models.remedies import cut
 
 OURS = "spacetime"  # our folder in the host's output folder
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -35,6 +36,34 @@ def checked_name(name: str, what: str) -> str:
             f'"{name}" is no name for {what}: use up to 64 letters, digits, _ and -, without spaces and dots'
         )
     return name
+
+
+def new_output_file(prefix: str, suffix: str) -> Path:
+    """A new path in the host's output folder, numbered as core's Save nodes do. ValueError when it lies outside."""
+    root = output_folder()
+    if not prefix.strip() or not (root / prefix).resolve().is_relative_to(root):
+        raise ValueError(f"filename_prefix {cut(prefix, 60)!r} leads out of ComfyUI's output folder: use folder/name")
+    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, str(root))
+    return Path(folder) / f"{name}_{counter:05}_{suffix}"
+
+
+def output_name(path: Path) -> str:
+    """A file of the output folder as `output_file` takes it."""
+    return path.resolve().relative_to(output_folder()).as_posix()
+
+
+def output_file(name: str, kind: str, suffix: str) -> Path:
+    """A file of the output folder by its name there. ValueError, with what there is, when it is gone or elsewhere."""
+    root = output_folder()
+    path = (root / name.strip()).resolve()
+    if path.is_relative_to(root) and path.suffix == suffix and path.is_file():
+        return path
+    there = sorted(root.glob(f"{kind}s/*{suffix}"), key=lambda one: -one.stat().st_mtime)
+    listed = ", ".join(output_name(one) for one in there[:5]) or "none"
+    raise ValueError(
+        f"there is no {kind} {cut(name, 60)!r} in ComfyUI's output folder: write its name as the node shows it that "
+        f"saved it (newest in {kind}s: {listed})"
+    )
 
 
 def checkpoint_names() -> list[str]:

@@ -178,9 +178,9 @@ def test_a_longer_video_slows_one_frequency_of_time():
     with pytest.raises(ValueError, match="there is no frequency 13 of time, only 12"):
         extrapolated(freqs, 9, 17, pair=12)
     short, long = [Grid(9, 2, 2)], [Grid(17, 2, 2)]
-    assert torch.equal(rope_table(short, 64, known_frames=9), rope_table(short, 64))
-    assert not torch.equal(rope_table(long, 64, known_frames=9), rope_table(long, 64))
-    assert torch.equal(rope_table(long, 64, known_frames=9, cyclic=True), rope_table(long, 64, cyclic=True))
+    assert torch.equal(rope_table(short, 64, trained_frames=9), rope_table(short, 64))
+    assert not torch.equal(rope_table(long, 64, trained_frames=9), rope_table(long, 64))
+    assert torch.equal(rope_table(long, 64, trained_frames=9, cyclic=True), rope_table(long, 64, cyclic=True))
 
 
 def test_the_repeating_frequency_is_the_one_that_the_authors_chose():

@@ -13,7 +13,7 @@ from comfyui_spacetime.models.files import write_tensors
 from comfyui_spacetime.models.flow import PREDICTIONS, target
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import Batch, draw_batch, make_batch, pack_batches
-from comfyui_spacetime.models.training.dit.networks import build
+from comfyui_spacetime.models.training.dit.initial import build
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.dit.workers import Workers
 from comfyui_spacetime.models.training.run.folder import generator

@@ -8,7 +8,7 @@ import torch
 
 from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.training.dit import train as training
-from comfyui_spacetime.models.training.optim.clipping import FEWEST, Clip
+from comfyui_spacetime.models.training.optim.clipping import FEWEST, GradientClipping
 from comfyui_spacetime.models.training.optim.optimiser import Optimiser
 from comfyui_spacetime.models.training.run.folder import generator
 
@@ -17,8 +17,8 @@ from .test_training_batches import EMPTY, VAES, VideoVAE, cache, settings  # noq
 NORMS = [0.2 + 0.01 * ((7 * i) % 5) for i in range(FEWEST)]
 
 
-def seen(norms: list[float], deviations: float = 3.0) -> Clip:
-    clip = Clip(deviations=deviations)
+def seen(norms: list[float], deviations: float = 3.0) -> GradientClipping:
+    clip = GradientClipping(deviations=deviations)
     assert [clip.factor(norm) for norm in norms] == [1.0] * len(norms)
     return clip
 
@@ -48,7 +48,7 @@ def test_a_spike_hardly_moves_the_limit_and_a_lasting_change_does():
 @pytest.mark.parametrize("deviations", [-1, float("nan"), float("inf")])
 def test_senseless_limits_are_refused(deviations):
     with pytest.raises(ValueError, match="--clip-deviations is 0"):
-        Clip(deviations=deviations)
+        GradientClipping(deviations=deviations)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -12,8 +12,8 @@ from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import draw_batch
+from comfyui_spacetime.models.training.dit.initial import build, class_names
 from comfyui_spacetime.models.training.dit.lora import merge, read_lora
-from comfyui_spacetime.models.training.dit.networks import build, class_names
 from comfyui_spacetime.models.training.dit.profiles import reconstruct
 from comfyui_spacetime.models.training.run.folder import generator
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT

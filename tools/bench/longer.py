@@ -47,14 +47,14 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     for frames in (usual, long):
         truth = [render(scene, num_frames=frames, height=height, width=width).frames for _, scene, _ in chosen]
         yield row(f"{frames} frames, true", truth, [scene for _, scene, _ in chosen])
-    for name, (frames, known_frames) in ways.items():
+    for name, (frames, trained_frames) in ways.items():
         clips: list[Frames] = []
         for first in range(0, len(chosen), options.batch):
             print(f"\r{name}: {first} of {len(chosen)}", end="\r", file=sys.stderr, flush=True)
             clips += generate(
                 models, [prompt for prompt, _, _ in chosen[first : first + options.batch]], num_frames=frames,
                 height=height, width=width, steps=options.steps, cfg=options.cfg, shift=options.shift,
-                solver=options.solver, seed=options.seed + first, known_frames=known_frames,
+                solver=options.solver, seed=options.seed + first, trained_frames=trained_frames,
             )  # fmt: skip
         yield row(name, clips, [scene for _, scene, _ in chosen])
         shown += clips[:6]

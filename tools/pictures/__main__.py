@@ -1,4 +1,4 @@
-"""Make the repository's pictures anew: `run.py pictures [icon | thumbnails | samples | editor]`.
+"""Make the repository's pictures anew: `run.py pictures [icon | thumbnails | samples | guides | editor]`.
 
 The icon is drawn; the others show what the real host makes.
 """
@@ -26,6 +26,7 @@ from .editor import Editor, open_browser, visit
 from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
 
 BROUGHT = {"UNETLoader", "CheckpointLoaderSimple", "SpacetimeLoadDiT"}  # they load what does not come with the pack
+DRAWN = ("save_and_resume",)  # in web/docs/guides
 IMAGES = ROOT / "web" / "docs" / "images"
 WIDTH = 480
 # prompts of the README's sample videos, each with seed 0: none was chosen for its looks
@@ -78,6 +79,14 @@ def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
         picture = THUMBNAILS.get(path.stem, film)(host, host.client.run(prompt))
         save_jpeg(picture, path.with_suffix(".jpg"))
         say(str(path.with_suffix(".jpg").relative_to(ROOT)))
+
+
+def guides(_host: Host, _names: Sequence[str] = ()) -> None:
+    """Workflows drawn for the guides."""
+    for name in DRAWN:
+        workflow = load_workflow(ROOT / "workflows" / f"{name}.json")
+        save_jpeg(diagram(workflow, 2 * WIDTH), IMAGES / f"{name}.jpg", 200_000)
+        say(f"web/docs/images/{name}.jpg")
 
 
 def samples(host: Host, _names: Sequence[str] = ()) -> None:
@@ -205,6 +214,7 @@ THUMBNAILS: dict[str, Callable[[Host, Result], Image.Image]] = {
 KINDS: dict[str, Callable[[Host, Sequence[str]], None]] = {
     "thumbnails": thumbnails,
     "samples": samples,
+    "guides": guides,
     "editor": editor,
 }
 

@@ -26,9 +26,9 @@ from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch
+from .initial import build
 from .lora import merged, pairs_of, save_lora
 from .losses import flow_loss, steadiness_loss
-from .networks import build
 from .profiles import Profiles, save_snapshots, snapshot_steps
 from .settings import ASSUMED, DiTTraining
 from .workers import Workers, join

@@ -1,4 +1,4 @@
-"""Shortening gradients that are too long: longer than a constant, or than those of this run have been of late.
+"""Gradient clipping: gradients longer than a constant, or than those of this run have been of late, are shortened.
 
 The constant alone helps little where gradients are far shorter than it. The limit beside it is the running mean of the
 norm and so many of its deviations, as in ZClip (Kumar et al. 2025, arXiv 2504.02507, section 3) and Open-Sora Plan 1.5;
@@ -14,23 +14,23 @@ FEWEST = 25  # norms that must have been seen before they limit the next
 NEWEST = 0.03  # weight of the newest norm in the statistic, once it holds enough of them
 
 
-class Clip:
+class GradientClipping:
     """Factors for gradients. `recent` is all it remembers: how many norms it saw, their mean and variance."""
 
-    def __init__(self, most: float = 1.0, deviations: float = 0.0, device: torch.device | None = None) -> None:
+    def __init__(self, max_norm: float = 1.0, deviations: float = 0.0, device: torch.device | None = None) -> None:
         if not 0 <= deviations < float("inf"):
             raise ValueError(f"gradients cut at {deviations} deviations: --clip-deviations is 0 (off) or more")
-        self.most, self.deviations = most, deviations
+        self.max_norm, self.deviations = max_norm, deviations
         # fp32 between steps, so that a checkpoint holds exactly what the next step reads
         self.recent = torch.zeros(3, device=device)
 
     def factor(self, norm: float) -> float:
         """What to multiply a gradient of this finite norm by, 1 at most. Takes the norm in."""
         if not self.deviations:
-            return min(1.0, self.most / (norm + 1e-6))
+            return min(1.0, self.max_norm / (norm + 1e-6))
         count, mean, variance = self.recent.tolist()
         usual = mean + self.deviations * variance**0.5
-        factor = min(1.0, (min(self.most, usual) if count >= FEWEST else self.most) / (norm + 1e-6))
+        factor = min(1.0, (min(self.max_norm, usual) if count >= FEWEST else self.max_norm) / (norm + 1e-6))
         weight, off = max(1 / (count + 1), NEWEST), norm * factor - mean
         variance = (1 - weight) * (variance + weight * off**2)
         self.recent.copy_(torch.tensor([count + 1, mean + weight * off, variance]))

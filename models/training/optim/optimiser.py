@@ -14,7 +14,7 @@ from math import isfinite, prod
 import torch
 from torch import Tensor, nn
 
-from .clipping import Clip
+from .clipping import GradientClipping
 from .layout import Layout
 
 
@@ -32,7 +32,7 @@ class Optimiser:
 
     def __init__(
         self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.01, muon: bool = True,
-        betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, clip: float = 1.0,
+        betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, max_norm: float = 1.0,
         clip_deviations: float = 0.0, layout: Layout | None = None,
     ) -> None:  # fmt: skip
         self.layout = layout or Layout()
@@ -43,7 +43,7 @@ class Optimiser:
         self.second = {name: torch.zeros_like(m) for name, m in self.masters.items() if name not in self.muon}
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.betas, self.momentum = betas, momentum
-        self.clip = Clip(clip, clip_deviations, next(iter(self.masters.values())).device)
+        self.clipping = GradientClipping(max_norm, clip_deviations, next(iter(self.masters.values())).device)
         self.steps = 0
 
     @torch.no_grad()
@@ -60,7 +60,7 @@ class Optimiser:
             raise ValueError(
                 f"the gradient became {norm} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
             )
-        shrink = self.clip.factor(norm)
+        shrink = self.clipping.factor(norm)
         self.steps += 1
         rate = self.learning_rate * scale
         matrices = (
@@ -103,7 +103,7 @@ class Optimiser:
         """Masters and moments by name, and the statistic of the gradient's norm."""
         named = {"master": self.masters, "first": self.first, "second": self.second}
         split = {f"{kind}.{name}": t for kind, tensors in named.items() for name, t in tensors.items()}
-        return split | self.clip.state()
+        return split | self.clipping.state()
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor], steps: int) -> None:

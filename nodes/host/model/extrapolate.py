@@ -15,8 +15,8 @@ from torch import Tensor
 from ....models.geometry import OURS
 from ....models.transformer.rope import extrapolated
 from ..checkpoint import trained_on
+from .hosted_dit import EXTRAPOLATE
 from .levels import is_ours
-from .network import EXTRAPOLATE
 
 WAN21, WAN22_5B, HUNYUAN = 81, 121, 129  # frames of their training
 
@@ -26,20 +26,20 @@ def extrapolate(model: Any, trained_frames: int, number: int) -> tuple[Any, int]
 
     trained_frames 0: what is known about the model. ValueError for models whose positions are of another kind.
     """
-    frames = trained_frames or known_length(model)
-    known, pair = OURS.latents(frames), number - 1  # a latent is 4 frames in all models here
+    frames = trained_frames or trained_length(model)
+    trained, pair = OURS.latents(frames), number - 1  # a latent is 4 frames in all models here
     patched = model.clone()
     if is_ours(model):
         # a clone shares nested options with its original
-        options = {**patched.model_options["transformer_options"], EXTRAPOLATE: (known, pair)}
+        options = {**patched.model_options["transformer_options"], EXTRAPOLATE: (trained, pair)}
         patched.model_options["transformer_options"] = options
         return patched, frames
     name = _embedder(model)
-    patched.add_object_patch(name, SlowedEmbed(_original(model.get_model_object(name)), known, pair))
+    patched.add_object_patch(name, SlowedEmbed(_original(model.get_model_object(name)), trained, pair))
     return patched, frames
 
 
-def known_length(model: Any) -> int:
+def trained_length(model: Any) -> int:
     """Frames of the clips that a MODEL was trained on. ValueError where nobody has said."""
     if is_ours(model):
         known = trained_on(model)
@@ -69,11 +69,11 @@ def _original(embed: Any) -> Any:
 
 
 class SlowedEmbed(torch.nn.Module):
-    """Core's EmbedND with one frequency of the first axis, time, slowed down when a video is longer than `known`."""
+    """Core's EmbedND with one frequency of the first axis, time, slowed down when a video is longer than `trained`."""
 
-    def __init__(self, original: comfy.ldm.flux.layers.EmbedND, known: int, pair: int) -> None:
+    def __init__(self, original: comfy.ldm.flux.layers.EmbedND, trained: int, pair: int) -> None:
         super().__init__()
-        self.original, self.known, self.pair = original, known, pair
+        self.original, self.trained, self.pair = original, trained, pair
 
     def forward(self, ids: Tensor) -> Tensor:
         """Positions (B, N, 3) -> rotations (B, 1, N, D / 2, 2, 2), as core has them."""
@@ -82,7 +82,7 @@ class SlowedEmbed(torch.nn.Module):
         pairs = self.original.axes_dim[0] // 2
         steps = torch.arange(pairs, dtype=torch.float64) / pairs
         ordinary = float(self.original.theta) ** -steps
-        slowed = extrapolated(ordinary, self.known, round(float(time.max() - time.min())) + 1, self.pair)
+        slowed = extrapolated(ordinary, self.trained, round(float(time.max() - time.min())) + 1, self.pair)
         for pair in (slowed != ordinary).nonzero().flatten().tolist():
             angle = time * slowed[pair]
             rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=-1)

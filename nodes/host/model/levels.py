@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....models.tasks.along_time import loop_shift
 from ....models.tasks.levels import Levels, open_places, seen_change
-from .network import CYCLIC, HostedDiT
+from .hosted_dit import CYCLIC, HostedDiT
 
 KEY = "spacetime_levels"
 SHIFT = "spacetime_shift"

@@ -23,7 +23,7 @@ from ....models.patches import to_patches
 from ....models.precision import DTYPES, cpu_multiplies_bf16
 from ....models.transformer.dit import DiT, DiTConfig
 from ..messages import say_while_running
-from .network import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
+from .hosted_dit import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 
 SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]  # the first that the device is fast in
 TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each packed clip's prompt

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ....models.patches import Grid
+from .hosted_dit import GRIDS
 from .levels import is_ours
 from .model import TEXT_LENGTHS, context_mask
-from .network import GRIDS
 
 
 def packed_model(model: Any, grids: Sequence[Grid]) -> Any:

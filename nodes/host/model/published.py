@@ -25,8 +25,8 @@ from ....models.flow import ddpm_alphas_cumprod, flow_to_vp, to_denoised, vp_tim
 from ....models.published.families import Published, Units, recognise
 from ....models.published.files import ENDINGS, read_weights
 from ..folders import MODEL_FOLDERS
+from .hosted_published import HOSTED, HostedOpenSora
 from .model import CLASS, CLASS_NAMES, PaddedCond, compute_dtype, context_mask, new_patcher
-from .published_networks import HOSTED, HostedOpenSora
 
 PAPER_CHANNELS = 3  # of four, that Meta's samples of DiT and SiT were guided on
 

@@ -2,7 +2,9 @@
 
 state         what a run remembers between two calls: origin, schedule, past and pause
 trajectory    how that begins, and what edits and restarts make of it
-fingerprint   whether a rebuilt sampler is the one whose calls were recorded
+fingerprint   whether a sampler, a model or a guider is the one that a run was made by
+saving        a run as a file, and back
+resuming      a saved run with what is connected now
 randomness    torch's global generators
 replay        the guider as the sampler sees it: past calls replayed, new ones recorded, then the end
 own_solver    the same for our own solvers, whose state is explicit: no replay

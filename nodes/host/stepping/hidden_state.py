@@ -19,12 +19,14 @@ CACHE_SETTINGS = frozenset(
     {"name", "reuse_threshold", "start_percent", "end_percent", "subsample_factor", "offload_cache_diff", "verbose"}
     | {"start_t", "end_t", "output_channels", "allow_mismatch", "cut_from_start"}
 )
-KEYFRAME_STATE = ("_current_keyframe", "_current_used_steps", "_current_index", "_current_strength", "_curr_t")
+KEYFRAME_STATE = ("_current_used_steps", "_current_index", "_current_strength", "_curr_t")
 
 
 @dataclass(frozen=True)
 class HiddenState:
-    """A snapshot. Conditionings are named by their place, since a rebuilt guider gives them new ids."""
+    """A snapshot of plain values. Conditionings and keyframes are named by their place, since a rebuilt guider has
+    others in the same places.
+    """
 
     rng: RngState
     cache: dict[str, Any] | None
@@ -38,8 +40,7 @@ class HiddenState:
         cache = None
         if holder is not None:
             cache = {k: _moved(v, "cpu") for k, v in vars(holder).items() if k not in CACHE_SETTINGS}
-        keyframes = [{name: getattr(group, name, None) for name in KEYFRAME_STATE} for group in _keyframes(guider)]
-        return cls(rng_state(), cache, _cond_ids(guider), keyframes)
+        return cls(rng_state(), cache, _cond_ids(guider), [_frame_state(group) for group in _keyframes(guider)])
 
     def put_back(self, guider: Any, model_options: dict[str, Any], device: torch.device) -> None:
         """Restore it in a guider that has just begun to sample; parts that it no longer has are left out."""
@@ -47,12 +48,12 @@ class HiddenState:
         ids = _cond_ids(guider)
         if holder is not None and self.cache is not None and len(ids) == len(self.cond_ids):
             renamed = dict(zip(self.cond_ids, ids, strict=True))
-            vars(holder).update({k: _renamed(_moved(v, device), renamed) for k, v in self.cache.items()})
+            there = {k: v for k, v in self.cache.items() if k in vars(holder) and k not in CACHE_SETTINGS}
+            vars(holder).update({k: _renamed(_moved(v, device), renamed) for k, v in there.items()})
         groups = _keyframes(guider)
         if len(groups) == len(self.keyframes):
             for group, state in zip(groups, self.keyframes, strict=True):
-                for name, value in state.items():
-                    setattr(group, name, value)
+                _set_frame_state(group, state)
         set_rng_state(self.rng)
 
 
@@ -72,6 +73,21 @@ def _cond_ids(guider: Any) -> list[Any]:
 def _keyframes(guider: Any) -> list[Any]:
     hooks = [hook for cond in _conds(guider) if cond.get("hooks") is not None for hook in cond["hooks"].hooks]
     return [hook.hook_keyframe for hook in hooks if getattr(hook, "hook_keyframe", None) is not None]
+
+
+def _frame_state(group: Any) -> dict[str, Any]:
+    current = getattr(group, "_current_keyframe", None)
+    place = next((i for i, one in enumerate(group.keyframes) if one is current), None)
+    return {"place": place} | {name: getattr(group, name, None) for name in KEYFRAME_STATE}
+
+
+def _set_frame_state(group: Any, state: dict[str, Any]) -> None:
+    place = state["place"]
+    if place is not None and not 0 <= place < len(group.keyframes):
+        return  # other keyframes than those that were counted
+    group._current_keyframe = None if place is None else group.keyframes[place]
+    for name in KEYFRAME_STATE:
+        setattr(group, name, state[name])
 
 
 def _moved(value: Any, device: torch.device | str) -> Any:

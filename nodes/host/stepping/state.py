@@ -123,11 +123,20 @@ class Pause:
     hidden: HiddenState | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class MadeBy:
+    """Fingerprints of what the model was and of how it was guided (kind of guider, its settings, the prompts)."""
+
+    model: str
+    guider: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """State of a denoising run at the call of the model that comes next.
 
     values    (B, N, P) what the tokens showed, to notice edits; denoised the last prediction, in the VAE's units
+    made_by   what the last steps were made by
     done      whether nothing is left; note: what the node says of it
     """
 
@@ -137,6 +146,7 @@ class Trajectory:
     values: Tensor
     past: Past = Past()
     denoised: Tensor | None = None
+    made_by: MadeBy | None = None
     done: bool = False
     note: str = ""
 

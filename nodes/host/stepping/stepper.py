@@ -26,7 +26,7 @@ from torch import Tensor
 from ....models.patches import Tokens, to_patches
 from ..messages import check_interrupted
 from .brownian import remembered
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint, made_by
 from .own_solver import SolverWatcher
 from .randomness import rng_state, set_rng_state
 from .replay import ALL_STEPS, Callback, Diverged, Stop, Watcher, kept
@@ -231,7 +231,7 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepTex
     if stepper.denoised is not None:
         denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised))
     values = to_patches(latents, tokens.patch)
-    after = replace(after, values=values.clone(), denoised=denoised)
+    after = replace(after, values=values.clone(), denoised=denoised, made_by=made_by(guider))
     return replace(tokens, values=values, trajectory=after)
 
 

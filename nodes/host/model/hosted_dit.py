@@ -18,7 +18,7 @@ from ....models.transformer.dit import DiT, DiTConfig, Prepared
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
 CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
-EXTRAPOLATE = "spacetime_extrapolate"  # key in transformer_options: (frames of patches known, pair), see rope_table
+EXTRAPOLATE = "spacetime_extrapolate"  # key in transformer_options: (trained frames of patches, pair), see rope_table
 GRIDS = "spacetime_grids"  # key in transformer_options: the grids of clips that are packed into one row of patches
 
 
@@ -75,8 +75,8 @@ class HostedDiT(DiT):
         x = pad_to_patch(x, self.config.patch)
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
-        grids, (known, pair) = clip_grids(x, self.config.patch, options), options.get(EXTRAPOLATE, (0, -1))
-        time = {"cyclic": bool(options.get(CYCLIC)), "known_frames": known, "pair": pair}
+        grids, (trained, pair) = clip_grids(x, self.config.patch, options), options.get(EXTRAPOLATE, (0, -1))
+        time = {"cyclic": bool(options.get(CYCLIC)), "trained_frames": trained, "pair": pair}
         prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths)
         values = self.forward_tokens(
             to_patches(x, self.config.patch), sigma, prepared, labels=class_labels,

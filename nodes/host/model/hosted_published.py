@@ -13,7 +13,7 @@ from ....models.published.dit import ClassConfig, ClassTransformer
 from ....models.published.families import Published
 from ....models.published.latte import LatteConfig, TextTransformer
 from ....models.published.stdit import OpenSoraConfig, OpenSoraTransformer
-from .network import kernel
+from .hosted_dit import kernel
 
 Run = Callable[..., Tensor]  # (x (B, C, T, H, W), t, context, transformer_options, **conditions) -> answer
 
