@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +144,14 @@ class TrainDiT(Node):
         if lora_rank and start_from == "nothing":
             raise ValueError("a LoRA is an addition to a trained model: choose that model in start_from")
         folder = training.run_folder(name)
-        arguments = ["--preset", preset, "--steps", str(steps), "--tokens", str(tokens)]
-        arguments += ["--warmup", shared.warmup(steps)]
+        arguments = shared.latent_arguments(preset, steps, tokens)
         arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
         arguments += shared.extra_arguments(
             lora_rank, parts, log, classes=classes, packing=packing, checkpointing=checkpointing
         )
         if start_from != "nothing":
             arguments += ["--init", str(folders.checkpoint_path(start_from))]
-        with training.vae_for_process(vae, folder / "used_vae.safetensors") as vae_file:
-            place = ["dit", "--out", str(folder), "--vae", str(vae_file)]
-            place += _caches(cls, clips, vae, vae_file, folder)
-            training.train(cls, [*place, *arguments], folder, training.Follower(folder, steps))
+        with _trained_on_latents(cls, "dit", clips, vae, folder, steps, arguments) as vae_file:
             path, checkpoint = training.publish(folder, vae_file, name)
         objects = build_objects(checkpoint, Source.of(path, name, "auto"))
         return io.NodeOutput(*objects, str(path), ui=_result(folder, steps, f"spacetime/{path.name}"))
@@ -215,16 +212,12 @@ class TrainCaptioner(Node):
         from .host.words import captioning
 
         folder = training.run_folder(name)
-        arguments = ["--preset", preset, "--steps", str(steps), "--tokens", str(tokens)]
-        arguments += ["--warmup", shared.warmup(steps)]
+        arguments = shared.latent_arguments(preset, steps, tokens)
         arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
         if start_from != "nothing":
             arguments += ["--init", str(captioning.captioner_path(start_from))]
-        with training.vae_for_process(vae, folder / "used_vae.safetensors") as vae_file:
-            place = ["captioner", "--out", str(folder), "--vae", str(vae_file)]
-            place += _caches(cls, clips, vae, vae_file, folder)
-            training.train(cls, [*place, *arguments], folder, training.Follower(folder, steps))
-        path = captioning.publish(folder / "captioner.safetensors", name)
+        with _trained_on_latents(cls, "captioner", clips, vae, folder, steps, arguments):
+            path = captioning.publish(folder / "captioner.safetensors", name)
         return io.NodeOutput(captioning.load_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))
 
 
@@ -232,6 +225,19 @@ def _captioners() -> list[str]:
     from .host.words.captioning import captioner_names
 
     return captioner_names()
+
+
+@contextmanager
+def _trained_on_latents(
+    node: Any, command: str, clips: Any, vae: Any, folder: Path, steps: int, arguments: list[str]
+) -> Iterator[Path]:
+    """Encode the clips and run a training command on their latents; gives the VAE's file, which then goes."""
+    from .host.processes import training
+
+    with training.vae_for_process(vae, folder / "used_vae.safetensors") as vae_file:
+        place = [command, "--out", str(folder), "--vae", str(vae_file), *_caches(node, clips, vae, vae_file, folder)]
+        training.train(node, [*place, *arguments], folder, training.Follower(folder, steps))
+        yield vae_file
 
 
 def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> list[str]:

@@ -126,6 +126,7 @@ def shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: 
     ]  # fmt: skip
 
 
-def warmup(steps: int) -> str:
-    """Steps over which the learning rate rises: a short run cannot spare a hundred."""
-    return str(min(100, max(1, steps // 10)))
+def latent_arguments(preset: str, steps: int, tokens: int) -> list[str]:
+    """The options of a run on latents. Over its first steps the learning rate rises: a short one cannot spare 100."""
+    warmup = min(100, max(1, steps // 10))
+    return ["--preset", preset, "--steps", str(steps), "--tokens", str(tokens), "--warmup", str(warmup)]
