@@ -72,6 +72,28 @@ class DenoiseStep(Node):
                 io.Int.Input(
                     "steps", default=1, min=-1, max=10000, tooltip="Steps to run now. 0 or -1: all that are left."
                 ),
+                io.Combo.Input(
+                    "until",
+                    options=["steps", "sigma", "percent", "model's boundary"],
+                    default="steps",
+                    optional=True,
+                    tooltip=(
+                        "How far to go. steps: as many as above. sigma, percent: to where value is, whatever "
+                        "steps says. model's boundary: where the second expert of Wan 2.2 A14B takes over."
+                    ),
+                ),
+                io.Float.Input(
+                    "value",
+                    default=0.5,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.001,
+                    optional=True,
+                    tooltip=(
+                        "With until sigma: the noise level that is not stepped from any more. With percent: 0 is the "
+                        "beginning, 1 the end, in the model's own count, as for prompts with start and end."
+                    ),
+                ),
             ],
             outputs=[
                 sockets.Tokens.Output(
@@ -84,11 +106,17 @@ class DenoiseStep(Node):
         )
 
     @classmethod
-    def execute(cls, tokens: Tokens, guider: Any, sampler: Any, steps: int) -> io.NodeOutput:
+    def execute(
+        cls, tokens: Tokens, guider: Any, sampler: Any, steps: int, until: str | None = "steps",
+        value: float | None = 0.5,
+    ) -> io.NodeOutput:  # fmt: skip
         """Go on with the run."""
+        from .host.stepping.goal import goal_of
         from .host.stepping.stepper import advance
 
-        after = advance(tokens, guider, sampler, steps, lambda text: messages.show_text(cls, text))
+        level = 0.5 if value is None else value
+        goal = goal_of(until or "steps", steps, level, tokens.trajectory, guider.model_patcher)
+        after = advance(tokens, guider, sampler, goal, lambda text: messages.show_text(cls, text))
         messages.show_text(cls, describe_run(after))
         return io.NodeOutput(after, denoised_latent(after), after.trajectory.done)
 

@@ -46,7 +46,7 @@ SLOW = {
     ),
     "nodes": (
         "built_again captioning cluster core_training deflicker_nodes editing history host_objects latents lengths "
-        "other_vaes sampling saved_runs seeing_models sound stepper stepper_edits train video_inputs "
+        "other_vaes sampling saved_runs seeing_models sound step_goals stepper stepper_edits train video_inputs "
         "what_latents_carry words"
     ),
     "tools": (

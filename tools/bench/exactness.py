@@ -130,9 +130,10 @@ def noised(latent: dict[str, Any], sigmas: Tensor, seed: int = SEED) -> Any:
 
 def step(tokens: Any, guider: Any, sampler: Any, steps: int = 1) -> Any:
     """DiT Denoise Step."""
+    from ...nodes.host.stepping.goal import steps_goal
     from ...nodes.host.stepping.stepper import advance
 
-    return advance(tokens, guider, sampler, steps, lambda _text: None)
+    return advance(tokens, guider, sampler, steps_goal(steps), lambda _text: None)
 
 
 def same(one: Outputs, other: Outputs) -> bool:

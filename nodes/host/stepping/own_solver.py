@@ -68,7 +68,8 @@ class SolverWatcher(Watcher):
             state = moved(past, x.device)
             self.restore(dict(extra_args["model_options"]), x.device)
         for index in range(self.trajectory.past.step, len(levels) - 1):
-            if self.steps_made >= self.steps:
+            reached = self.steps_made > 0 and state.sigma <= self.goal.until
+            if reached or self.steps_made >= self.goal.steps:
                 self.state = moved(state, "cpu")
                 self.leave(state.x, torch.tensor(state.sigma))
             before, state = state, solvers.step(solver, state, denoiser, levels[index + 1])

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .goal import ALL_STEPS, Goal
 from .hidden_state import HiddenState
 from .randomness import rng_state, set_rng_state
 from .state import Past, Pause, Record, Trajectory
 
 Callback = Callable[[int, Tensor, Tensor, int], None]
-ALL_STEPS = 10**9
 
 
 class Stop(BaseException):
@@ -36,14 +36,14 @@ class Watcher:
         self,
         guider: Any,
         trajectory: Trajectory,
-        steps: int,
+        goal: Goal,
         model_options: dict[str, Any],
         callback: Callback | None,
         interrupted: Callable[[], None],
     ) -> None:
         self._guider = guider
         self.trajectory = trajectory
-        self.steps = steps
+        self.goal = goal
         self.own_options = model_options
         self.callback = callback
         self.interrupted = interrupted
@@ -53,8 +53,9 @@ class Watcher:
         self.callbacks = 0
         starts = trajectory.past.step_starts
         self.foreseen = bool(starts)
-        after = trajectory.past.step + steps
+        after = trajectory.past.step + goal.steps
         self.stop_at = starts[after] if after < len(starts) else ALL_STEPS
+        self.starts = frozenset(starts)
         self.x: Tensor = trajectory.origin.noise
         self.sigma = trajectory.sigma
         self.denoised: Tensor | None = None
@@ -77,7 +78,7 @@ class Watcher:
         self.denoised = denoised
         made = self.steps_made
         if made > 0 and self.callback is not None:
-            self.callback(made - 1, denoised, x, max(made, self.trajectory.ahead(self.steps)))
+            self.callback(made - 1, denoised, x, max(made, self.goal.ahead(self.trajectory)))
 
     def _note(self, event: str) -> None:
         expected = (self.trajectory.past.pattern or "")[len(self.events) : len(self.events) + 1]
@@ -93,10 +94,17 @@ class Watcher:
             return self._replay(self.records[index], x, sigma, options)
         if index == past:
             self._arrive(x, options)
-        elif index == self.stop_at if self.foreseen else self.steps_made >= self.steps:
+        elif self._is_enough(index, float(sigma.flatten()[0])):
             self.leave(x, sigma)
         self._note("C")
         return self._record(x, sigma, kwargs, options)
+
+    def _is_enough(self, index: int, sigma: float) -> bool:
+        """Whether the goal is reached before this new call."""
+        if self.foreseen:
+            return index == self.stop_at or (index in self.starts and sigma <= self.goal.until)
+        begins = self.events.endswith("B") and self.steps_made > 0
+        return self.steps_made >= self.goal.steps or (begins and sigma <= self.goal.until)
 
     def _arrive(self, x: Tensor, options: dict[str, Any]) -> None:
         """The replay is over: be sure that it led where the last call had stopped, and restore what hides elsewhere."""

@@ -162,8 +162,3 @@ class Trajectory:
         total = before + (len(self.past.step_starts) or len(self.schedule.sigmas) - 1)
         done = before + self.past.step
         return done, done if self.done else max(total, done + 1)
-
-    def ahead(self, steps: int) -> int:
-        """How many steps a call that asks for `steps` (0 or less: all) will make, as far as that is known."""
-        done, total = self.position
-        return min(steps, total - done) if steps > 0 else total - done

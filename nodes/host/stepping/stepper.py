@@ -27,9 +27,10 @@ from ....models.patches import Tokens, to_patches
 from ..messages import check_interrupted
 from .brownian import remembered
 from .fingerprint import fingerprint, made_by
+from .goal import Goal
 from .own_solver import SolverWatcher
 from .randomness import rng_state, set_rng_state
-from .replay import ALL_STEPS, Callback, Diverged, Stop, Watcher, kept
+from .replay import Callback, Diverged, Stop, Watcher, kept
 from .state import Trajectory
 from .trajectory import restart, resume
 
@@ -48,12 +49,12 @@ class _Arguments(NamedTuple):
 
 
 class StepSampler(comfy.samplers.Sampler):
-    """A core SAMPLER that runs `steps` steps of another one from a trajectory; then `trajectory` is the new one."""
+    """A core SAMPLER that runs another one from a trajectory to a goal; then `trajectory` is the new one."""
 
-    def __init__(self, inner: Any, trajectory: Trajectory, steps: int) -> None:
+    def __init__(self, inner: Any, trajectory: Trajectory, goal: Goal) -> None:
         self.inner = inner
         self.trajectory = trajectory
-        self.steps = steps if steps > 0 else ALL_STEPS
+        self.goal = goal
         self.denoised: Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -74,7 +75,7 @@ class StepSampler(comfy.samplers.Sampler):
     ) -> Tensor:
         """Called by core inside guider.sample(), as any sampler."""
         self.trajectory = _placed(self.trajectory, model_wrap)
-        quiet = disable_pbar or self.steps < ALL_STEPS  # a console bar per step would say nothing
+        quiet = disable_pbar or not self.goal.is_all  # a console bar per step would say nothing
         arguments = _Arguments(extra_args, callback, noise, latent_image, denoise_mask, quiet)
         try:
             return self._run(model_wrap, sigmas, arguments)
@@ -88,7 +89,7 @@ class StepSampler(comfy.samplers.Sampler):
         if len(sigmas) != len(self.trajectory.schedule.whole):
             full = self.trajectory.schedule.whole.to(sigmas)
             extra_args["model_options"].setdefault("transformer_options", {})["sample_sigmas"] = full
-        settings = (self.steps, extra_args["model_options"], arguments.callback, check_interrupted)
+        settings = (self.goal, extra_args["model_options"], arguments.callback, check_interrupted)
         watcher: Watcher
         if hasattr(self.inner, "spacetime_solver"):
             watcher = own = SolverWatcher(guider, self.trajectory, *settings)
@@ -195,21 +196,21 @@ def _pattern(
     return "".join(events)
 
 
-def advance(tokens: Tokens, guider: Any, sampler: Any, steps: int, show: StepText) -> Tokens:
-    """Tokens after `steps` more steps (0 or less: all that are left); the given tokens stay valid, also on errors."""
+def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepText) -> Tokens:
+    """Tokens after as many more steps as the goal asks for; the given tokens stay valid, also on errors."""
     trajectory = resume(tokens, fingerprint(sampler))
-    if trajectory.done:
+    if trajectory.done or goal.steps == 0:
         return tokens
     _check_channels(trajectory, guider)
     before, total = trajectory.position
-    preview = latent_preview.prepare_callback(guider.model_patcher, trajectory.ahead(steps))
+    preview = latent_preview.prepare_callback(guider.model_patcher, goal.ahead(trajectory))
 
     def callback(index: int, denoised: Tensor, x: Tensor, in_call: int) -> None:
         preview(index, denoised, x, in_call)
         made = before + index + 1
         show(f"step {made} of {max(total, made)}")
 
-    stepper = StepSampler(sampler, trajectory, steps)
+    stepper = StepSampler(sampler, trajectory, goal)
     origin = trajectory.origin
     set_rng_state(origin.rng)
     latents = (
