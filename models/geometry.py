@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .remedies import cut
+
 
 @dataclass(frozen=True)
 class Compression:
@@ -110,7 +112,7 @@ class ClipSize:
         found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})x([1-9]\d{0,5})(c?)", text.strip())
         if found is None:
             raise ValueError(
-                f'clip size "{text}" is not like 96x96x33 (width x height x frames), c at the end for loops'
+                f'clip size "{cut(text, 60)}" is not like 96x96x33 (width x height x frames), c at the end for loops'
             )
         width, height, frames = (int(number) for number in found.groups()[:3])
         size = cls(width, height, frames, bool(found[4]))

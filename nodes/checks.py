@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..models.remedies import cut
+
 SHOWN = 60  # characters of a value in an error
 
 
@@ -107,11 +109,11 @@ def sentence(node: Any, given: Mapping[str, Any], error: Exception) -> str:
     """What a foreseeable error of a library means to the person at the node; empty for all others."""
     name = node.define_schema().display_name
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        where = f" ({error.filename})" if error.filename else ""
+        where = f" ({cut(str(error.filename), 100)})" if error.filename else ""
         return f"{name}: {(error.strerror or 'no access').lower()}{where}: {REMEDIES[error.errno]}"
     if isinstance(error, ZeroDivisionError):
         return f"{name} got something of length 0 among {_listed(given)}: give it at least one frame, clip or step"
-    text = (str(error).strip() or "no reason given").splitlines()[0]
+    text = cut((str(error).strip() or "no reason given").splitlines()[0], 200)
     from_torch = type(error) is RuntimeError and any(part in text for part in SIZES)
     if from_torch or type(error).__module__.startswith("einops"):
         return f"{name}: {_listed(given)} do not fit each other in size; use what was made for the same video ({text})"

@@ -97,7 +97,9 @@ class ClipsFromFolder(Node):
 
         place = training.clips_folder(folder)
         described = [captioning.captions_mark(captions), folder_mark(place)]
-        return hashlib.sha256("\n".join([size, str(fps), str(max_clips), *described]).encode()).hexdigest()
+        return hashlib.sha256(
+            "\n".join([size, str(fps), str(max_clips), *described]).encode(errors="replace")
+        ).hexdigest()
 
 
 class ToyWorld(Node):

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ..models.metrics.report import Measure, Report
 from . import sockets
+from .checks import shown
 from .host import messages
 from .schema import Node, schema
+
+DIGITS = 12  # of the number of a frame
 
 CATEGORY = "Spacetime/measure"
 FRAMES = [io.Image, io.Video]
@@ -218,8 +221,8 @@ def _frame_by_frame(source: Any) -> Any:
 def whole_numbers(text: str) -> list[int]:
     """Numbers from `3, 17 33`. ValueError for anything else."""
     words = text.replace(",", " ").split()
-    if not all(word.lstrip("-").isdigit() for word in words):
-        raise ValueError(f"joins must be whole numbers of frames, for example 17, 33; got {text!r}")
+    if not all(word.removeprefix("-").isdecimal() and len(word) <= DIGITS for word in words):
+        raise ValueError(f"joins must be whole numbers of frames, for example 17, 33; got {shown(text)}")
     return [int(word) for word in words]
 
 

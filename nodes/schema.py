@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
@@ -10,8 +11,12 @@ from typing import Any, ClassVar
 
 from comfy_api.latest import io
 
+from ..models.remedies import cut
 from .checks import check_inputs, sentence
 
+LONGEST = 1000  # characters of an error; a text from outside may be longer
+HALF = "a text holds half of a character (a lone surrogate), which no file can hold: write it again"
+SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no terminal can show
 KNOWN = frozenset(field.name for field in fields(io.Schema))
 
 
@@ -34,7 +39,9 @@ class Node(io.ComfyNode):
 
 
 def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
-    """A node's `execute` that refuses values which its inputs cannot take. ValueErrors of its own stay as they are."""
+    """A node's `execute` that refuses values which its inputs cannot take.
+
+    ValueErrors of its own stay as they are, if they are not too long."""
     signature = inspect.signature(execute)
 
     @wraps(execute)
@@ -43,6 +50,12 @@ def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutpu
         check_inputs(cls, given)
         try:
             return execute(cls, *args, **named)
+        except UnicodeEncodeError:
+            raise ValueError(f"{cls.define_schema().display_name}: {HALF}") from None
+        except ValueError as error:
+            if len(str(error)) <= LONGEST and not SURROGATES.search(str(error)):
+                raise
+            raise ValueError(cut(error, LONGEST)) from None  # else the whole text stands in the log and the window
         except (RuntimeError, ArithmeticError, OSError) as error:
             text = sentence(cls, given, error)
             if not text:

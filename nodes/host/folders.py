@@ -33,7 +33,7 @@ def checked_name(name: str, what: str) -> str:
     """A name for a folder or a file of ours. ValueError for one that could lead elsewhere; `what` is what it names."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f'"{name}" is no name for {what}: use up to 64 letters, digits, _ and -, without spaces and dots'
+            f'"{cut(name, 60)}" is no name for {what}: use up to 64 letters, digits, _ and -, without spaces and dots'
         )
     return name
 

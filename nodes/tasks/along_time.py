@@ -9,10 +9,13 @@ from torch import Tensor
 
 from ...models.geometry import frame_of, latent_at, latents_for
 from ...models.tasks import along_time
+from ..checks import shown
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
 from .inputs import CATEGORY, and_still_open, describe, fps_input, joined, per_latent_input, seconds_input
+
+LATEST = 86_400.0  # seconds; a clip is shorter
 
 
 class AnimateImage(Node):
@@ -56,7 +59,9 @@ class AnimateImage(Node):
         total = 1 + max(1, round((seconds * fps - 1) / per_latent))
         moments = times.replace(",", " ").split()
         if len(moments) != len(images):
-            raise ValueError(f"{len(images)} stills and {len(moments)} times ({times!r}): give each still its time")
+            raise ValueError(
+                f"{len(images)} stills and {len(moments)} times ({shown(times)}): give each still its time"
+            )
         positions = [-1 if moment == "end" else latent_at(_seconds(moment), fps, per_latent) for moment in moments]
         canvas = along_time.animate([encode_still(vae, image[None]) for image in images], positions, total)
         messages.show_text(cls, describe(canvas, per_latent))
@@ -68,8 +73,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not value >= 0:
-        raise ValueError(f"{text!r} is no time: write seconds from 0 on, or `end`")
+    if not 0 <= value <= LATEST:
+        raise ValueError(f"{shown(text)} is no time: write seconds from 0 to {LATEST:g}, or `end`")
     return value
 
 

@@ -72,7 +72,7 @@ class ExtendFar(Node):
         windows = Windows(window=length + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
         backward = direction == "backward"
         total = windows.count(more, backward=backward)
-        words = encode_prompts(clip, prompts)
+        words = encode_prompts(clip, prompts, total)
         generate = window_sampler(
             guider,
             sampler,

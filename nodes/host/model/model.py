@@ -21,6 +21,7 @@ from ....models.building import compare, fitting
 from ....models.geometry import OURS
 from ....models.patches import to_patches
 from ....models.precision import DTYPES, cpu_multiplies_bf16
+from ....models.remedies import cut
 from ....models.transformer.dit import DiT, DiTConfig
 from ..messages import say_while_running
 from .hosted_dit import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
@@ -231,7 +232,7 @@ def class_number(label: str, names: Sequence[str], count: int) -> int:
     known = {name.lower(): number for number, name in enumerate(names)}
     if wanted in known:
         return known[wanted]
-    if wanted.isdecimal() and int(wanted) < count:
+    if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < count:
         return int(wanted)
     there = ", ".join(names[:20]) or f"numbers from 0 to {count - 1}"
-    raise ValueError(f'this model knows no class "{label}": choose one of {there}')
+    raise ValueError(f'this model knows no class "{cut(label, 60)}": choose one of {there}')

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from ....models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
 from ....models.files import read_tensors, replacing, write_tensors
+from ....models.remedies import cut
 from ....models.training.run.chart import latest_sample, progress_picture, read_log
 from ....models.vae.autoencoder import fingerprint
 from ..folders import OURS, checked_name, output_folder, temp_file
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = "example"  # stands for the clips that come with the pack, unless there is a folder of that name
 ALLOWED = "spacetime_clips"  # entry of the user's extra_model_paths.yaml with more folders of clips
 PROGRESS = "progress.png"  # in a run's folder: how it is going, as its node shows it
+LONGEST_PATH = 4096  # characters; no system takes more, and looking for its links would take minutes
 SEND_AGAIN = 4.0  # seconds
 WINDOWS = os.name == "nt"
 PATIENCE = 30.0  # seconds that a process gets to write its checkpoint after it was asked to stop
@@ -38,19 +40,17 @@ def clips_folder(name: str) -> Path:
     """A folder of clips: inside the host's input folder, or inside one that the user's configuration allows."""
     allowed = folder_paths.folder_names_and_paths.get(ALLOWED, ([], set()))[0]
     roots = [Path(root).resolve() for root in (folder_paths.get_input_directory(), *allowed)]
-    for root in roots:
-        try:
+    for root in roots if len(name) <= LONGEST_PATH else ():
+        with suppress(OSError, ValueError):  # no name that a disk takes
             folder = (root / name.strip()).resolve()
-        except (OSError, ValueError):
-            continue
-        if folder.is_relative_to(root) and folder.is_dir():
-            return folder
+            if folder.is_relative_to(root) and folder.is_dir():
+                return folder
     if name == EXAMPLE:
         return ROOT / "workflows" / "media"
     there = sorted({path.name for root in roots if root.is_dir() for path in root.iterdir() if path.is_dir()})
     raise ValueError(
-        f'there is no folder "{name}" in ComfyUI\'s input folder {roots[0]}: put your clips into a folder there '
-        f"(there are: {', '.join(there[:20]) or 'none'}), or allow another place under {ALLOWED} in "
+        f'there is no folder "{cut(name, 60)}" in ComfyUI\'s input folder {roots[0]}: put your clips into a folder '
+        f"there (there are: {', '.join(there[:20]) or 'none'}), or allow another place under {ALLOWED} in "
         "extra_model_paths.yaml"
     )
 
