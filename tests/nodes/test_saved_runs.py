@@ -273,3 +273,24 @@ def test_a_lora_is_another_model(run):
     prints = [made_by(cfg_guider(one, "wan")).model for one in (plain, patched, stronger, plain.clone())]
     assert len(set(prints)) == 3
     assert prints[0] == prints[3]
+
+
+def test_names_stay_in_the_output_folder(tmp_path, monkeypatch):
+    import folder_paths
+
+    from comfyui_spacetime.nodes.host.folders import new_output_file, output_file, output_name
+
+    (tmp_path / "output" / "runs").mkdir(parents=True)
+    (tmp_path / "outside.safetensors").write_bytes(b"x")
+    monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path / "output"))
+    path = new_output_file("runs/spacetime", ".safetensors")
+    assert output_name(path) == "runs/spacetime_00001_.safetensors"
+    path.write_bytes(b"x")
+    assert output_file(output_name(path), "run", ".safetensors") == path
+    assert new_output_file("runs/spacetime", ".safetensors").name == "spacetime_00002_.safetensors"
+    for prefix in ("../outside", "", str(tmp_path / "elsewhere")):
+        with pytest.raises(ValueError, match="leads out of ComfyUI's output folder"):
+            new_output_file(prefix, ".safetensors")
+    for name in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "runs", "", "runs/none.safetensors"):
+        with pytest.raises(ValueError, match=r"there is no run .*newest in runs: runs/spacetime_00001_\.safetensors"):
+            output_file(name, "run", ".safetensors")
