@@ -83,9 +83,9 @@ def cfg_zero_star(cond: Tensor, uncond: Tensor, x: Tensor, scale: float) -> Tens
     return (state - fit * velocity_u - scale * (velocity_c - fit * velocity_u)).to(cond.dtype)
 
 
-def zero_init(sigma: float, sigmas: Tensor, steps: int) -> bool:
+def zero_init(sigma: float | Tensor, sigmas: Tensor, steps: int) -> bool:
     """Whether a step at sigma is one of the first `steps` of the schedule, where CFG-Zero* sets the velocity to 0."""
-    return steps > 0 and len(sigmas) > steps and sigma > float(sigmas[steps])
+    return steps > 0 and len(sigmas) > steps and bool(sigmas[steps] < sigma)
 
 
 def hidden_history(x: Tensor, change: Tensor, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,6 +147,11 @@ class Guidance:
             rule = "falling sigmas" if falls else "rising percentages"
             raise ValueError(f"guidance from {self.start} to {self.end}: give {rule} within 0 to 1")
 
+    @property
+    def always(self) -> bool:
+        """Whether the interval is the whole run, so that no noise level needs to be looked at."""
+        return self.unit == "percent" and self.start == 0 and self.end == 1
+
     def bounds(self, percent_to_sigma: Callable[[float], float]) -> tuple[float, float]:
         """The interval as sigmas, first the higher one."""
         if self.unit == "sigma":
@@ -175,7 +180,7 @@ class Guidance:
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             prediction = guided = cond(x, sigma)
-            if self.scale != 1 and in_interval(float(sigma.max()), start, end):
+            if self.scale != 1 and (self.always or in_interval(float(sigma.max()), start, end)):
                 guided = self.combine(prediction, uncond(x, sigma), x)
             return guided if without is None else history_guidance(guided, prediction, without(x, sigma), history)
 

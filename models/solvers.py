@@ -127,7 +127,7 @@ def sample(
     x (B, ...) is at sigmas[0]; sigmas (n + 1,) fall, usually to 0; fewer than two change nothing. The callback gets the
     states before and after each step. The generator is not advanced. Returns x at sigmas[-1] in the dtype of x.
     """
-    levels = [float(sigma) for sigma in sigmas]
+    levels: list[float] = sigmas.tolist()  # in one transfer
     if len(levels) < 2:
         return x
     state = start(x, levels[0], generator)

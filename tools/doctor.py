@@ -29,15 +29,26 @@ if torch.cuda.is_available():
     free, total = torch.cuda.mem_get_info()
     print(f"device: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GB free")
     print(f"dtypes: fp32, fp16{', bf16' if torch.cuda.is_bf16_supported() else ''}")
+    major, minor = torch.cuda.get_device_capability()
+    where, dtype, why = "the GPU", *(
+        ("bf16", f"a GPU of compute {major}.{minor} multiplies it") if major >= 8 else
+        ("fp16", f"a GPU of compute {major}.{minor} has no bf16") if major == 7 else
+        ("fp32", f"a GPU of compute {major}.{minor} is slow in less, unless memory is short")
+    )
 elif torch.backends.mps.is_available():
     print("device: Apple GPU (mps)")
     print("dtypes: fp32, fp16")
+    where, dtype, why = "the GPU (training on the CPU, unless --device mps)", "what ComfyUI takes", "it asks this Mac"
 else:
     print(f"device: CPU ({torch.backends.cpu.get_cpu_capability()})")
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     fast = "bf16 (matrix units)" if amx else "bf16 (vector units)" if bf16 else "bf16 in software, slow"
     print(f"dtypes: fp32, {fast}")
+    where = "the CPU, because torch finds no GPU"
+    dtype, why = ("bf16", "this CPU multiplies it") if amx or bf16 else ("fp32", "this CPU converts bf16 in software")
+print(f"chosen: {where}; the DiT in {dtype}, because {why}")
+print("chosen: the VAE in fp32, because it is small and its pieces then equal the whole; loaded whole, not in part")
 attention = ["sdpa"]
 attention += [name for name in ("xformers", "flash_attn", "sageattention") if there(name)]
 print("attention: " + ", ".join(attention))

@@ -14,10 +14,11 @@ def host_folder() -> Path | None:
     return next((folder for folder in candidates if (folder / "comfy" / "samplers.py").exists()), None)
 
 
-def load_host(*, cpu: bool = True) -> bool:
+def load_host(*options: str, cpu: bool = True) -> bool:
     """Make `comfy`, `comfy_api`, `comfy_extras` and `nodes` importable; False when ComfyUI is not there.
 
-    ComfyUI reads its settings from the command line when it is first imported, so that is where `--cpu` is put.
+    ComfyUI reads its settings from the command line when it is first imported, so that is where `--cpu` and other
+    options are put.
     """
     if "comfy.samplers" in sys.modules:
         return True
@@ -25,7 +26,7 @@ def load_host(*, cpu: bool = True) -> bool:
     if folder is None:
         return False
     sys.path.insert(0, str(folder))
-    given, sys.argv = sys.argv, ["main.py", "--disable-all-custom-nodes", *(["--cpu"] if cpu else [])]
+    given, sys.argv = sys.argv, ["main.py", "--disable-all-custom-nodes", *(["--cpu"] if cpu else []), *options]
     try:
         import comfy.options
 

@@ -30,6 +30,7 @@ def time_features(t: Tensor, width: int = TIME_WIDTH, *, shift: int = 0) -> Tens
 def place_features(positions: Tensor, width: int) -> Tensor:
     """Sines, then cosines of positions (N,), (N, width) in float64 (the sin-cos table of MAE and DiT)."""
     half = width // 2
+    positions = positions.cpu() if positions.device.type == "mps" else positions  # it knows no float64
     frequencies = 10_000.0 ** -(torch.arange(half, dtype=torch.float64, device=positions.device) / half)
     angles = positions.double()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

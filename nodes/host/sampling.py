@@ -113,14 +113,10 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
     ) -> Tensor:
         """The guided prediction of the clean latent (core's name for it is historical)."""
         options = model_options or {}
-        sigma = float(timestep.max())
         settings = self.guidance
-        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
-        stands = settings.mode == "cfg_zero_star" and sigmas is not None
-        if stands and guidance.zero_init(sigma, sigmas, settings.zero_steps):
+        if self._stands(timestep, options):
             return x  # velocity 0: the prediction is the state itself
-        start, end = settings.bounds(self.inner_model.model_sampling.percent_to_sigma)
-        scale = settings.scale if guidance.in_interval(sigma, start, end) else 1.0
+        scale = settings.scale if settings.always or self._in_interval(timestep) else 1.0
         if scale != 1.0 and settings.mode != "cfg":
             options = {**options, "sampler_cfg_function": self._combine}
         positive, negative = self.conds.get("positive"), self.conds.get("negative")
@@ -130,6 +126,17 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
             self.inner_model, x, timestep, negative, positive, scale, model_options=options, seed=seed
         )
         return denoised
+
+    def _stands(self, timestep: Tensor, options: dict[str, Any]) -> bool:
+        """Whether this step is one of the first, which CFG-Zero* leaves out."""
+        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
+        if self.guidance.mode != "cfg_zero_star" or sigmas is None:
+            return False
+        return guidance.zero_init(timestep.max(), sigmas, self.guidance.zero_steps)
+
+    def _in_interval(self, timestep: Tensor) -> bool:
+        start, end = self.guidance.bounds(self.inner_model.model_sampling.percent_to_sigma)
+        return guidance.in_interval(float(timestep.max()), start, end)
 
     def _autoguided(
         self, x: Tensor, timestep: Tensor, positive: Any, options: dict[str, Any], seed: int | None

@@ -27,7 +27,7 @@ from ...text.description import still_part
 from ...transformer.attention import matmul_attention, sdpa
 from ...vae.autoencoder import VideoVAE, fingerprint, weights_mark
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.devices import taking_turns
+from ..run.devices import sent, taking_turns
 from ..run.folder import Run, generator, saves_after
 from ..run.ranges import check_settings
 from ..run.stopping import StoppedError, asked_to_stop
@@ -144,10 +144,10 @@ def batch_loss(network: CaptionNetwork, batch: Batch, weights: Tensor | None = N
     """
     weight = next(network.parameters())
     plain = weight.device.type == "cpu"
-    prefix = network.prefix(batch.latents.to(weight), matmul_attention if plain else sdpa)
+    prefix = network.prefix(sent(batch.latents, weight.device).to(weight), matmul_attention if plain else sdpa)
     losses = []
     for rows in batch.texts:
-        ids, targets, owners = (part.to(weight.device) for part in rows)
+        ids, targets, owners = (sent(part, weight.device) for part in rows)
         logits = network(prefix[owners], ids, causal=causal_matmul if plain else causal_sdpa)
         given = weights.to(logits.device) if weights is not None else None
         losses.append(
@@ -192,12 +192,12 @@ def train(
 
     if saves_after(first, settings.steps, settings.save_every) and run.unreported(first):
         reported(first)  # a kill came between checkpoint and report
+    weights = clips.weights.to(device)
     for step in range(first, settings.steps):
-        loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)), clips.weights)
+        loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)), weights)
         loss.backward()
-        if not torch.isfinite(loss):
-            raise ValueError(f"the loss became {loss.item()} at step {step}: lower --learning-rate")
-        norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay))
+        scale = learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay)
+        norm = optimiser.step(scale, loss)
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...clips.cache import Example, LatentCache, stack_text
 from ...patches import DEFAULT_PATCH, Grid, Patch, to_patches
+from ..run.devices import sent
 from .losses import sample_levels, sample_region
 from .settings import DiTTraining
 
@@ -54,8 +55,8 @@ class Batch:
     def label_rows(self, device: torch.device) -> Tensor | None:
         """Class labels as the DiT takes them: (B,), or (1, N) for packed clips."""
         if self.labels is None or not self.packed:
-            return None if self.labels is None else self.labels.to(device)
-        return self.labels.repeat_interleave(torch.tensor(self.lengths))[None].to(device)
+            return None if self.labels is None else sent(self.labels, device)
+        return sent(self.labels.repeat_interleave(torch.tensor(self.lengths))[None], device)
 
     def part(self, clips: slice) -> Batch:
         """Some of the clips: what one worker, or one part of an accumulated step, computes."""

@@ -22,7 +22,7 @@ from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.devices import taking_turns
+from ..run.devices import sent, taking_turns
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch
@@ -38,12 +38,13 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
     """The flow-matching loss of one batch, averaged over its clips; steadiness: weight of `steadiness_loss`."""
     weight = next(model.parameters())
     device, dtype = weight.device, weight.dtype
-    clean, noise, sigma, per_token = (t.to(device) for t in (batch.clean, batch.noise, batch.sigma, batch.levels()))
+    clean, noise, sigma = (sent(t, device) for t in (batch.clean, batch.noise, batch.sigma))
+    per_token = sigma.repeat_interleave(clean.shape[1] // sigma.shape[1], dim=1)
     noisy = torch.lerp(clean, noise, per_token[..., None])
-    mask = None if batch.mask is None else batch.mask.to(device)
+    mask = None if batch.mask is None else sent(batch.mask, device)
     prepared = model.prepare(
-        batch.grids, batch.context.to(device, dtype), mask, context_lengths=batch.text_lengths, cyclic=batch.cyclic,
-        device=device,
+        batch.grids, sent(batch.context, device).to(dtype), mask, context_lengths=batch.text_lengths,
+        cyclic=batch.cyclic, device=device,
     )  # fmt: skip
     kernel = matmul_attention if device.type == "cpu" else sdpa
     prediction = model.forward_tokens(
@@ -154,11 +155,8 @@ def train(
     for step in range(first, settings.steps):
         batch = draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch)
         loss, stop = backward(model, batch, workers, settings=settings, stop=asked_to_stop())
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss became {loss.item()} at step {step}: lower --learning-rate; the last checkpoint is kept"
-            )
-        norm = optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay))
+        scale = learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay)
+        norm = optimiser.step(scale, loss)
         average.update(optimiser.masters, step + 1)
         keep(run, model, average, settings, step + 1)
         if step % 20 == 0:

@@ -73,18 +73,17 @@ class Workers:
         Parameters that no worker used stay without a gradient, as in a single process.
         """
         parameters = [p for p in model.parameters() if p.requires_grad]
-        used = [torch.tensor(float(p.grad is not None)) for p in parameters]
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        scalars = [value.detach().reshape(1) for value in (*used, *extra)]
-        message = torch.cat(
-            [part.float().flatten() for part in parts] + [s.to(parts[0].device).float() for s in scalars]
-        )
+        device, count = parts[0].device, len(parameters)
+        used = torch.tensor([float(p.grad is not None) for p in parameters])
+        scalars = [used.to(device), *(value.detach().reshape(1).to(device).float() for value in extra)]
+        message = torch.cat([part.float().flatten() for part in parts] + scalars)
         distributed.all_reduce(message)
-        pieces = message.split([p.numel() for p in parameters] + [1] * len(scalars))
-        count = len(parameters)
-        for parameter, piece, users in zip(parameters, pieces[:count], pieces[count : 2 * count], strict=True):
+        *pieces, last = message.split([p.numel() for p in parameters] + [sum(len(part) for part in scalars)])
+        sums = last.cpu()  # in one transfer
+        for parameter, piece, users in zip(parameters, pieces, sums[:count].tolist(), strict=True):
             parameter.grad = piece.view_as(parameter).to(parameter.dtype) if users else None
-        return [piece[0].cpu() for piece in pieces[2 * count :]]
+        return list(sums[count:])
 
     @torch.no_grad()
     def resume(self, run: Run, optimiser: Optimiser, average: EMA) -> int:

@@ -17,12 +17,13 @@ NEWEST = 0.03  # weight of the newest norm in the statistic, once it holds enoug
 class GradientClipping:
     """Factors for gradients. `recent` is all it remembers: how many norms it saw, their mean and variance."""
 
-    def __init__(self, max_norm: float = 1.0, deviations: float = 0.0, device: torch.device | None = None) -> None:
+    def __init__(self, max_norm: float = 1.0, deviations: float = 0.0) -> None:
         if not 0 <= deviations < float("inf"):
             raise ValueError(f"gradients cut at {deviations} deviations: --clip-deviations is 0 (off) or more")
         self.max_norm, self.deviations = max_norm, deviations
-        # fp32 between steps, so that a checkpoint holds exactly what the next step reads
-        self.recent = torch.zeros(3, device=device)
+        # fp32 between steps, so that a checkpoint holds exactly what the next step reads; in the CPU's memory, where
+        # the norm is a number already
+        self.recent = torch.zeros(3)
 
     def factor(self, norm: float) -> float:
         """What to multiply a gradient of this finite norm by, 1 at most. Takes the norm in."""

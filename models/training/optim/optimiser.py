@@ -43,19 +43,20 @@ class Optimiser:
         self.second = {name: torch.zeros_like(m) for name, m in self.masters.items() if name not in self.muon}
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.betas, self.momentum = betas, momentum
-        self.clipping = GradientClipping(max_norm, clip_deviations, next(iter(self.masters.values())).device)
+        self.clipping = GradientClipping(max_norm, clip_deviations)
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0) -> float:
+    def step(self, scale: float = 1.0, loss: Tensor | None = None) -> float:
         """One update at learning_rate * scale. Returns the gradient norm before clipping; clears the gradients.
 
-        ValueError when the norm is not finite; nothing has changed then.
+        ValueError when the norm, or the loss that it is the gradient of, is not finite; nothing has changed then. Both
+        are read at once, which is all that a step waits for a GPU.
         """
         parameters = dict(self.parameters)
         gradients = {n: self.layout.local(p.grad).float() for n, p in self.parameters if p.grad is not None}
         squares = torch.stack([g.square().sum() for g in gradients.values()]).sum()
-        norm = float(self.layout.total(squares).sqrt())
+        norm = self._read(self.layout.total(squares).sqrt(), loss)
         if not isfinite(norm):  # of a finite loss all the same: it would ruin the weights
             raise ValueError(
                 f"the gradient became {norm} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
@@ -78,6 +79,20 @@ class Optimiser:
         for parameter in parameters.values():
             parameter.grad = None
         return norm
+
+    def _read(self, norm: Tensor, loss: Tensor | None) -> float:
+        """The norm as a number. ValueError when the loss is not finite."""
+        if loss is None:
+            return float(norm)
+        if loss.device == norm.device:
+            number, value = torch.stack([norm, loss.detach().to(norm.dtype)]).tolist()
+        else:
+            number, value = float(norm), float(loss)
+        if not isfinite(value):
+            raise ValueError(
+                f"the loss became {value} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
+            )
+        return float(number)
 
     def _apply(self, parameter: Tensor, name: str, update: Tensor, rate: float) -> None:
         master = self.masters[name]

@@ -18,6 +18,7 @@ from ...metrics.perceptual import load_perceptual
 from ...vae.autoencoder import PRESETS, TIME, VideoVAE
 from ...vae.layers import TimeCache
 from ..optim.optimiser import Optimiser
+from ..run.devices import sent
 from ..run.ranges import check_settings
 from .critic import Adversary
 
@@ -96,7 +97,8 @@ class Objective:
             parts["steadiness"] = (output - target).diff(dim=1).square().mean()
             loss = loss + settings.steadiness * parts["steadiness"]
         if self.perceptual is not None:
-            chosen = torch.randperm(output.shape[0] * output.shape[1], generator=rng)[: settings.perceptual_frames]
+            order = torch.randperm(output.shape[0] * output.shape[1], generator=rng)[: settings.perceptual_frames]
+            chosen = sent(order, output.device)
             pairs = (rearrange(frames, "b f h w c -> (b f) c h w")[chosen] for frames in (output, target))
             parts["perceptual"] = self.perceptual(*pairs).mean()
             loss = loss + settings.perceptual * parts["perceptual"]
@@ -138,10 +140,10 @@ def reconstruct(
     target = with_first_block(video)
     with torch.set_grad_enabled(not settings.freeze_encoder):
         mean, logvar = vae.posterior(target.to(dtype), TimeCache())
-    noise = torch.randn(mean.shape, generator=rng).to(mean)
+    noise = sent(torch.randn(mean.shape, generator=rng), mean.device).to(mean)
     if settings.freeze_encoder:
         # up to the errors that a DiT makes, so that the decoder learns to join latents that do not quite fit
-        amount = settings.latent_noise * torch.rand((len(mean), 1, 1, 1, 1), generator=rng).to(mean)
+        amount = settings.latent_noise * sent(torch.rand((len(mean), 1, 1, 1, 1), generator=rng), mean.device).to(mean)
         latents, kl = mean + amount * noise * vae.latent_std.to(mean), mean.new_zeros(())
     else:
         logvar = logvar.float().clamp(-12, 4) - 6  # starts at a deviation of 0.05

@@ -22,11 +22,13 @@ from ...pixels import as_pixels, to_uint8
 from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE, weights_mark
 from ...vae.layers import space_to_depth
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.devices import sent
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .objective import Objective, VAETraining
 
 __all__ = ["VAETraining", "train"]
+CPU = torch.device("cpu")
 LEAST_DEVIATION = 1e-4  # of a channel's pixels, below which it holds nothing
 Clips = Sequence[Tensor]  # (3, F, H, W), uint8 or floats in [-1, 1]: bytes take a quarter of the memory
 
@@ -61,7 +63,7 @@ def start_at_principal_components(vae: VideoVAE, clips: Clips, *, blocks: int = 
     vae.decoder.linear.bias.copy_(mean)
 
 
-def crops(clips: Clips, settings: VAETraining, rng: torch.Generator) -> Tensor:
+def crops(clips: Clips, settings: VAETraining, rng: torch.Generator, device: torch.device = CPU) -> Tensor:
     """A batch of random crops (B, 3, F, crop, crop) in [-1, 1], half of them mirrored; shorter where all clips are.
 
     A share of the batches are images, drawn from all clips; the others are of one of the settings' lengths.
@@ -83,7 +85,7 @@ def crops(clips: Clips, settings: VAETraining, rng: torch.Generator) -> Tensor:
         t, y, x = (draw(clip.shape[i] - n + 1) for i, n in ((1, frames), (2, crop), (3, crop)))
         piece = clip[:, t : t + frames, y : y + crop, x : x + crop]
         batch.append(piece.flip(-1) if draw(2) else piece)
-    return as_pixels(torch.stack(batch))
+    return as_pixels(sent(torch.stack(batch), device))
 
 
 def encoded(vae: VideoVAE, clip: Tensor) -> Tensor:
@@ -157,15 +159,10 @@ def train(
         report(run, vae, average, clips, held_out, settings, first)  # a kill came between checkpoint and report
     for step in range(first, settings.steps):
         rng = generator(settings.seed, step)
-        judged = objective.judge(vae, crops(clips, settings, rng).to(device), rng, step)
-        if not torch.isfinite(judged.loss):
-            raise ValueError(
-                f"the loss became {judged.loss.item()} at step {step}: lower --learning-rate; the last checkpoint is "
-                "kept"
-            )
+        judged = objective.judge(vae, crops(clips, settings, rng, torch.device(device)), rng, step)
         judged.loss.backward()
         scale = learning_rate_scale(step, settings.steps, warmup=20, decay=settings.decay)
-        norm = optimiser.step(scale)
+        norm = optimiser.step(scale, judged.loss)
         average.update(optimiser.masters, step + 1)
         said = objective.learn(judged, step, scale)
         if step % 20 == 0:

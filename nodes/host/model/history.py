@@ -9,6 +9,7 @@ import comfy.conds
 import comfy.model_base
 import comfy.samplers
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....models.guidance import hidden_history, history_guidance
@@ -32,27 +33,62 @@ def with_history(model: Any, scale: float) -> Any:
     functions = patched.model_options.get("sampler_post_cfg_function", [])
     patched.model_options["sampler_post_cfg_function"] = [function for function in functions if function is not earlier]
     patched.set_attachments(KEY, None)
+    patched.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)
     if not scale:
         return patched
+    run = _Run()
+
+    def sampler_sample(executor: Any, *args: Any) -> Any:
+        run.forget()
+        try:
+            return executor(*args)
+        finally:
+            run.forget()
 
     def guide(args: dict[str, Any]) -> Tensor:
-        denoised, without = args["denoised"], _without_history(args)
+        denoised, without = args["denoised"], _without_history(args, run)
         if without is None:
             return denoised
         return history_guidance(denoised, args["cond_denoised"], without, scale)
 
+    patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, sampler_sample)
     patched.set_model_sampler_post_cfg_function(guide)
     patched.set_attachments(KEY, guide)
     return patched
 
 
-def _without_history(args: Mapping[str, Any]) -> Tensor | None:
+class _Run:
+    """What the steps of a sampling run share, so that none of it goes to a GPU, or comes from one, at each of them."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """A run begins, or is over."""
+        self._change: Tensor | None = None
+        self._known = False
+        self._noise: Tensor | None = None
+
+    def knows(self, change: Tensor) -> bool:
+        """Whether a mask (B, C, ...) has known places."""
+        if change is not self._change:
+            self._change, self._known = change, bool((change == 0).any())
+        return self._known
+
+    def noise(self, x: Tensor) -> Tensor:
+        """The noise like x that stands for known places."""
+        found = self._noise
+        if found is None or (found.shape, found.device, found.dtype) != (x.shape, x.device, x.dtype):
+            self._noise = found = torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED)).to(x)
+        return found
+
+
+def _without_history(args: Mapping[str, Any], run: _Run) -> Tensor | None:
     """What the model predicts for the same prompt where known places are noise; None where nothing is known."""
     x, sigma, change = args["input"], args["sigma"], _change(args["cond"])
-    if change is None or not bool((change == 0).any()):
+    if change is None or not run.knows(change):
         return None
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(SEED)).to(x)
-    state, hidden = hidden_history(x, change.to(x), sigma, noise)
+    state, hidden = hidden_history(x, change.to(x), sigma, run.noise(x))
     entries = [
         {**entry, "model_conds": {**entry["model_conds"], "denoise_mask": comfy.conds.CONDRegular(hidden)}}
         for entry in args["cond"]

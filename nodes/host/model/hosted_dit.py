@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -23,27 +23,44 @@ GRIDS = "spacetime_grids"  # key in transformer_options: the grids of clips that
 
 
 class RunCache:
-    """Text keys and values and RoPE tables of one sampling run. It lives and dies with the run."""
+    """Text keys and values and RoPE tables of one sampling run. It lives and dies with the run.
 
-    def __init__(self) -> None:
+    texts_stay: nothing between the host and the network changes texts, so the ids of their conditionings tell them
+    apart. Else the texts themselves are compared, for which a GPU has to be waited for.
+    """
+
+    def __init__(self, *, texts_stay: bool = False) -> None:
+        self.texts_stay = texts_stay
         self._entries: list[tuple[tuple[Any, ...], Tensor | None, Tensor | None, Prepared]] = []
 
-    def find(self, key: tuple[Any, ...], context: Tensor | None, mask: Tensor | None) -> Prepared | None:
+    def ids(self, options: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The host's ids of the texts of a call, in order; () where they are to be compared."""
+        return tuple(options.get("uuids", ())) if self.texts_stay else ()
+
+    def find(
+        self, key: tuple[Any, ...], ids: tuple[Any, ...], context: Tensor | None, mask: Tensor | None
+    ) -> Prepared | None:
         """What was prepared for the same text on the same grid."""
         for known, known_context, known_mask, prepared in self._entries:
-            if known == key and _same(known_context, context) and _same(known_mask, mask):
+            if known != (*key, ids):
+                continue
+            pairs = ((known_context, context), (known_mask, mask))
+            if all(_same(*pair, compare=not ids) for pair in pairs):
                 return prepared
         return None
 
-    def keep(self, key: tuple[Any, ...], context: Tensor | None, mask: Tensor | None, prepared: Prepared) -> None:
+    def keep(
+        self, key: tuple[Any, ...], ids: tuple[Any, ...], context: Tensor | None, mask: Tensor | None,
+        prepared: Prepared,
+    ) -> None:  # fmt: skip
         """Remember it; a run needs few (positive, negative, both), so a fixed number is plenty."""
-        self._entries = [*self._entries[-7:], (key, context, mask, prepared)]
+        self._entries = [*self._entries[-7:], ((*key, ids), context, mask, prepared)]
 
 
-def _same(a: Tensor | None, b: Tensor | None) -> bool:
+def _same(a: Tensor | None, b: Tensor | None, *, compare: bool) -> bool:
     if a is None or b is None:
         return a is b
-    return a.shape == b.shape and a.device == b.device and torch.equal(a, b)
+    return a.shape == b.shape and a.device == b.device and (not compare or torch.equal(a, b))
 
 
 class HostedDiT(DiT):
@@ -77,7 +94,8 @@ class HostedDiT(DiT):
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
         grids, (trained, pair) = clip_grids(x, self.config.patch, options), options.get(EXTRAPOLATE, (0, -1))
         time = {"cyclic": bool(options.get(CYCLIC)), "trained_frames": trained, "pair": pair}
-        prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths)
+        ids = cache.ids(options) if cache is not None else ()
+        prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths, ids)
         values = self.forward_tokens(
             to_patches(x, self.config.patch), sigma, prepared, labels=class_labels,
             attention=kernel(x.device, options), transformer_options=options,
@@ -99,10 +117,10 @@ class HostedDiT(DiT):
 
     def _prepared(
         self, grids: Sequence[Grid], context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None,
-        time: dict[str, Any], text_lengths: Sequence[int],
+        time: dict[str, Any], text_lengths: Sequence[int], ids: tuple[Any, ...],
     ) -> Prepared:  # fmt: skip
         key = (id(self), tuple(grids), x.device, x.dtype, tuple(time.items()), tuple(text_lengths))
-        found = cache.find(key, context, mask) if cache is not None else None
+        found = cache.find(key, ids, context, mask) if cache is not None else None
         if found is not None:
             return found
         own_context, own_mask, lengths = texts_of_clips(context, mask, len(grids), text_lengths)
@@ -110,7 +128,7 @@ class HostedDiT(DiT):
         visible = None if own_mask is None or bool(own_mask.all()) else own_mask
         prepared = self.prepare(grids, own_context, visible, context_lengths=lengths, device=x.device, **time)
         if cache is not None:
-            cache.keep(key, context, mask, prepared)
+            cache.keep(key, ids, context, mask, prepared)
         return prepared
 
 

@@ -125,4 +125,4 @@ def step_of(sigma: Tensor, options: dict[str, Any]) -> int:
     sigmas = options.get("sample_sigmas")
     if sigmas is None:
         return 0
-    return max(0, int((sigmas.cpu() >= float(sigma.max()) - 1e-6).sum()) - 1)
+    return max(0, int((sigmas.to(sigma.device) >= sigma.max() - 1e-6).sum()) - 1)

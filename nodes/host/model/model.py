@@ -198,12 +198,20 @@ def open_run(
     And say so where the video is unlike those that the model was trained on.
     """
     options = extra_args["model_options"].setdefault("transformer_options", {})
-    options[RUN] = RunCache()
+    options[RUN] = RunCache(texts_stay=texts_stay(extra_args["model_options"]))
     known = guider.model_patcher.get_attachment(TRAINED_ON)
     if known is not None and not options.get(GRIDS):
         frames, height, width = OURS.pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
         say_while_running(known.warning(width, height, frames))
     return executor(guider, sigmas, extra_args, callback, noise, *rest)
+
+
+def texts_stay(model_options: Mapping[str, Any]) -> bool:
+    """Whether nothing that other nodes have hung in could give the network another text than its conditioning's."""
+    wrappers = model_options["transformer_options"].get("wrappers", {})
+    kinds = comfy.patcher_extension.WrappersMP.APPLY_MODEL, comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    keys = [key for kind in kinds for key, found in wrappers.get(kind, {}).items() if found]
+    return "model_function_wrapper" not in model_options and all(str(key).startswith("spacetime") for key in keys)
 
 
 def labelled(model: Any, label: str, conditioning: Any | None) -> list[Any]:

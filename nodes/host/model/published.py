@@ -66,9 +66,11 @@ class PublishedSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.mo
         if not hasattr(self, "units"):  # core's constructor asks before there are any
             return super().sigma(timestep)
         if self.units.variance_preserving:
-            steps = timestep.double().clamp(0, len(self.sigmas) - 1)
-            logits = self.sigmas.double().logit().to(steps.device)
-            return torch.lerp(logits[steps.floor().long()], logits[steps.ceil().long()], steps.frac()).sigmoid().float()
+            home = torch.device("cpu") if timestep.device.type == "mps" else timestep.device  # it knows no float64
+            steps = timestep.to(home).double().clamp(0, len(self.sigmas) - 1)
+            logits = self.sigmas.to(home).double().logit()
+            between = torch.lerp(logits[steps.floor().long()], logits[steps.ceil().long()], steps.frac())
+            return between.sigmoid().float().to(timestep.device)
         level = timestep / self.units.time_scale
         return 1 - level if self.units.time_from_clean else level
 

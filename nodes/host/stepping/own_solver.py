@@ -42,9 +42,7 @@ class SolverWatcher(Watcher):
             disable: bool | None = None,  # noqa: ARG001 - core's name; a bar per step would say nothing
         ) -> Tensor:
             check_flow_model(model)
-            return self._run(
-                sampler.spacetime_solver, model, x, [float(sigma) for sigma in sigmas], extra_args, callback
-            )
+            return self._run(sampler.spacetime_solver, model, x, sigmas.tolist(), extra_args, callback)
 
         return comfy.samplers.KSAMPLER(run, {}, sampler.inpaint_options)
 
@@ -78,20 +76,27 @@ class SolverWatcher(Watcher):
 
     def stopped(self) -> Trajectory:
         """The trajectory where the solver was stopped."""
+        if self.state is not None:
+            self.x = self.state.x  # which is in the CPU's memory already
         after = super().stopped()
         return replace(after, past=replace(after.past, solver=self.state))
 
 
 def moved(state: SolverState, device: torch.device | str) -> SolverState:
-    """A solver's state on another device; the generator's stays on the CPU."""
-
-    def to(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value.to(device)
-
+    """A solver's state on another device, in one transfer; the generator's stays on the CPU."""
+    held = (state.x, state.denoised, state.anchor, *(item.denoised for item in state.history))
+    parts = {id(part): part for part in held if part is not None}
+    if state.x.device == torch.device(device):
+        return state
+    there = dict(zip(parts, torch.stack(list(parts.values())).to(device).unbind(), strict=True))
+    x, denoised, anchor, *past = (None if part is None else there[id(part)] for part in held)
+    assert x is not None
     return replace(
         state,
-        x=state.x.to(device),
-        denoised=to(state.denoised),
-        anchor=to(state.anchor),
-        history=tuple(Evaluation(item.sigma, item.denoised.to(device)) for item in state.history),
+        x=x,
+        denoised=denoised,
+        anchor=anchor,
+        history=tuple(
+            Evaluation(item.sigma, value) for item, value in zip(state.history, past, strict=True) if value is not None
+        ),
     )

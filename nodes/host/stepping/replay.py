@@ -60,6 +60,8 @@ class Watcher:
         self.sigma = trajectory.sigma
         self.denoised: Tensor | None = None
         self.hidden: HiddenState | None = None
+        self.replayed: list[tuple[Tensor, Tensor]] = []  # noise levels asked for in the replay, and those recorded
+        self.unchecked: list[tuple[Tensor, Tensor]] = []  # noise levels, and whether the answers there were finite
 
     def __getattr__(self, name: str) -> Any:
         if name == "_guider":  # not set yet: do not look for it in itself
@@ -73,6 +75,7 @@ class Watcher:
 
     def on_callback(self, _index: int, denoised: Tensor, x: Tensor, _total: int) -> None:
         """The sampler tells about a step."""
+        self.check_answers()
         self._note("B")
         self.callbacks += 1
         self.denoised = denoised
@@ -109,9 +112,17 @@ class Watcher:
     def _arrive(self, x: Tensor, options: dict[str, Any]) -> None:
         """The replay is over: be sure that it led where the last call had stopped, and restore what hides elsewhere."""
         before = self.trajectory.pause.x
-        if before is not None and not torch.equal(before.to(x), x):
+        if not self._asked_the_same() or (before is not None and not torch.equal(before, x.to(before))):
             raise Diverged
         self.restore(options, x.device)
+
+    def _asked_the_same(self) -> bool:
+        """Whether the replay asked for the noise levels that were recorded; compared at its end, all at once."""
+        asked, self.replayed = self.replayed, []
+        if not asked:
+            return True
+        found, recorded = (torch.cat([pair[i].flatten() for pair in asked]) for i in (0, 1))
+        return torch.equal(found.to(recorded), recorded)
 
     def restore(self, options: dict[str, Any], device: torch.device) -> None:
         """Put the host's hidden state back as it was at the last stop."""
@@ -121,20 +132,28 @@ class Watcher:
 
     def leave(self, x: Tensor, sigma: Tensor) -> None:
         """End the sampler here."""
+        self.check_answers()
         self.x, self.sigma = x, float(sigma.flatten()[0])
         self.hidden = HiddenState.take(self._guider, self.own_options)
         raise Stop
 
     def answer(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
-        """Ask the guider, whose answer must be finite."""
+        """Ask the guider. Its answer must be finite, which is looked at once a step: a GPU has to be waited for."""
         self.interrupted()
         denoised: Tensor = self._guider(x, sigma, **kwargs)
-        if not torch.isfinite(denoised).all():
-            raise ValueError(
-                f"the model's answer at sigma {float(sigma.flatten()[0]):.4g} holds NaN or infinite values: try "
-                "another weight dtype or a lower cfg, or look for a broken LoRA or checkpoint; earlier steps are kept"
-            )
+        self.unchecked.append((sigma.flatten()[0], torch.isfinite(denoised).all()))
         return denoised
+
+    def check_answers(self) -> None:
+        """ValueError where an answer since the last look holds NaN or infinite values."""
+        seen, self.unchecked = self.unchecked, []
+        if not seen or bool(torch.stack([finite for _, finite in seen]).all()):
+            return
+        sigma = next(float(level) for level, finite in seen if not finite)
+        raise ValueError(
+            f"the model's answer at sigma {sigma:.4g} holds NaN or infinite values: try "
+            "another weight dtype or a lower cfg, or look for a broken LoRA or checkpoint; earlier steps are kept"
+        )
 
     def _record(self, x: Tensor, sigma: Tensor, kwargs: dict[str, Any], options: dict[str, Any]) -> Tensor:
         taken: list[tuple[int, dict[str, Any]]] = []
@@ -142,12 +161,12 @@ class Watcher:
         denoised = self.answer(x, sigma, **{**kwargs, "model_options": self._spied(options, taken)})
         after = rng_state()
         drew = len(before) != len(after) or not all(map(torch.equal, before, after))
-        answer = kept(denoised)
+        answer, level = kept_together(denoised, sigma)
         cfg = tuple(
             (place, {key: answer if value is denoised else kept(value) for key, value in seen.items()})
             for place, seen in taken
         )
-        self.records.append(Record(denoised=answer, sigma=kept(sigma), cfg=cfg, rng=after if drew else None))
+        self.records.append(Record(denoised=answer, sigma=level, cfg=cfg, rng=after if drew else None))
         return denoised
 
     def _added(self, options: dict[str, Any]) -> list[Any]:
@@ -175,8 +194,8 @@ class Watcher:
 
     def _replay(self, record: Record, x: Tensor, sigma: Tensor, options: dict[str, Any]) -> Tensor:
         added = self._added(options)
-        same_call = record.sigma.shape == sigma.shape and torch.equal(record.sigma.to(sigma), sigma)
-        if not same_call or any(place >= len(added) for place, _ in record.cfg):
+        self.replayed.append((sigma, record.sigma))
+        if record.sigma.shape != sigma.shape or any(place >= len(added) for place, _ in record.cfg):
             raise Diverged
         live = {"input": x, "sigma": sigma, "model": self._guider.inner_model, "model_options": options}
         for place, seen in record.cfg:
@@ -200,6 +219,9 @@ class Watcher:
 
     def finished(self) -> Trajectory:
         """The trajectory after the sampler's return: nothing is left to replay."""
+        self.check_answers()
+        if not self._asked_the_same():
+            raise Diverged
         past = self.trajectory.past
         known = len(past.step_starts) if self.foreseen else 0
         after = Past(
@@ -232,3 +254,11 @@ class _Reading(dict[str, Any]):
 def kept(value: Any) -> Any:
     """A copy in CPU memory that nothing else can write to."""
     return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+
+
+def kept_together(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as `kept` gives them, in one transfer where they come from a GPU."""
+    if a.device.type == "cpu" or (a.device, a.dtype) != (b.device, b.dtype):
+        return kept(a), kept(b)
+    first, second = kept(torch.cat([a.flatten(), b.flatten()])).split([a.numel(), b.numel()])
+    return first.view(a.shape), second.view(b.shape)

@@ -1,0 +1,66 @@
+"""Every node in the real host on a pretended GPU: with room for all, for a part of the models, and with --gpu-only."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfyui_spacetime.tests.gpu.node_runs import MODES
+from comfyui_spacetime.tools.in_process import host_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = {  # what a step waits for beyond the same with core's guider and sampler, at most
+    "KSampler": 2, "Guider, core's euler": 1, "Guider, unipc": 1, "Guider cfg_zero_star, unipc": 1,
+    "History Guidance, unipc": 1, "Denoise Step in one call, unipc": 1, "Denoise Step in one call, core's euler": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_the_host():
+    if host_folder() is None:
+        pytest.skip("ComfyUI has not been fetched: python3 run.py setup")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What a process with the GPU in it found, by mode."""
+    folder = tmp_path_factory.mktemp("gpu")
+
+    @cache
+    def run(mode: str) -> dict[str, Any]:
+        out = folder / f"{mode}.json"
+        command = [sys.executable, str(ROOT / "tools" / "pack.py"), "tests.gpu.node_runs", mode, str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=540)
+        assert out.exists(), done.stderr[-3000:]
+        return json.loads(out.read_text(encoding="utf-8"))
+
+    return run
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_gpu_refuses_nothing_that_a_node_does(found, mode):
+    nodes = found(mode)["nodes"]
+    assert not {name: wrong for name, wrong in nodes.items() if wrong}
+    assert len(nodes) > 40, "the registry was empty"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_stays_on_the_gpu_once_the_models_have_gone(found, mode):
+    assert found(mode)["left"] < 1_000_000
+
+
+def test_a_step_waits_for_the_gpu_no_more_than_cores_own(found):
+    waits = found("normal")["waits"]
+    core = waits["core's guider, core's euler"]
+    assert {name: waits[name] - core for name, most in OWN.items() if waits[name] - core > most} == {}
+
+
+def test_a_call_of_single_steps_waits_little_more_than_a_call_of_cores_sampler(found):
+    waits = found("normal")["waits"]
+    core = waits["core's guider, a call each"]
+    assert waits["Denoise Step, a call each, unipc"] - core <= 4
+    assert waits["Denoise Step, a call each, core's euler"] - core <= 9, "past answers go to the GPU again"

@@ -1,0 +1,123 @@
+"""Whole training runs on a pretended GPU, with their saves and reports; and what a step waits for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from comfyui_spacetime.models.checkpoints import Checkpoint
+from comfyui_spacetime.models.clips.cache import LatentCache
+from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_pixels
+from comfyui_spacetime.models.geometry import ClipSize
+from comfyui_spacetime.models.training.captioner import train as captioner
+from comfyui_spacetime.models.training.dit import train as dit
+from comfyui_spacetime.models.training.dit.settings import DiTTraining
+from comfyui_spacetime.models.training.run.stopping import StoppedError
+from comfyui_spacetime.models.training.vae import train as vae
+from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+from comfyui_spacetime.models.transformer.dit import DiT
+from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
+from comfyui_spacetime.tests.gpu.device import PretendedGPU
+from comfyui_spacetime.tests.gpu.tensor import GPUTensor
+
+SIZE = ClipSize(32, 32, 9)
+DIT: dict[str, Any] = {"preset": "test", "steps": 2, "tokens": 32, "save_every": 2, "warmup": 1, "snapshots": 2}
+QUIET: dict[str, Any] = {"save_every": 1000, "snapshots": 0, "early": 0.0, "images": 0.0}
+VAE: dict[str, Any] = {"preset": "test", "steps": 2, "batch": 1, "crop": 32, "frames": (9,), "save_every": 2}
+
+
+@pytest.fixture(scope="module")
+def network() -> VideoVAE:
+    torch.manual_seed(0)
+    return VideoVAE(PRESETS["test"])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, network) -> LatentCache:
+    def encoder(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(len(texts), 8, 384), torch.ones(len(texts), 8, dtype=torch.bool)
+
+    folder = tmp_path_factory.mktemp("cache")
+    cache_toy_world(folder, network, encoder, SIZE, 4)
+    return LatentCache(folder)
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendedGPU]:
+    with PretendedGPU() as found:
+        yield found
+
+
+def train_dit(cache: LatentCache, network: VideoVAE, out: Path, init: Checkpoint | None = None, **changes: Any) -> DiT:
+    return dit.train(DiTTraining(**(DIT | changes)), cache, cache, torch.zeros(2, 384), network, out, init, "cuda")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"dtype": "float32", "muon": False}, {"packing": True}, {"accumulate": 2, "checkpointing": True}, {"lora": 2}],
+    ids=str,
+)
+def test_a_dit_is_trained_and_reported(gpu, cache, network, tmp_path, changes):
+    start = DiT(DITS["test"])
+    init = Checkpoint(start.config, start.state_dict()) if "lora" in changes else None
+    train_dit(cache, network, tmp_path, init, **changes)
+    assert (tmp_path / "samples" / "000002.png").exists()
+    assert not isinstance(network.latent_mean, GPUTensor), "the VAE is back where it was"
+
+
+def test_a_run_on_the_gpu_continues_there_to_the_bit(gpu, cache, network, tmp_path, monkeypatch):
+    whole = train_dit(cache, network, tmp_path / "whole", steps=3)
+    answers = iter([False, True])
+    monkeypatch.setattr(dit, "asked_to_stop", lambda: next(answers, False))
+    with pytest.raises(StoppedError):
+        train_dit(cache, network, tmp_path / "halves", steps=3)
+    again = train_dit(cache, network, tmp_path / "halves", steps=3)
+    for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("changes", [{}, {"packing": True}, {"clip_deviations": 3.0}, {"accumulate": 3}], ids=str)
+def test_a_step_of_the_dit_waits_once(gpu, cache, network, tmp_path, changes):
+    counts = []
+    for steps in (2, 4):
+        gpu.waits.clear()
+        train_dit(cache, network, tmp_path / str(steps), **(QUIET | changes | {"steps": steps}))
+        counts.append(gpu.waits.copy())
+    assert waited(counts) <= 1
+
+
+def waited(counts: list[Any]) -> float:
+    """Waits of a step: those of a long run less those of a short one. Copies from pinned memory are none."""
+    more = {key: number - counts[0].get(key, 0) for key, number in counts[1].items()}
+    waits = {key: number / 2 for key, number in more.items() if number > 0 and "asynchronous" not in key[0]}
+    print("\n".join(f"{number:g} x {kind}: {line}" for (kind, line), number in waits.items()))  # noqa: T201
+    return sum(waits.values())
+
+
+@pytest.mark.parametrize("changes", [{}, {"adversarial": 0.1, "adversarial_from": 0.0}], ids=str)
+def test_a_vae_is_trained_and_a_step_waits_once_for_each_optimiser(gpu, tmp_path, changes):
+    clips = toy_pixels(0, 2, SIZE)
+    start = VideoVAE(PRESETS["test"])
+    init = Checkpoint(vae_config=start.config, vae_state=start.state_dict())
+    vae.train(vae.VAETraining(**(VAE | changes)), clips, clips, tmp_path / "v", init, device="cuda")
+    counts = []
+    for steps in (2, 4):
+        gpu.waits.clear()
+        settings = vae.VAETraining(**(VAE | changes | {"steps": steps, "save_every": 1000, "images": 0.0}))
+        vae.train(settings, clips, clips, tmp_path / str(steps), init, device="cuda")
+        counts.append(gpu.waits.copy())
+    assert waited(counts) <= 1 + len(changes) / 2
+
+
+def test_a_captioner_is_trained_and_a_step_waits_once(gpu, cache, network, tmp_path):
+    counts = []
+    for steps in (2, 4):
+        gpu.waits.clear()
+        settings = captioner.CaptionerTraining(preset="test", steps=steps, tokens=32, save_every=steps, warmup=1)
+        captioner.train(settings, cache, cache, network, tmp_path / str(steps), None, "cuda")
+        counts.append(gpu.waits.copy())
+    lines = {key: number for key, number in counts[1].items() if "train.py" in key[1] or "optimiser.py" in key[1]}
+    assert (tmp_path / "4" / "samples" / "000004.png").exists()
+    assert sum(number for (kind, _), number in lines.items() if kind == "_local_scalar_dense") <= 4 + 4 + 2
