@@ -20,22 +20,30 @@ SHOWN = 60  # characters of a value in an error
 
 def check_inputs(node: Any, given: Mapping[str, Any]) -> None:
     """ValueError for a value that its input cannot take, in one sentence with the value and what is possible."""
-    for one in node.define_schema().inputs:
+    schema = node.define_schema()
+    for one in schema.inputs:
         if one.id not in given or (one.optional and given[one.id] is None):
             continue
-        value, kind = given[one.id], one.get_io_type()
-        if kind == "COMBO":
-            if one.id not in node.FILES and value not in one.options:
-                raise ValueError(f"{one.id} is {shown(value)}: use one of {', '.join(map(str, one.options))}")
-        elif kind in ("INT", "FLOAT"):
-            _check_number(one.id, value, one.min, one.max)
-        elif kind in PLAIN:
-            expected, words = PLAIN[kind]
-            if not isinstance(value, expected):
-                raise ValueError(f"{one.id} is {shown(value)}: it must be {words}")
-        elif not any(_fits(single, value) for single in kind.split(",")):
-            wanted = " or ".join(kind.split(","))
-            raise ValueError(f"{one.id} is {shown(value)}: connect an output of the type {wanted}")
+        value = given[one.id]
+        for single in value if schema.is_input_list and isinstance(value, list) else [value]:
+            _check_value(one, single, listed=one.id in node.FILES)
+
+
+def _check_value(one: Any, value: object, *, listed: bool) -> None:
+    """The same for one input; listed: its loader says what is missing in a list of files."""
+    kind = one.get_io_type()
+    if kind == "COMBO":
+        if not listed and value not in one.options:
+            raise ValueError(f"{one.id} is {shown(value)}: use one of {', '.join(map(str, one.options))}")
+    elif kind in ("INT", "FLOAT"):
+        _check_number(one.id, value, one.min, one.max)
+    elif kind in PLAIN:
+        expected, words = PLAIN[kind]
+        if not isinstance(value, expected):
+            raise ValueError(f"{one.id} is {shown(value)}: it must be {words}")
+    elif not any(_fits(single, value) for single in kind.split(",")):
+        wanted = " or ".join(kind.split(","))
+        raise ValueError(f"{one.id} is {shown(value)}: connect an output of the type {wanted}")
 
 
 PLAIN: dict[str, tuple[type, str]] = {"STRING": (str, "a text"), "BOOLEAN": (bool, "true or false")}

@@ -49,6 +49,7 @@ SLOW = {
         "other_vaes sampling saved_runs seeing_models sound step_goals stepper stepper_edits train video_inputs "
         "what_latents_carry words"
     ),
+    "gpu": "nodes_on_gpu training_on_gpu",
     "tools": (
         "bench bench_expansion bench_of_the_model bench_tasks bench_training environment orphans other_hosts "
         "requirements wheel"

@@ -39,6 +39,7 @@ LEVELS = {
     "pixels": 0,
     "precision": 0,
     "trained_on": 0,
+    "transfer": 0,
     "transformer": 1,
     "published": 1,
     "vae": 1,

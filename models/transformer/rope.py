@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..patches import Grid
+from ..transfer import sent
 
 THETA = 100.0  # grids are tens of patches long: the slowest pair turns once in about 400 patches
 COVERED = 0.9  # of a turn, over a video that is longer than those of the training
@@ -85,7 +86,7 @@ def rope_table(
         axes = ((t, time), (y, frequencies(pairs_h)), (x, frequencies(pairs_w)))
         angles.append(torch.cat([position[:, None] * freq for position, freq in axes], dim=-1))
     angle = torch.cat(angles)  # (N, head_dim / 2)
-    return torch.stack([angle.cos(), angle.sin()]).float().to(device)
+    return sent(torch.stack([angle.cos(), angle.sin()]).float(), device)
 
 
 def apply_rope(x: Tensor, table: Tensor) -> Tensor:

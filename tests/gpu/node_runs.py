@@ -58,6 +58,7 @@ class Bench:
             "SpacetimeGuider": {
                 "negative": lambda: self.conditioning(""), "weak_model": lambda: self.checkpoint("weak")[0],
             },
+            "SpacetimeMeasureSimulation": {"frames": lambda: self.of("SpacetimeProbeClips", 2)},
             "SpacetimeOutpaint": {"left": lambda: 16},
             "SpacetimeAnimateImage": {"images": lambda: torch.rand(1, 32, 32, 3)},
             "SpacetimeLoadCaptioner": {"vae": lambda: self.checkpoint("spacetime-toy")[2]},

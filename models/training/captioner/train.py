@@ -24,10 +24,11 @@ from ...clips.cache import LatentCache
 from ...clips.toy import FPS
 from ...metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
 from ...text.description import still_part
+from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
 from ...vae.autoencoder import VideoVAE, fingerprint, weights_mark
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.devices import sent, taking_turns
+from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after
 from ..run.ranges import check_settings
 from ..run.stopping import StoppedError, asked_to_stop

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...clips.cache import Example, LatentCache, stack_text
 from ...patches import DEFAULT_PATCH, Grid, Patch, to_patches
-from ..run.devices import sent
+from ...transfer import sent
 from .losses import sample_levels, sample_region
 from .settings import DiTTraining
 

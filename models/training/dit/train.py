@@ -18,11 +18,12 @@ from ...guidance import Guidance
 from ...pixels import to_uint8
 from ...schedules import highest_sigma, sigma_of, sigmas
 from ...solvers import Solver
+from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.devices import sent, taking_turns
+from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch

@@ -6,19 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def home_of(network: nn.Module) -> torch.device:
     """Where a network's first parameter lies."""
     return next(network.parameters()).device
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on the device. To a GPU it goes from pinned memory, so that the CPU need not wait until it is there."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 @contextmanager

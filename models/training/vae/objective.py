@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from ...geometry import OURS
 from ...metrics.perceptual import load_perceptual
+from ...transfer import sent
 from ...vae.autoencoder import PRESETS, TIME, VideoVAE
 from ...vae.layers import TimeCache
 from ..optim.optimiser import Optimiser
-from ..run.devices import sent
 from ..run.ranges import check_settings
 from .critic import Adversary
 

@@ -19,10 +19,10 @@ from ...files import replacing
 from ...geometry import OURS
 from ...metrics.reference import ssim
 from ...pixels import as_pixels, to_uint8
+from ...transfer import sent
 from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE, weights_mark
 from ...vae.layers import space_to_depth
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
-from ..run.devices import sent
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.stopping import StoppedError, asked_to_stop
 from .objective import Objective, VAETraining
