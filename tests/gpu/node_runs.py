@@ -267,8 +267,9 @@ def left_on_the_gpu(bench: Bench) -> int:
     import comfy.model_management
 
     bench.made.clear()
-    comfy.model_management.unload_all_models()
+    gc.collect()  # before the host goes through its list of models, or some vanish from it meanwhile
     comfy.model_management.cleanup_models_gc()
+    comfy.model_management.unload_all_models()
     gc.collect()
     return bench.gpu.bytes_held()
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ....models.captioner.captioner import HEADER, load_captioner
 from ....models.captioner.describer import Captioner
 from ....models.embedded import CAPTIONER, EMBEDDED
-from ....models.files import write_bytes
+from ....models.files import read_tensors, write_tensors
 from ....models.text.describing import Describer, LanguageDescriber
 from ....models.vae.autoencoder import fingerprint
 from ....models.vae.memory import encoder_bytes
@@ -150,5 +150,5 @@ def captions_mark(name: str) -> str:
 def publish(captioner: Path, name: str) -> Path:
     """Put a trained captioner where the loader lists it, as spacetime/<name>.safetensors; returns its path."""
     place = folders.output_folder() / "checkpoints" / folders.OURS
-    write_bytes(place / f"{name}.safetensors", captioner.read_bytes())
+    write_tensors(place / f"{name}.safetensors", *read_tensors(captioner))
     return place / f"{name}.safetensors"
