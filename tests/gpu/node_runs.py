@@ -64,6 +64,8 @@ class Bench:
             "SpacetimeLoadCaptioner": {"vae": lambda: self.checkpoint("spacetime-toy")[2]},
             "SpacetimeClipsFromFolder": {"folder": lambda: "example"},
             "SpacetimeDenoiseStep": {"tokens": lambda: self.of("SpacetimeForwardDiffusion")},
+            "SpacetimeSaveRun": {"tokens": lambda: self.of("SpacetimeDenoiseStep")},
+            "SpacetimeLoadRun": {"run": lambda: self.of("SpacetimeSaveRun", 1)},
             "SpacetimeSplitClips": {"latent": lambda: self.of("SpacetimePackClips", 1)},
             "SpacetimeCaptionClips": {"clips": lambda: self.of("SpacetimeClipsFromFolder")},
         }  # fmt: skip
