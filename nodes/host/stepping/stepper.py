@@ -230,7 +230,7 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepTex
     after = stepper.trajectory
     denoised = latents
     if stepper.denoised is not None:
-        denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised))
+        denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised)).to(latents.device)
     values = to_patches(latents, tokens.patch)
     after = replace(after, values=values.clone(), denoised=denoised, made_by=made_by(guider))
     return replace(tokens, values=values, trajectory=after)
