@@ -218,7 +218,7 @@ class TrainCaptioner(Node):
             arguments += ["--init", str(captioning.captioner_path(start_from))]
         with _trained_on_latents(cls, "captioner", clips, vae, folder, steps, arguments):
             path = captioning.publish(folder / "captioner.safetensors", name)
-        return io.NodeOutput(captioning.load_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))
+        return io.NodeOutput(captioning.read_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))
 
 
 def _captioners() -> list[str]:

@@ -68,10 +68,10 @@ def load(name: str, vae: Any = None) -> Captioner:
     """A captioner with its VAE: the one given, else the embedded checkpoint's. ValueError when they do not fit."""
     if vae is None:
         vae = load_vae(EMBEDDED)
-    return load_file(captioner_path(name), vae, name)
+    return read_file(captioner_path(name), vae, name)
 
 
-def load_file(path: Path, vae: Any, name: str = "") -> Captioner:
+def read_file(path: Path, vae: Any, name: str = "") -> Captioner:
     """A captioner from its file, with the VAE it was trained with; the host moves both. ValueError for another VAE."""
     with torch.inference_mode(False):
         network = network_of(vae)
