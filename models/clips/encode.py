@@ -35,7 +35,10 @@ def cache_folder(
     mark, done = fingerprint(vae), 0
     told = [clip for clip in clips if clip.captions]
     if not told:
-        raise ValueError(f"no caption of {folder} can be used: save the .txt files as UTF-8, one for each file")
+        raise ValueError(
+            f"no caption of {folder} can be used: each file needs a .txt of its own in UTF-8, called clip.mp4.txt "
+            "where two files have the name clip"
+        )
     problems = [
         f"left out {name}: its captions are not used" for name in sorted({c.file for c in clips if not c.captions})
     ]
