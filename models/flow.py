@@ -199,12 +199,12 @@ def flow_to_vp(x: Tensor, sigma: Tensor | float, patch: Patch = DEFAULT_PATCH) -
 
 def vp_timestep(sigma: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """The (fractional) step of a VP model at our sigma: linear in log noise/signal, clamped at both ends."""
-    home = torch.device("cpu") if sigma.device.type == "mps" else sigma.device  # GPUs of Apple know no float64
-    table = vp_to_flow_sigma(alphas_cumprod.to(home).double()).logit()
-    wanted = sigma.to(home).double().clamp(1e-12, 1 - 1e-12).logit()
+    level = sigma.cpu() if sigma.device.type == "mps" else sigma  # GPUs of Apple know no float64
+    table = vp_to_flow_sigma(alphas_cumprod.to(level.device).double()).logit()
+    wanted = level.double().clamp(1e-12, 1 - 1e-12).logit()
     high = torch.searchsorted(table, wanted.contiguous()).clamp(1, len(table) - 1)
     weight = ((wanted - table[high - 1]) / (table[high] - table[high - 1])).clamp(0, 1)
-    return (high - 1 + weight).to(device=sigma.device, dtype=sigma.dtype)
+    return (high - 1 + weight).to(sigma)
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from comfyui_spacetime.models.text.gguf import packaged_model
 from comfyui_spacetime.tools.bench.captions import MODES, measure, model_of, problem_of, prompts
+from comfyui_spacetime.tools.bench.labels import labels
 
 EVERY = {"offline": 1, "endpoint": 20}  # a rewritten caption takes long to write; the rest: every 12th
 
@@ -30,8 +31,10 @@ def test_what_the_user_said_survives(mode):
         assert row["by model"] > 0, "the model is of some use"
 
 
-def test_the_measure_can_fail():
+def test_the_measure_can_fail(monkeypatch):
     from comfyui_spacetime.models.text.captions import Expansion
+
+    monkeypatch.setitem(labels(), "two red cats", {"keep": ["two", "red cats"]})
 
     def problem(prompt, text, changed="rewritten", reason=""):
         return problem_of(prompt, Expansion(prompt, text, changed, reason, "model"))
@@ -54,7 +57,8 @@ class Forgetful:
         return "A red ball rolls over a smooth floor." if len(self.heard) > 1 else "A ball rolls over a smooth floor."
 
 
-def test_retries_and_fallbacks_are_counted():
+def test_retries_and_fallbacks_are_counted(monkeypatch):
+    monkeypatch.setitem(labels(), "a red ball rolls", {"keep": ["red ball", "rolls/roll/rolling"]})
     row = measure("x", ["a red ball rolls"], Forgetful(), "plain")
     assert (row["kept"], row["by model"], row["retried"], row["fell back"]) == (1, 1, 1, 0)
     row = measure("x", ["a red ball rolls"], lambda _: "I'm sorry, I can't.", "plain")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from comfyui_spacetime.models.training.run.logs import check_logs
 
@@ -48,10 +49,13 @@ def test_a_resumed_run_replaces_what_lay_beyond_its_checkpoint(cache, tmp_path, 
 
     original = training.draw_batch
 
-    def dying(*args):
-        if args[-1].initial_seed() == training.generator(0, 22).initial_seed():
+    def dying(*args, **more):
+        if any(
+            isinstance(one, torch.Generator) and one.initial_seed() == training.generator(0, 22).initial_seed()
+            for one in (*args, *more.values())
+        ):
             raise KeyboardInterrupt
-        return original(*args)
+        return original(*args, **more)
 
     monkeypatch.setattr(training, "draw_batch", dying)
     with pytest.raises(KeyboardInterrupt):
