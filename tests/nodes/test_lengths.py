@@ -75,7 +75,7 @@ def test_what_is_known_about_models(tiny_objects, comfy_host):
 class Apple(Tensor):
     """A tensor on a device that knows no float64, as MPS."""
 
-    device = property(lambda self: torch.device("mps"))  # type: ignore[assignment]
+    device = property(lambda _: torch.device("mps"))  # type: ignore[assignment]
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
