@@ -42,10 +42,15 @@ def checked_name(name: str, what: str) -> str:
 def new_output_file(prefix: str, suffix: str) -> Path:
     """A new path in the host's output folder, numbered as core's Save nodes do. ValueError when it lies outside."""
     root = output_folder()
-    if not prefix.strip() or len(prefix) > LONGEST or not (root / prefix).resolve().is_relative_to(root):
+    if not prefix.strip() or not _can_be_a_path(prefix) or not (root / prefix).resolve().is_relative_to(root):
         raise ValueError(f"filename_prefix {cut(prefix, 60)!r} leads out of ComfyUI's output folder: use folder/name")
     folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, str(root))
     return Path(folder) / f"{name}_{counter:05}_{suffix}"
+
+
+def _can_be_a_path(text: str) -> bool:
+    """Whether the system can be asked for it: it has a length, and whole characters."""
+    return len(text) <= LONGEST and "\0" not in text and text == text.encode(errors="ignore").decode()
 
 
 def output_name(path: Path) -> str:
@@ -56,7 +61,7 @@ def output_name(path: Path) -> str:
 def output_file(name: str, kind: str, suffix: str) -> Path:
     """A file of the output folder by its name there. ValueError, with what there is, when it is gone or elsewhere."""
     root = output_folder()
-    path = (root / name.strip()).resolve() if len(name) <= LONGEST else root
+    path = (root / name.strip()).resolve() if _can_be_a_path(name) else root
     if path.is_relative_to(root) and path.suffix == suffix and path.is_file():
         return path
     there = sorted(root.glob(f"{kind}s/*{suffix}"), key=lambda one: -one.stat().st_mtime)

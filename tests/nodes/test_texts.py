@@ -47,6 +47,8 @@ def sockets(tiny_objects, tmp_path_factory) -> dict[str, Any]:
     import comfy_extras.nodes_custom_sampler as core
 
     from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.host.stepping.trajectory import begin
+    from comfyui_spacetime.nodes.tokens import cut
 
     model, clip, vae = tiny_objects
     latent = {"samples": torch.zeros(1, 16, 3, 4, 4)}
@@ -57,6 +59,7 @@ def sockets(tiny_objects, tmp_path_factory) -> dict[str, Any]:
         "IMAGE": torch.zeros(1, 16, 16, 3), "IMAGE,VIDEO": torch.zeros(17, 16, 16, 3),
         "SAMPLER": comfy.samplers.sampler_object("euler"), "SIGMAS": torch.tensor([1.0, 0.0]),
         "NOISE": core.Noise_RandomNoise(0), "SPACETIME_CLIPS": ToyWorld.execute("64x64x17", 2).result[0],
+        "SPACETIME_TOKENS": begin(cut(latent, (1, 2, 2)), core.Noise_RandomNoise(0), torch.tensor([1.0, 0.0])),
     }  # fmt: skip
 
 
