@@ -18,6 +18,7 @@ from torch import Tensor
 from .building import AGAIN, built, check_finite, check_format, fitting, read_described
 from .files import write_tensors
 from .headers import check_number, config_of
+from .recommended import CARD, Recommended
 from .remedies import cut
 from .trained_on import TrainedOn
 from .transformer.dit import DiT, DiTConfig
@@ -30,7 +31,7 @@ UPDATE = "update the pack, or download or train the file again"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds. `meta` is free: training record, recommended sizes, preview factors."""
+    """What a file holds. `meta` is free: training record, sizes and settings, preview factors."""
 
     dit_config: DiTConfig | None = None
     dit_state: dict[str, Tensor] = field(default_factory=dict)
@@ -77,11 +78,14 @@ def latents_of(checkpoint: Checkpoint) -> str:
     return str(checkpoint.meta.get("latents_of") or inner or own)
 
 
-def joined(dit: Checkpoint, vae: Checkpoint, shift: float = 2.0, trained_on: Sequence[str] = ()) -> Checkpoint:
-    """The DiT of one checkpoint and the VAE of another, in bf16. Hosts start with this shift of the noise schedule.
+def joined(
+    dit: Checkpoint, vae: Checkpoint, recommended: Recommended | None = None, trained_on: Sequence[str] = ()
+) -> Checkpoint:
+    """The DiT of one checkpoint and the VAE of another, in bf16.
 
-    trained_on: clip sizes that the DiT knows (trained_on.TrainedOn), where its own record does not say it. ValueError
-    when the DiT was trained on latents of another VAE; files from before this was written down are believed.
+    recommended: the settings that nodes take for this model's own; None: those of the DiT's file, or the embedded
+    model's. trained_on: clip sizes that the DiT knows (trained_on.TrainedOn), where its own record does not say it.
+    ValueError when the DiT was trained on latents of another VAE; files from before this was written down are believed.
     """
     knows, given = latents_of(dit), encoder_mark(vae.vae_state)
     if vae.vae_state and knows not in ("", given):
@@ -90,7 +94,8 @@ def joined(dit: Checkpoint, vae: Checkpoint, shift: float = 2.0, trained_on: Seq
             "of its training"
         )
     states = [{key: value.bfloat16() for key, value in state.items()} for state in (dit.dit_state, vae.vae_state)]
-    meta = {"dit": dit.meta, "vae": vae.meta, "shift": shift}
+    used = recommended or recommended_of(dit.meta) or CARD
+    meta = {"dit": dit.meta, "vae": vae.meta, "shift": used.shift, "recommended": used.entry()}
     known = list(trained_on) or dit.meta.get("trained_on", [])
     if known:
         TrainedOn.parse(known)
@@ -104,6 +109,14 @@ def known_sizes(meta: Mapping[str, Any]) -> TrainedOn | None:
         return TrainedOn.parse(meta["trained_on"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def recommended_of(meta: Mapping[str, Any]) -> Recommended | None:
+    """What a checkpoint's meta recommends; None where it recommends nothing. ValueError for what no run can take."""
+    if meta.get("recommended") is None:
+        return None
+    shift = meta.get("shift")
+    return Recommended.parse(meta["recommended"], CARD.shift if shift is None else shift)
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -131,6 +144,7 @@ def check_meta(meta: Mapping[str, Any], config: DiTConfig | None) -> None:
         check_number("shift", meta["shift"], 0.01, 1000)
     if meta.get("trained_on"):
         TrainedOn.parse(meta["trained_on"])
+    recommended_of(meta)
     if not isinstance(meta.get("dit", {}), Mapping):
         raise ValueError(f"meta.dit is {cut(meta['dit'], 40)}, where an object belongs")
     names = meta.get("classes") or meta.get("dit", {}).get("classes") or ()

@@ -55,6 +55,13 @@ def check_number(name: str, value: object, low: float, high: float) -> float:
     return float(value)
 
 
+def check_whole_number(name: str, value: object, low: int, high: int) -> int:
+    """The same for a whole number."""
+    _check(name, value, Annotated[int, Within(low, high)])
+    assert isinstance(value, int)
+    return value
+
+
 @lru_cache
 def _hints(kind: type) -> dict[str, Any]:
     names = {entry.name for entry in fields(kind)}

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.guidance import APG, MODES, UNITS, Guidance
+from .host import messages
 from .host.sampling import make_guider
 from .schema import Node, schema
 
@@ -37,6 +38,7 @@ class Guider(Node):
             ],
             inputs=_inputs(),
             outputs=[io.Guider.Output(display_name="guider", tooltip="For DiT Denoise Step or SamplerCustomAdvanced.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -57,6 +59,12 @@ class Guider(Node):
         weak_model: Any = None,
     ) -> io.NodeOutput:
         """Make the guider object."""
+        if cfg < 0:
+            from .host.model.recommended import own_settings
+
+            own = own_settings(model)
+            cfg = own.settings.cfg
+            messages.show_text(cls, f"cfg {cfg:g} ({own.source})")
         settings = Guidance(
             mode=mode,
             scale=cfg,
@@ -122,12 +130,12 @@ def _inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "cfg",
-            default=4.0,
-            min=0.0,
+            default=-1.0,
+            min=-1.0,
             max=30.0,
             step=0.1,
             tooltip="Strength of guidance. 1 is none (and twice as fast); higher follows the prompt more, at some cost "
-            "in naturalness.",
+            "in naturalness. -1, or anything below 0: as recommended for the model.",
         ),
         *_ways(),
         io.Model.Input(

@@ -63,11 +63,14 @@ class LoadCheckpoint(Node):
     def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
         """Read the file and build the three objects."""
         from .host.checkpoint import load_objects, trained_on
+        from .host.model.recommended import recommended
 
         model, clip, vae = load_objects(checkpoint, dtype)
-        known = trained_on(model)
-        if known is not None:
-            messages.show_text(cls, known.text())
+        known, best = trained_on(model), recommended(model)
+        said = [known.text()] if known else []
+        said += [f"recommended: {best.text()}"] if best else []
+        if said:
+            messages.show_text(cls, "\n".join(said))
         return io.NodeOutput(model, clip, vae)
 
     @classmethod

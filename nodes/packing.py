@@ -8,10 +8,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..models.patches import DEFAULT_PATCH, Grid, Tokens, from_patches, pack, split
+from ..models.patches import DEFAULT_PATCH, Grid, Patch, Tokens, from_patches, pack, split
 from . import sockets
 from .host import messages
-from .host.latent import made
+from .host.latent import made, samples_of
 from .schema import Node, schema
 from .tokens import cut, laid_out
 
@@ -54,11 +54,17 @@ class PackClips(Node):
         second_prompt: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Lay all patches out in a row."""
-        from .host.model.packing import packed_model, packed_prompts
+        from .host.model.packing import packed_model, packed_prompts, patch_of_ours
 
         if (first_prompt is None) != (second_prompt is None):
             raise ValueError("one clip has a prompt and the other has none: connect both, or neither")
-        clips = [*clips_of(first), *clips_of(second)]
+        patch = patch_of_ours(model)
+        clips = [*clips_of(first, patch), *clips_of(second, patch)]
+        if any(clip.patch != patch for clip in clips):
+            raise ValueError(
+                f"this model works on patches of {patch} latents, and these clips were packed for another: pack them "
+                "anew with this model"
+            )
         if len({bool(clip.extra.get(sockets.LOOP)) for clip in clips}) > 1:
             raise ValueError("loops and other clips cannot share a run, since time is a circle for all or for none")
         prompts = None if first_prompt is None else packed_prompts(first_prompt, second_prompt)
@@ -102,15 +108,19 @@ def in_a_row(clips: Sequence[Tokens]) -> dict[str, Any]:
     return made(from_patches(tokens.values, row, tokens.patch), mask, entries)
 
 
-def clips_of(latent: dict[str, Any]) -> list[Tokens]:
-    """The clips of a LATENT, packed or not, each with its own entries and those that the row got since."""
-    tokens = cut(latent, DEFAULT_PATCH)
+def clips_of(latent: dict[str, Any], patch: Patch = DEFAULT_PATCH) -> list[Tokens]:
+    """The clips of a LATENT, packed or not, each with its own entries and those that the row got since.
+
+    patch: how to cut a clip that is not packed. A row tells its own: it is one patch high and as long as its grids say.
+    """
     if sockets.GRIDS not in latent:
-        return [tokens]
+        return [cut(latent, patch)]
     grids = tuple(Grid(*sizes) for sizes in latent[sockets.GRIDS])
+    frames, height, width = samples_of(latent).shape[2:]
+    tokens = cut(latent, (frames, height, width // sum(grid.num_tokens for grid in grids)))
     of_row = {name: tokens.extra[name] for name in tokens.extra if name not in (sockets.GRIDS, sockets.ENTRIES)}
     own: Sequence[tuple[dict[str, Any], bool]] = latent.get(sockets.ENTRIES) or (({}, True),) * len(grids)
-    clips = split(Tokens(tokens.values, grids, DEFAULT_PATCH, tokens.channels, tokens.change))
+    clips = split(Tokens(tokens.values, grids, tokens.patch, tokens.channels, tokens.change))
     return [
         replace(clip, extra={**of_row, **entries}, change=clip.change if masked else None)
         for clip, (entries, masked) in zip(clips, own, strict=True)

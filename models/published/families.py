@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..flow import Prediction, ddpm_alphas_cumprod, vp_to_flow_sigma
+from ..recommended import Recommended
 from .dit import ClassConfig, ClassTransformer
 from .latte import LatteConfig, TextTransformer
 from .names import FAMILIES
@@ -69,6 +70,11 @@ class Published:
         if isinstance(self.config, LatteConfig):
             return TextTransformer(self.config, operations, **factory)
         return OpenSoraTransformer(self.config, operations, **factory)
+
+    @property
+    def recommended(self) -> Recommended:
+        """The guidance it was published with, and 50 plain steps: Euler's, which are DDIM on our line."""
+        return Recommended(cfg=self.cfg, shift=1.0, steps=50, solver="euler")
 
     def describe(self) -> str:
         """What it makes and what goes with it, in one line."""

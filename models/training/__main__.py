@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints import joined, load_checkpoint, save_checkpoint
+from ..checkpoints import joined, load_checkpoint, recommended_of, save_checkpoint
 from ..clips.cache import LatentCache
 from ..clips.clips import HELD_OUT, ClipSet
 from ..clips.encode import cache_folder
 from ..clips.toy import cache_toy_world
 from ..geometry import ClipSize
+from ..recommended import CARD
+from ..solvers import SOLVERS
 from ..text.encoder import load_text_encoder
 from .captioner import commands as caption_commands
 from .dit import train as dit
@@ -27,6 +29,7 @@ from .dit.profiles import reconstruct
 from .dit.settings import DiTTraining
 from .dit.workers import LOST, leave, lost_a_worker
 from .run.options import Said, add_device, add_folder_options, add_number, add_settings, chosen, sizes
+from .run.ranges import within
 from .run.stopping import StoppedError, stop_on_file, stop_on_signals
 from .vae import train as vae
 
@@ -97,7 +100,10 @@ def add_finishing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     four.add_argument("--dit", type=Path, required=True)
     four.add_argument("--vae", type=Path, required=True)
     four.add_argument("--out", type=Path, required=True)
-    add_number(four, "shift", 2.0, "shift of the noise schedule that suits this model")
+    for name in ("cfg", "shift", "steps"):
+        meaning = f"that suits this model (what --dit recommends, or {getattr(CARD, name):g})"
+        four.add_argument(f"--{name}", type=within(name), help=meaning)
+    four.add_argument("--solver", choices=list(SOLVERS), help=f"the same (or {CARD.solver})")
     four.add_argument("--trained-on", type=sizes, default=(), help="clip sizes of its training, if --dit has none")
 
     five = commands.add_parser("ema", help="choose, after the run, how long a memory the averaged weights have")
@@ -180,7 +186,12 @@ def train_dit(args: argparse.Namespace) -> None:
 def bundle(args: argparse.Namespace) -> None:
     """The `bundle` command."""
     known = [str(size) for size in args.trained_on]
-    save_checkpoint(args.out, joined(load_checkpoint(args.dit), load_checkpoint(args.vae), args.shift, known))
+    dit = load_checkpoint(args.dit)
+    given = {name: getattr(args, name) for name in ("cfg", "shift", "steps", "solver")}
+    settings = replace(
+        recommended_of(dit.meta) or CARD, **{name: value for name, value in given.items() if value is not None}
+    )
+    save_checkpoint(args.out, joined(dit, load_checkpoint(args.vae), settings, known))
 
 
 def ema(args: argparse.Namespace) -> None:

@@ -101,6 +101,36 @@ def test_the_curve_follows_the_settings_and_the_run(editor, tmp_path):
     assert saved == ["beta", 8, "auto_sqrt", shift, 1, 1]
 
 
+CONNECT = """(connected) => {
+  const scheduler = app.graph.nodes.find((n) => n.type === 'SpacetimeScheduler')
+  const slot = scheduler.inputs.findIndex((input) => input.name === 'model')
+  if (!connected) return scheduler.disconnectInput(slot)
+  const loader = LiteGraph.createNode('SpacetimeLoadCheckpoint')
+  app.graph.add(loader)
+  loader.connect(0, scheduler, slot)
+}"""
+
+
+@pytest.mark.browser
+def test_what_is_left_to_the_model_is_drawn_as_far_as_it_is_known(editor):
+    editor.load(WORKFLOW)
+    expect_points(editor, 21)
+    set_widget(editor, "steps", 0)
+    set_widget(editor, "shift", 0)
+    expect_points(editor, 25)
+    assert "as for spacetime-toy" in editor.page.locator(CURVE).inner_text()
+    editor.page.evaluate(CONNECT, True)
+    expect_points(editor, 0)
+    assert "settings of the model" in editor.page.locator(CURVE).inner_text()
+    set_widget(editor, "steps", 6)
+    set_widget(editor, "shift", 2)
+    expect_points(editor, 7)
+    set_widget(editor, "steps", 0)
+    expect_points(editor, 0)
+    editor.page.evaluate(CONNECT, False)
+    expect_points(editor, 25)
+
+
 @pytest.mark.browser
 def test_the_curve_lies_inside_its_node(editor):
     editor.load(WORKFLOW)

@@ -150,6 +150,27 @@ META = {
     "trained_on": [["0x0x0"], ["96x96"], "96x96x33", 3, [33], ["9" * 50 + "x1x1"]],
     "classes": [[1, 2], "ab", {"a": 1}, ["a"], [["a"], ["b"]]],
     "dit": [3, [], "x"],
+    "recommended": [
+        3,
+        [2, 24, "euler"],
+        {},
+        {"cfg": 2.0, "steps": 24},
+        {"cfg": 2.0, "steps": 24, "solver": "euler", "more": 1},
+        *(
+            {"cfg": 2.0, "steps": 24, "solver": "euler"} | wrong
+            for wrong in (
+                {"cfg": -1},
+                {"cfg": math.nan},
+                {"cfg": "2"},
+                {"steps": 0},
+                {"steps": 2.5},
+                {"steps": 10**9},
+                {"solver": "magic"},
+                {"solver": 3},
+                {"solver": ["euler"]},
+            )
+        ),
+    ],
     "rgb_factors": [[[1, 2, 3]], 3, [[1, 2]] * 16, [["a", "b", "c"]] * 16, [[math.nan] * 3] * 16],
     "rgb_bias": [[1, 2], 3, ["a", "b", "c"], {"a": 1}],
 }
@@ -165,6 +186,7 @@ def test_what_a_header_says_of_use_is_checked_when_it_is_read(tmp_path, entry):
             load_checkpoint(path)
     right = {
         "shift": 2.0, "trained_on": ["96x96x33", "96x96x32c"], "classes": ["a", "b"], "dit": {"steps": 3},
+        "recommended": {"cfg": 2, "steps": 24, "solver": "euler_sde"},
         "rgb_factors": [[0.1, 0.2, 0.3]] * 16, "rgb_bias": [0, 0, 0], "object_psnr": math.nan,
     }  # fmt: skip
     save_checkpoint(path, Checkpoint(config, DiT(config).state_dict(), meta=right))

@@ -355,3 +355,25 @@ def test_frames_per_second_reach_open_sora(models, references):
             )
         )  # fmt: skip
     assert not torch.allclose(*made)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nodes_take_what_it_was_published_with(family, models, references):
+    """Steps, shift, guidance and the first level are the model's own, and a run with them stays finite."""
+    from comfyui_spacetime.nodes.guidance import Guider
+    from comfyui_spacetime.nodes.sampling import Sampler, Scheduler
+
+    model, reference = models[family], references[family]
+    sampling = model.model.model_sampling
+    sigmas = Scheduler.execute("linear", 0, "fixed", 0.0, 1.0, 1.0, None, model).args[0]
+    assert len(sigmas) == 51
+    assert float(sigmas[0]) == pytest.approx(float(sampling.sigma_max), abs=1e-6)
+    assert (float(sigmas[0]) < 0.994) == sampling.units.variance_preserving
+    conds = [parity().conditioning(condition) for condition in reference.conditions]
+    guider = Guider.execute(model, conds[0], -1.0, "cfg", "percent", 0, 1, 0.7, 0, 0, 1, conds[1]).args[0]
+    assert guider.guidance.scale in (4.0, 7.0, 7.5)
+    sampler = Sampler.execute("auto", 2, 1.0, 1.0, model).args[0]
+    channels, *frames = reference.shape[:-2]
+    noise = torch.randn(1, channels, *frames, 8, 8, generator=torch.Generator().manual_seed(0))
+    made = guider.sample(noise, torch.zeros_like(noise), sampler, sigmas[::10].clone(), disable_pbar=True, seed=1)
+    assert torch.isfinite(made).all()

@@ -331,7 +331,7 @@ def test_the_editor_gets_the_same_curve_and_readable_errors(model):
     with pytest.raises(ValueError, match="unknown schedule"):
         curve_for({"schedule": "magic"})
     with pytest.raises(ValueError, match="steps"):
-        curve_for({"steps": "0"})
+        curve_for({"steps": "-1"})
 
 
 # --- all three ---

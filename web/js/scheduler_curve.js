@@ -5,6 +5,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
 const NODE = "SpacetimeScheduler";
+const MODEL = "model"; // the input whose settings are taken where steps or shift are 0
 const SETTINGS = ["schedule", "steps", "shift_rule", "shift", "denoise", "sigma_max"];
 const WIDTH = 200;
 const HEIGHT = 100;
@@ -79,6 +80,11 @@ function settingsOf(node) {
   return { values };
 }
 
+function hasModel(node) {
+  const index = node.inputs?.findIndex((input) => input.name === MODEL) ?? -1;
+  return index >= 0 && node.isInputConnected(index);
+}
+
 function keyOf(values) {
   return values.map(String).join(" ");
 }
@@ -90,11 +96,14 @@ async function preview(node, view) {
   if (linked) return draw(view, [], `${linked} is linked: the curve appears after a run`);
   const { shift_rule: rule, ...query } = values;
   if (rule !== "fixed") return draw(view, [], `${rule}: the curve appears after a run`);
+  if ((!query.steps || !query.shift) && hasModel(node)) {
+    return draw(view, [], "settings of the model: the curve appears after a run");
+  }
   try {
     const response = await api.fetchApi(`/spacetime/sigmas?${new URLSearchParams(query)}`);
     const answer = await response.json();
     if (turn !== view.turn) return; // a newer question is on its way
-    draw(view, answer.sigmas ?? [], answer.error ?? describe(answer.sigmas));
+    draw(view, answer.sigmas ?? [], answer.error ?? [describe(answer.sigmas), answer.note].filter(Boolean).join(" · "));
   } catch {
     if (turn === view.turn) draw(view, [], "the curve appears after a run");
   }
@@ -132,7 +141,10 @@ app.registerExtension({
       if (source) chain(source, "callback", later);
     }
     chain(node, "onConfigure", later);
-    chain(node, "onConnectionsChange", later);
+    chain(node, "onConnectionsChange", (type, index) => {
+      if (node.inputs?.[index]?.name === MODEL) view.run = null; // what ran may have been another model
+      later();
+    });
     chain(node, "onExecuted", (output) => {
       if (!output?.spacetime_curve) return;
       clearTimeout(timer);

@@ -207,11 +207,13 @@ def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
 
 
 def described(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> dict[str, Any]:
-    """What a checkpoint says of its training: clip sizes of this run and the one before, and the names of classes."""
+    """What a checkpoint says of its training: clip sizes of this run and the one before, the names of classes, and with
+    which settings the model before was best run."""
     now = [name for name, _ in settings.mix] or list(cache.buckets)
     sizes = sorted({*now, *(init.meta.get("trained_on", []) if init else [])})
     names = settings.classes or (init.class_names if init else ())
-    return {"trained_on": sizes} | ({"classes": list(names)} if names else {})
+    before = {name: init.meta[name] for name in ("shift", "recommended") if name in init.meta} if init else {}
+    return {"trained_on": sizes} | ({"classes": list(names)} if names else {}) | before
 
 
 def result(model: DiT, average: EMA, *, keep: bool = True) -> dict[str, Tensor]:

@@ -8,16 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....models.patches import Grid
+from ....models.patches import Grid, Patch
 from .hosted_dit import GRIDS
-from .levels import is_ours
 from .model import TEXT_LENGTHS, context_mask
+from .recommended import patch_of
+
+
+def patch_of_ours(model: Any) -> Patch:
+    """The patch (frames, height, width of latents) of our MODEL. ValueError for other models."""
+    patch = patch_of(model)
+    if patch is None:
+        raise ValueError("only this pack's model can take several clips at once: run other models clip by clip")
+    return patch
 
 
 def packed_model(model: Any, grids: Sequence[Grid]) -> Any:
     """A clone of our MODEL that takes latents in which these clips are packed."""
-    if not is_ours(model):
-        raise ValueError("only this pack's model can take several clips at once: run other models clip by clip")
     patched = model.clone()
     options = {**patched.model_options["transformer_options"], GRIDS: tuple(tuple(grid) for grid in grids)}
     patched.model_options["transformer_options"] = options

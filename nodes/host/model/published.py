@@ -27,6 +27,7 @@ from ....models.published.files import ENDINGS, read_weights
 from ..folders import MODEL_FOLDERS
 from .hosted_published import HOSTED, HostedOpenSora
 from .model import CLASS, CLASS_NAMES, PaddedCond, compute_dtype, context_mask, new_patcher
+from .recommended import RECOMMENDED
 
 PAPER_CHANNELS = 3  # of four, that Meta's samples of DiT and SiT were guided on
 
@@ -151,6 +152,7 @@ def build_published(published: Published, dtype: str = "auto", *, all_channels: 
     with torch.inference_mode(False):
         patcher = new_patcher(host, chosen, lambda: PublishedModel(host, published, offload), published.state)
     patcher.set_attachments(CLASS_NAMES, class_names(published.config.num_classes))
+    patcher.set_attachments(RECOMMENDED, published.recommended)
     if not all_channels:
         patcher.set_model_sampler_cfg_function(guide_first_channels)
     return patcher
