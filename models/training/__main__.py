@@ -41,9 +41,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train the VAE, cache latents, train the DiT, choose its average, merge LoRAs, bundle.",
     )
     add_number(top, "threads", 0, "CPU threads (0: torch's choice)")
-    top.add_argument(
-        "--with-parent", type=int, default=0, metavar="PID", help="stop when this process, which started it, is gone"
-    )
+    add_number(top, "with_parent", 0, "number of the process that started it: stop when that one is gone")
     top.add_argument("--stop-file", type=Path, help="stop when this file appears: for systems without signals")
     commands = top.add_subparsers(dest="command", required=True)
 

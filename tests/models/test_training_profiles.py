@@ -114,7 +114,7 @@ def test_a_resumed_run_leaves_the_same_averages(cache, tmp_path, monkeypatch):  
 
     common = {"steps": 8, "save_every": 3, "snapshots": 2, "early": 0.5}
     train(cache, tmp_path / "whole", **common)
-    monkeypatch.setattr(training, "report", lambda *_: 1 / 0)
+    monkeypatch.setattr(training, "report", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(cache, tmp_path / "broken", **common)
     monkeypatch.undo()

@@ -14,12 +14,14 @@ from torch import Tensor
 from comfyui_spacetime.tools.in_process import load_host
 
 FOREIGN = "an_entry_of_another_pack"
+NOT_OURS = {"model's boundary"}  # choices for other models than the embedded one: it refuses them in a sentence
 # what a widget is set to where its default does nothing or takes long
 WIDGETS = {"left": 16, "bottom": 32, "seconds": 0.7, "window": 2.0, "context": 0.5, "steps": 1}
 
 
 def nodes() -> list[Any]:
-    """Nodes that give a clip as LATENT or TOKENS and are made of one, or of pictures and a VAE."""
+    """Nodes that give a clip as LATENT or TOKENS and are made of one, or of pictures and a VAE (of neither: an empty
+    latent, which carries nothing yet)."""
     if not load_host():
         return []
     from comfyui_spacetime.nodes import load_nodes
@@ -28,7 +30,8 @@ def nodes() -> list[Any]:
         schema = node.define_schema()
         taken, given = ({socket.get_io_type() for socket in sockets} for sockets in (schema.inputs, schema.outputs))
         clips = {"LATENT", "SPACETIME_TOKENS"}
-        return bool(clips & given) and (bool(clips & taken) or "VAE" in taken)
+        pictures = "VAE" in taken and any("IMAGE" in kind for kind in taken)
+        return bool(clips & given) and (bool(clips & taken) or pictures)
 
     return [node for node in load_nodes() if carries(node)]
 
@@ -37,7 +40,11 @@ def cases() -> Iterator[Any]:
     """(node, choices of its combos, the LATENT input that gets the clip) for all that a node can do with a clip."""
     for node in nodes():
         inputs = node.define_schema().inputs
-        combos = {one.id: one.options for one in inputs if one.get_io_type() == "COMBO"}
+        combos = {
+            one.id: [choice for choice in one.options if choice not in NOT_OURS]
+            for one in inputs
+            if one.get_io_type() == "COMBO"
+        }
         clips = [one.id for one in inputs if one.get_io_type() in ("LATENT", "SPACETIME_TOKENS")] or [""]
         for *choices, clip in product(*combos.values(), clips):
             chosen = dict(zip(combos, choices, strict=True))

@@ -21,7 +21,7 @@ def options(*given):
 def places(monkeypatch):
     """In place of the packaged model, one that names a place and a light for every prompt."""
 
-    def answer(_instruction, _message, **_more):
+    def answer(_question):
         return "in a quiet garden, in soft morning light"
 
     answer.small = True

@@ -41,6 +41,6 @@ def test_every_number_names_a_command_that_exists():
     assert len(rows) >= 20
     for row in rows:
         command = row.split(" | ")[1].strip("` ")
-        name = re.fullmatch(r"run\.py (?:bench (\w+)|--once)(?: --[\w-]+(?: [\w.]+)?)*", command)
+        name = re.fullmatch(r'run\.py (?:bench (\w+)|--once)(?: --[\w-]+(?: [\w.]+| "[\w ]+")?)*', command)
         assert name, row
         assert name[1] is None or (ROOT / "tools" / "bench" / f"{name[1]}.py").exists(), row
