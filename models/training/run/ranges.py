@@ -47,7 +47,8 @@ RANGES = {
     # of clips
     "fps": Range(1.0, 60.0), "clips": Range(1, 100_000), "count": Range(1, 1_000_000), "first": Range(0, 10**9),
     # of what is done with a model
-    "threads": Range(0, 4096), "with_parent": Range(0, 2**31 - 1), "limit": Range(0, 1_000_000), "step": Range(0, MOST), "shift": Range(0.01, 100.0),
+    "threads": Range(0, 4096), "with_parent": Range(0, 2**31 - 1), "limit": Range(0, 1_000_000),
+    "step": Range(0, MOST), "shift": Range(0.01, 100.0),
     "strength": Range(-100.0, 100.0), "cfg": Range(0.0, 30.0), "sigma_rel": Range(0.001, 0.288),
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {"dtype": ("bfloat16", "float32"), "perceptual_network": ("vgg", "alex")}
