@@ -69,5 +69,6 @@ def test_later_texts_replace_it_in_either_way_of_drawing(editor):
     assert page.evaluate("() => document.body.innerText.includes('text number 2')") is False
     page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", not editor.vue)
     page.wait_for_timeout(500)
+    page.evaluate(LOOK_AT, "SpacetimeExpandCaption")  # its size is another one now
     assert page.evaluate(say, "text number 4") == 1
     page.wait_for_function(DRAWN, arg=["text number 4", "number 4"])
