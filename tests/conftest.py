@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from comfyui_spacetime.tools.client import Client, Result
 
 
-# modules that train, start processes, write files of video or try many cases; single tests are marked `slow`
+CPU_TIMES = pytest.StashKey[dict[str, float]]()
+# modules of more than five seconds of CPU time (`--cpu-times` prints them); single tests are marked `slow`
 SLOW = {
     "models": (
-        "answers captioner captions clip_folders cluster damaged_files damaged_models deflicker every_mode extend_far "
+        "answers captioner captions clip_folders cluster damaged_models deflicker every_mode extend_far "
         "fan_out fidelity generate language_models local_models made_from media_reader media_writer perceptual probes "
         "recaption simulation solvers toyworld training training_batches training_clipping training_failures "
         "training_folder training_logs training_lora training_processes training_profiles training_workers "
@@ -46,7 +47,7 @@ SLOW = {
     ),
     "nodes": (
         "built_again captioning cluster core_training deflicker_nodes editing history host_objects latents lengths "
-        "other_vaes sampling saved_runs seeing_models sound step_goals stepper stepper_edits train video_inputs "
+        "other_vaes published sampling saved_runs seeing_models sound step_goals stepper stepper_edits train video_inputs "
         "what_latents_carry words"
     ),
     "gpu": "nodes_on_gpu training_on_gpu",
@@ -60,20 +61,48 @@ SLOW = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--fast` for a quick answer while working."""
     parser.addoption("--fast", action="store_true", help="leave out slow tests, and those of host and browser")
+    parser.addoption("--cpu-times", action="store_true", help="print the CPU time of each module's tests")
 
 
-def is_slow(item: pytest.Item) -> bool:
-    """Whether a test is for the whole suite only."""
-    room, name = item.path.parent.name, item.path.stem.removeprefix("test_")
-    listed = name in SLOW.get(room, "").split()
-    return listed or room in ("host", "browser") or item.get_closest_marker("slow") is not None
+def cpu_time() -> float:
+    """Seconds of this process and of those that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Keep the time of each module, fixtures included."""
+    before = cpu_time()
+    yield
+    spent = item.config.stash.setdefault(CPU_TIMES, {})
+    module = item.path.relative_to(ROOT).as_posix()
+    spent[module] = spent.get(module, 0.0) + cpu_time() - before
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Modules, the slowest first, and all together."""
+    if config.getoption("--cpu-times"):
+        spent = config.stash.get(CPU_TIMES, {})
+        terminalreporter.section("CPU time in seconds")
+        for module, seconds in sorted(spent.items(), key=lambda row: -row[1]):
+            terminalreporter.line(f"{seconds:8.1f}  {module}")
+        terminalreporter.line(f"{sum(spent.values()):8.1f}  together")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the modules that `--fast` does not wait for."""
+    room, name = collection_path.parent.name, collection_path.stem.removeprefix("test_")
+    slow = room in ("host", "browser", "gpu") or name in SLOW.get(room, "").split()
+    return True if config.getoption("--fast") and collection_path.is_file() and slow else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--fast` does not wait for."""
+    """Leave out single slow tests."""
     if config.getoption("--fast"):
-        config.hook.pytest_deselected(items=[item for item in items if is_slow(item)])
-        items[:] = [item for item in items if not is_slow(item)]
+        slow = [item for item in items if item.get_closest_marker("slow") is not None]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item.get_closest_marker("slow") is None]
 
 
 def pytest_sessionfinish() -> None:
