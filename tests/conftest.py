@@ -47,8 +47,8 @@ SLOW = {
     ),
     "nodes": (
         "built_again captioning cluster core_training deflicker_nodes editing history host_objects latents lengths "
-        "other_vaes published sampling saved_runs seeing_models sound step_goals stepper stepper_edits train video_inputs "
-        "what_latents_carry words"
+        "other_vaes published sampling saved_runs seeing_models sound step_goals stepper stepper_edits train "
+        "video_inputs what_latents_carry words"
     ),
     "gpu": "nodes_on_gpu training_on_gpu",
     "tools": (
