@@ -1,6 +1,9 @@
 """The commands for working on the pack: set up, test, check, measure, make pictures."""
 
 import argparse
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from shutil import which
 
@@ -10,6 +13,7 @@ from .environment import ROOT
 from .machine import system_package
 from .terminal import say
 
+WITH_HOST = ("nodes", "host", "browser", "gpu")  # folders of tests that need ComfyUI: about half of the time
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -27,7 +31,28 @@ def test(options: argparse.Namespace, rest: list[str]) -> int:
     if given := other_hosts.tree_of(options):
         python, variables = other_hosts.for_tests(given)
         return run_in(python, ["-m", "pytest", *(() if paths else other_hosts.TESTS), *rest], variables=variables)
-    return run_in(comfyui.managed(dev=True, apt=options.apt).python, ["-m", "pytest", *rest])
+    python = comfyui.managed(dev=True, apt=options.apt).python
+    return run_in(python, ["-m", "pytest", *rest]) if rest else test_all(python)
+
+
+def test_all(python: Path) -> int:
+    """All tests in two halves side by side, for two cores; what the second one printed comes after the first."""
+    everything = [path for path in sorted((ROOT / "tests").iterdir()) if path.is_dir() or path.name.startswith("test_")]
+    with_host = [str(path) for path in everything if path.name in WITH_HOST]
+    others = [str(path) for path in everything if path.name not in {*WITH_HOST, "data", "__pycache__"}]
+    with tempfile.TemporaryFile() as printed:
+        half = subprocess.Popen(
+            [str(python), "-m", "pytest", *others], cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT
+        )
+        try:
+            code = run_in(python, ["-m", "pytest", *with_host])
+            code = half.wait() or code
+        finally:
+            half.kill()
+        printed.seek(0)
+        sys.stdout.write(printed.read().decode(errors="replace"))
+        sys.stdout.flush()
+    return code
 
 
 def check(options: argparse.Namespace, _rest: list[str]) -> int:
