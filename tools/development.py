@@ -13,7 +13,7 @@ from .environment import ROOT
 from .machine import system_package
 from .terminal import say
 
-WITH_HOST = ("nodes", "host", "browser", "gpu")  # folders of tests that need ComfyUI: about half of the time
+WAITING = ("host", "browser", "gpu")  # folders of tests that wait for other processes much of their time
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -38,14 +38,14 @@ def test(options: argparse.Namespace, rest: list[str]) -> int:
 def test_all(python: Path) -> int:
     """All tests in two halves side by side, for two cores; what the second one printed comes after the first."""
     everything = [path for path in sorted((ROOT / "tests").iterdir()) if path.is_dir() or path.name.startswith("test_")]
-    with_host = [str(path) for path in everything if path.name in WITH_HOST]
-    others = [str(path) for path in everything if path.name not in {*WITH_HOST, "data", "__pycache__"}]
+    waiting = [str(path) for path in everything if path.name in WAITING]
+    others = [str(path) for path in everything if path.name not in {*WAITING, "data", "__pycache__"}]
     with tempfile.TemporaryFile() as printed:
         half = subprocess.Popen(
             [str(python), "-m", "pytest", *others], cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT
         )
         try:
-            code = run_in(python, ["-m", "pytest", *with_host])
+            code = run_in(python, ["-m", "pytest", *waiting])
             code = half.wait() or code
         finally:
             half.kill()
