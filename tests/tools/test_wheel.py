@@ -35,7 +35,7 @@ def files_of_the_pack() -> set[str]:
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
     """The content of a wheel that was built of a copy of the checkout, without a network."""
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", minversion="77", reason="pyproject.toml asks for setuptools 77 or newer")
     source, place = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in (*files_of_the_pack(), "__init__.py", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
