@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 CPU_TIMES = pytest.StashKey[dict[str, float]]()
-# modules of more than five seconds of CPU time (`--cpu-times` prints them); single tests are marked `slow`
+# modules that take seconds of CPU time (`--cpu-times` prints how many); single tests are marked `slow`
 SLOW = {
     "models": (
         "answers captioner captions clip_folders cluster damaged_models deflicker every_mode extend_far "
