@@ -1,25 +1,105 @@
 """Seconds, frames, pixels, latents, patches: every step from one to another stands here.
 
 A causal video VAE gives the first frame a latent of its own, so 1 + time * k frames are 1 + k latents. A loop has no
-first frame: time * k frames are k latents. What a VAE says of itself is its `Compression`.
+first frame: time * k frames are k latents. Which frames the latents of a video stand for is its `Frames`; what a VAE
+says of itself is its `Compression`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .remedies import cut
 
 
 @dataclass(frozen=True)
+class Frames:
+    """How many frames each latent of a video stands for: those of `head` first, then those of `rest`, over and over.
+
+    least  the fewest latents of a video; longer ones have whole rounds of `rest` more
+    """
+
+    head: tuple[int, ...]
+    rest: tuple[int, ...]
+    least: int = 1
+
+    @classmethod
+    def every(cls, per_latent: int) -> Frames:
+        """Of a causal VAE: one frame, then so many for each further latent."""
+        return cls((1,), (per_latent,)) if per_latent > 1 else cls((), (1,))
+
+    @property
+    def step(self) -> int:
+        """Latents by which a video can be longer than another."""
+        return len(self.rest)
+
+    @property
+    def usual(self) -> float:
+        """Frames of a latent on average, the first ones aside."""
+        return sum(self.rest) / self.step
+
+    def count(self, latents: int, *, cyclic: bool = False) -> int:
+        """Frames of so many latents from the beginning; in a loop there is no beginning."""
+        head = () if cyclic else self.head[: max(0, latents)]
+        rounds, over = divmod(max(0, latents - len(head)), self.step)
+        return sum(head) + rounds * sum(self.rest) + sum(self.rest[:over])
+
+    def fits(self, latents: int, *, cyclic: bool = False) -> bool:
+        """Whether a video can have so many latents."""
+        least = self.step if cyclic else self.least
+        return latents >= least and (latents - least) % self.step == 0
+
+    def holding(self, frame: int, *, cyclic: bool = False) -> int:
+        """The latent that holds a frame."""
+        head = () if cyclic else self.head
+        latent = max(0, (frame - sum(head)) // sum(self.rest)) * self.step
+        while self.count(latent + 1, cyclic=cyclic) <= frame:
+            latent += 1
+        return latent
+
+    def lasting(self, seconds: float, fps: float) -> int:
+        """How many latents last so long, in whole rounds; at least one round for any time above 0."""
+        return self.step * max(1 if seconds > 0 else 0, round(seconds * fps / sum(self.rest)))
+
+    def nearest(self, seconds: float, fps: float) -> int:
+        """The number of latents of the video whose length is nearest to a time."""
+        rounds = (seconds * fps - self.count(self.least)) / sum(self.rest)
+        return self.least + self.step * max(0, round(rounds))
+
+
+MINIMAX_H3 = Frames((), (1, 4, 4, 4, 4), least=2)  # 17 frames are encoded together; a video is 5 + 17 k frames
+
+
+def frames_of(count: Callable[[int], int]) -> Frames:
+    """What a VAE says by its function from latents to frames. ValueError for a rhythm that is not known here."""
+    counts = [int(count(latents)) for latents in range(1, 14)]
+    steps = {after - before for before, after in pairwise(counts)}
+    if len(steps) == 1 and counts[0] == 1 and min(steps) >= 1:
+        return Frames.every(steps.pop())
+    if all(counts[n - 1] == MINIMAX_H3.count(n) for n in range(1, 14) if MINIMAX_H3.fits(n)):
+        return MINIMAX_H3
+    raise ValueError(f"this VAE makes {counts} frames of 1 to {len(counts)} latents, a rhythm that is not known here")
+
+
+@dataclass(frozen=True)
 class Compression:
-    """Frames that a latent stands for, and pixels along its side."""
+    """Frames that a latent stands for, and pixels along its side.
+
+    rhythm  which frames the latents stand for, where it is another than one frame and then `time` each
+    """
 
     time: int
     space: int
+    rhythm: Frames | None = None
+
+    @property
+    def grid(self) -> Frames:
+        """Which frames the latents stand for."""
+        return self.rhythm or Frames.every(self.time)
 
     @property
     def side(self) -> int:
@@ -31,23 +111,28 @@ class Compression:
 
     def latents(self, frames: int) -> int:
         """T of F frames, of a clip or a loop; the last latent may be half full."""
-        return -(-max(0, frames) // self.time)
+        if self.rhythm is None:
+            return -(-max(0, frames) // self.time)
+        return self.rhythm.holding(frames - 1) + 1 if frames > 0 else 0
 
     def frames(self, latents: int, *, cyclic: bool = False) -> int:
         """F of T latents."""
-        return max(0, latents * self.time - (0 if cyclic else self.time - 1))
+        return self.grid.count(latents, cyclic=cyclic)
 
     def fits(self, frames: int, *, cyclic: bool = False) -> bool:
         """Whether so many frames are whole latents: 1 + time * k, or time * k for a loop."""
-        return frames >= 1 and frames % self.time == (0 if cyclic or self.time == 1 else 1)
+        count = self.latents(frames)
+        return frames >= 1 and self.grid.fits(count, cyclic=cyclic) and self.frames(count, cyclic=cyclic) == frames
 
     def fitting(self, frames: int) -> int:
-        """The most frames of so many that are whole latents."""
-        return (frames - 1) // self.time * self.time + 1 if frames > 0 else 0
+        """The most frames of so many that are whole latents; 0 where they are too few."""
+        grid = self.grid
+        least, round_of = grid.count(grid.least), sum(grid.rest)
+        return least + (frames - least) // round_of * round_of if frames >= least else 0
 
     def nearest(self, seconds: float, fps: float) -> int:
         """The number of frames nearest to a length of time that are whole latents."""
-        return 1 + self.time * max(0, round((seconds * fps - 1) / self.time))
+        return self.frames(self.grid.nearest(seconds, fps))
 
     def nearest_side(self, pixels: int) -> int:
         """The whole patches nearest to a side, in pixels; at least one."""
@@ -62,8 +147,10 @@ class Compression:
         if min(height, width) < self.side or height % self.side or width % self.side:
             raise ValueError(f"a video of {width} x {height} pixels: both sides must be multiples of {self.side}")
         if not self.fits(num_frames, cyclic=cyclic):
-            rule = f"a loop has {self.time}k frames" if cyclic else f"a video has 1 + {self.time}k frames"
-            raise ValueError(f"{num_frames} frames: {rule}, for example {8 * self.time + (0 if cyclic else 1)}")
+            grid = self.grid
+            first, each = (0 if cyclic else grid.count(grid.least)), sum(grid.rest)
+            rule = f"a loop has {each}k frames" if cyclic else f"a video has {first} + {each}k frames"
+            raise ValueError(f"{num_frames} frames: {rule}, for example {8 * each + first}")
         return self.latents(num_frames), height // self.space, width // self.space
 
     def pixel_size(self, shape: Sequence[int], *, cyclic: bool = False) -> tuple[int, int, int]:
@@ -76,22 +163,24 @@ OURS = Compression(time=4, space=8)  # of this pack's VAE
 CHANNELS = 16  # of its latents
 
 
-def latents_for(seconds: float, fps: float, per_latent: int) -> int:
+def as_frames(per_latent: int | Frames) -> Frames:
+    """Frames of a latent as a number, or said in full."""
+    return per_latent if isinstance(per_latent, Frames) else Frames.every(per_latent)
+
+
+def latents_for(seconds: float, fps: float, per_latent: int | Frames) -> int:
     """How many latents last so long; at least one for any time above 0."""
-    return max(1 if seconds > 0 else 0, round(seconds * fps / per_latent))
+    return as_frames(per_latent).lasting(seconds, fps)
 
 
-def latent_at(seconds: float, fps: float, per_latent: int, *, cyclic: bool = False) -> int:
+def latent_at(seconds: float, fps: float, per_latent: int | Frames, *, cyclic: bool = False) -> int:
     """The latent that holds the frame at this time: the first frame has one of its own, except in a loop."""
-    frame = round(seconds * fps)
-    if cyclic:
-        return frame // per_latent
-    return 0 if frame <= 0 else 1 + (frame - 1) // per_latent
+    return as_frames(per_latent).holding(max(0, round(seconds * fps)), cyclic=cyclic)
 
 
-def frame_of(latent: int, per_latent: int) -> int:
+def frame_of(latent: int, per_latent: int | Frames, *, cyclic: bool = False) -> int:
     """The first frame of a latent."""
-    return 0 if latent <= 0 else 1 + (latent - 1) * per_latent
+    return as_frames(per_latent).count(latent, cyclic=cyclic)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..models.geometry import Frames
 from . import sockets
 from .host import messages
 from .host.latent import content, empty, made
@@ -70,6 +71,7 @@ class EmptyVideo(Node):
         cls, width: int, height: int, seconds: float, fps: float, batch: int, model: Any = None, vae: Any = None
     ) -> io.NodeOutput:
         """Make the zeros."""
+        from .host.time import entry_of
         from .host.vae.others import latents_of
 
         channels, compression = latents_of(model, vae)
@@ -78,7 +80,7 @@ class EmptyVideo(Node):
         latents = empty(batch, channels, *compression.latent_shape(num_frames, h, w))
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
-        return io.NodeOutput(made(latents), fps, num_frames)
+        return io.NodeOutput(made(latents, entries=entry_of(compression.grid)), fps, num_frames)
 
 
 def expectations(model: Any, width: int, height: int, num_frames: int) -> list[str]:
@@ -124,6 +126,7 @@ class VAEEncode(Node):
     @classmethod
     def execute(cls, vae: Any, frames: Any, max_frames: int) -> io.NodeOutput:
         """Stream the frames through the encoder."""
+        from .host.time import entry_of
         from .host.vae import frames as video
         from .host.vae import others as other_vae
         from .host.vae import pieces as host_vae
@@ -143,7 +146,8 @@ class VAEEncode(Node):
         heard = sound.entry_of(source.sound(), fps, latents)
         said = [text, *source.remarks(), *(["its sound goes along, to VAE Decode Video"] if heard else [])]
         messages.show_text(cls, "\n".join(said))
-        return io.NodeOutput(made(latents, entries=heard), fps, count)
+        entries = {**heard, **entry_of(other_vae.time_of(vae))}
+        return io.NodeOutput(made(latents, entries=entries), fps, count)
 
 
 class VAEDecode(Node):
@@ -217,7 +221,7 @@ class VAEDecode(Node):
         from .host.vae.pieces import decode_pieces
 
         samples, loop = content(latent), bool(latent.get(sockets.LOOP))
-        expected = _frames_to_decode(samples, loop, other_vae.frames_per_latent(vae))
+        expected = _frames_to_decode(samples, loop, other_vae.time_of(vae))
         decode = decode_steadily if deflicker else decode_pieces
         pieces = _counted(decode(vae, samples, cyclic=loop), expected)
         heard, said = sound.kept(latent, samples, fps)
@@ -232,9 +236,8 @@ class VAEDecode(Node):
         return io.NodeOutput(images, video.video_of(images, fps, heard))
 
 
-def _frames_to_decode(samples: torch.Tensor, loop: bool, per_latent: int) -> int:
-    length = samples.shape[2] if samples.ndim == 5 else 1
-    return samples.shape[0] * (per_latent * length if loop else 1 + per_latent * (length - 1))
+def _frames_to_decode(samples: torch.Tensor, loop: bool, time: Frames) -> int:
+    return samples.shape[0] * time.count(samples.shape[2] if samples.ndim == 5 else 1, cyclic=loop)
 
 
 def _counted(pieces: Any, total: int) -> Any:

@@ -9,6 +9,7 @@ Clips = io.Custom("SPACETIME_CLIPS")  # a data set of captioned clips
 Probe = io.Custom("SPACETIME_PROBE")  # metrics.probes.Case: a true clip whose world is known, and how much is given
 
 LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it
+TIME = "spacetime_frames_per_latent"  # entry of a LATENT: how many frames each of its latents stands for
 SOUND = "spacetime_sound"  # entry of a LATENT: the sound that its frames were heard with, for VAE Decode Video
 ENTRIES = "spacetime_entries"  # entry of such a LATENT: (entries, has a mask) of each of its clips
 GRIDS = "spacetime_grids"  # entry of a LATENT in which several clips are packed: their grids, in order

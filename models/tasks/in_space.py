@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool3d, max_pool3d
 
+from ..geometry import Frames, frame_of
 from ..patches import DEFAULT_PATCH, Patch
 from .canvas import Canvas, check_share, filled
 
@@ -56,29 +59,26 @@ def outpaint(
     return given.freed(inner).grown(sides)
 
 
-def region_of_pixels(
-    mask: Tensor, clip: Tensor | Canvas, frames_per_latent: int, patch: Patch = DEFAULT_PATCH
-) -> Tensor:
+def region_of_pixels(mask: Tensor, clip: Tensor | Canvas, time: int | Frames, patch: Patch = DEFAULT_PATCH) -> Tensor:
     """A pixel mask (1 or F, height, width) as a region of a clip (B, C, T, H, W): (1, 1, T, H, W) of zeros and ones.
 
     A patch counts as inside when any pixel of it does: half a patch cannot have a noise level of its own. A mask of
     the size of the clip's source is cropped as that was (like_video), one of another size covers the whole picture; in
-    time it has one frame for all, or as many as the clip: 1 + frames_per_latent (T - 1), or all of a loop's.
+    time it has one frame for all, or as many as the clip. time: which frames its latents stand for, or frames of each.
     """
     if mask.ndim != 3 or min(mask.shape) == 0:
         raise ValueError(f"a mask is (frames, height, width), got {tuple(mask.shape)}")
     given = Canvas.of(clip)
     frames, height, width = given.latents.shape[2:]
-    held = 0 if given.cyclic else frames_per_latent - 1  # else the first frame is a latent of its own
-    needed = frames_per_latent * frames - held
+    begins = [frame_of(latent, time, cyclic=given.cyclic) for latent in range(frames + 1)]
+    needed = begins[-1]
     if len(mask) not in (1, needed) and len(mask) < needed:
         raise ValueError(f"a mask of {len(mask)} frames for a video of {needed} frames: give 1 or {needed}")
     marked = (like_video(mask, height, width) > 0.5).float()[None, None]
     if len(mask) == 1:
         marked = marked.expand(-1, -1, frames, -1, -1)
     else:
-        blocks = torch.cat([marked[:, :, :1].expand(-1, -1, held, -1, -1), marked[:, :, :needed]], dim=2)
-        marked = max_pool3d(blocks, (frames_per_latent, 1, 1))
+        marked = torch.stack([marked[:, :, a:b].amax(dim=2) for a, b in pairwise(begins)], dim=2)
     touched = adaptive_max_pool3d(marked, (frames, height, width))
     coarse = max_pool3d(touched, (1, *patch[1:]), ceil_mode=True)  # (1, 1, T, H / ph, W / pw)
     fine = coarse.repeat_interleave(patch[1], dim=3).repeat_interleave(patch[2], dim=4)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...models.geometry import frame_of, latent_at, latents_for
 from ...models.tasks import along_time
 from ..checks import shown
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
-from .inputs import CATEGORY, and_still_open, describe, fps_input, joined, per_latent_input, seconds_input
+from .inputs import (
+    CATEGORY,
+    and_still_open,
+    describe,
+    fps_input,
+    joined,
+    per_latent_input,
+    seconds_input,
+    vae_input,
+)  # fmt: skip
 
 LATEST = 86_400.0  # seconds; a clip is shorter
 
@@ -53,19 +62,20 @@ class AnimateImage(Node):
     @classmethod
     def execute(cls, vae: Any, images: Tensor, times: str, seconds: float, fps: float) -> io.NodeOutput:
         """Encode each still by itself and put it in its place."""
-        from ..host.vae.others import encode_still, frames_per_latent
+        from ..host.time import entry_of
+        from ..host.vae.others import encode_still, time_of
 
-        per_latent = frames_per_latent(vae)
-        total = 1 + max(1, round((seconds * fps - 1) / per_latent))
+        time = time_of(vae)
+        total = max(time.least + time.step, time.nearest(seconds, fps))
         moments = times.replace(",", " ").split()
         if len(moments) != len(images):
             raise ValueError(
                 f"{len(images)} stills and {len(moments)} times ({shown(times)}): give each still its time"
             )
-        positions = [-1 if moment == "end" else latent_at(_seconds(moment), fps, per_latent) for moment in moments]
+        positions = [-1 if moment == "end" else time.holding(round(_seconds(moment) * fps)) for moment in moments]
         canvas = along_time.animate([encode_still(vae, image[None]) for image in images], positions, total)
-        messages.show_text(cls, describe(canvas, per_latent))
-        return io.NodeOutput(latent_of(canvas), fps, frame_of(total, per_latent))
+        messages.show_text(cls, describe(canvas, time))
+        return io.NodeOutput(latent_of(replace(canvas, entries=entry_of(time))), fps, time.count(total))
 
 
 def _seconds(text: str) -> float:
@@ -102,6 +112,7 @@ class ExtendVideo(Node):
                 seconds_input("seconds", 1.25, "How much to add.", low=0.05),
                 fps_input(),
                 per_latent_input(),
+                vae_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The clip with room to generate in, and a mask."),
@@ -112,16 +123,20 @@ class ExtendVideo(Node):
 
     @classmethod
     def execute(
-        cls, latent: dict[str, Any], direction: str, seconds: float, fps: float, frames_per_latent: int
-    ) -> io.NodeOutput:
+        cls, latent: dict[str, Any], direction: str, seconds: float, fps: float, frames_per_latent: int,
+        vae: Any = None,
+    ) -> io.NodeOutput:  # fmt: skip
         """Lay the clip out in a longer one."""
-        more = latents_for(seconds, fps, frames_per_latent)
+        from ..host.time import clip_time
+
+        time = clip_time(frames_per_latent, latent, vae=vae)
+        more = time.lasting(seconds, fps)
         before, after = more * (direction != "forward"), more * (direction != "backward")
         clip = canvas_of(latent)
         canvas = along_time.extend(clip, before, after)
         joins = ([before] if before else []) + ([canvas.length - after] if after else [])
-        messages.show_text(cls, and_still_open(describe(canvas, frames_per_latent), clip))
-        return io.NodeOutput(latent_of(canvas), joined(joins, frames_per_latent))
+        messages.show_text(cls, and_still_open(describe(canvas, time), clip))
+        return io.NodeOutput(latent_of(canvas), joined(joins, time))
 
 
 class ConnectVideos(Node):
@@ -163,7 +178,10 @@ class ConnectVideos(Node):
                 ),
                 io.Vae.Input(
                     "vae", optional=True,
-                    tooltip="Blend only: with the VAE the clips fade frame by frame, else in one step per latent.",
+                    tooltip=(
+                        "The VAE of the clips, to ask how many frames a latent stands for. And in a blend the clips "
+                        "then fade frame by frame, else in one step per latent."
+                    ),
                 ),
             ],
             outputs=[
@@ -184,7 +202,10 @@ class ConnectVideos(Node):
             raise ValueError(
                 f"the clips have {fps:g} and {second_fps:g} frames per second: bring them to the same rate"
             )
-        a, b, count = canvas_of(first), canvas_of(second), latents_for(seconds, fps, frames_per_latent)
+        from ..host.time import clip_time
+
+        time = clip_time(frames_per_latent, first, second, vae=vae, model=model)
+        a, b, count = canvas_of(first), canvas_of(second), time.lasting(seconds, fps)
         if method == "gap":
             canvas, begin = along_time.connect_gap(a, b, count), a.length
         else:
@@ -196,9 +217,9 @@ class ConnectVideos(Node):
             between = None if vae is None else fading(vae, a.latents, b.latents, count)
             canvas, begin = along_time.connect_blend(a, b, count, strength, between), a.length - count
             model = with_levels(model, "clamp")
-        text = describe(canvas, frames_per_latent)
+        text = describe(canvas, time)
         messages.show_text(cls, and_still_open(text, max(a, b, key=lambda clip: float(clip.change.mean()))))
-        return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], frames_per_latent))
+        return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], time))
 
 
 NODES: list[type[io.ComfyNode]] = [AnimateImage, ExtendVideo, ConnectVideos]

@@ -7,13 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...models.geometry import latent_at
 from ...models.tasks import in_space
 from ...models.tasks.levels import LEVELS, as_levels
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
-from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input
+from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input, vae_input
 
 MEANINGS = (
     "gate: a place stays clean until the noise has come down to its level, then starts from there (SDEdit, per patch). "
@@ -89,6 +88,7 @@ class RestyleVideo(Node):
                 levels_input("gate"),
                 per_latent_input(),
                 io.Mask.Input("mask", optional=True, tooltip="Change only here: one frame or one per video frame."),
+                vae_input(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model that understands the levels."),
@@ -100,17 +100,18 @@ class RestyleVideo(Node):
     @classmethod
     def execute(
         cls, model: Any, latent: dict[str, Any], strength: float, start: float, end: float, fps: float, levels: str,
-        frames_per_latent: int, mask: Tensor | None = None,
+        frames_per_latent: int, mask: Tensor | None = None, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Set the levels."""
         from ..host.model.levels import with_levels
+        from ..host.time import clip_time
 
-        clip = canvas_of(latent)
-        region = None if mask is None else in_space.region_of_pixels(mask, clip, frames_per_latent)
-        first = latent_at(start, fps, frames_per_latent, cyclic=clip.cyclic)
-        after = latent_at(end, fps, frames_per_latent, cyclic=clip.cyclic) + 1
+        clip, time = canvas_of(latent), clip_time(frames_per_latent, latent, vae=vae, model=model)
+        region = None if mask is None else in_space.region_of_pixels(mask, clip, time)
+        first, last = (time.holding(round(seconds * fps), cyclic=clip.cyclic) for seconds in (start, end))
+        after = last + 1
         canvas = in_space.restyle(clip, strength, region, first, clip.length if end == 0 else min(clip.length, after))
-        text = describe(canvas, frames_per_latent)
+        text = describe(canvas, time)
         if region is not None and not bool(region.any()):
             text = f"{text}\nthe mask is empty, so nothing changes: paint what may"
         messages.show_text(cls, and_still_open(text, clip))
@@ -136,16 +137,19 @@ class FillRegion(Node):
                 io.Latent.Input("latent", tooltip="The clip."),
                 io.Mask.Input("mask", tooltip="1 where to generate: one frame, or as many as the video has."),
                 per_latent_input(),
+                vae_input(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The clip with a mask, for any sampler.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any], mask: Tensor, frames_per_latent: int) -> io.NodeOutput:
+    def execute(cls, latent: dict[str, Any], mask: Tensor, frames_per_latent: int, vae: Any = None) -> io.NodeOutput:
         """Find the patches that the mask touches."""
-        clip = canvas_of(latent)
-        canvas = in_space.fill(clip, in_space.region_of_pixels(mask, clip, frames_per_latent))
+        from ..host.time import clip_time
+
+        clip, time = canvas_of(latent), clip_time(frames_per_latent, latent, vae=vae)
+        canvas = in_space.fill(clip, in_space.region_of_pixels(mask, clip, time))
         messages.show_text(cls, and_still_open(f"{float(canvas.change.mean()):.0%} of the video is generated", clip))
         return io.NodeOutput(latent_of(canvas))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...models.geometry import frame_of
+from ...models.geometry import Frames
 from ...models.tasks.canvas import Canvas
 
 CATEGORY = "Spacetime/tasks"
@@ -27,14 +27,25 @@ def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) 
 def per_latent_input() -> Any:
     """How many frames one latent stands for."""
     return io.Int.Input(
-        "frames_per_latent", default=4, min=1, max=16,
-        tooltip="Frames that one latent stands for: 4 here, in Wan and HunyuanVideo; 8 in LTX-Video.",
+        "frames_per_latent", default=0, min=0, max=16,
+        tooltip=(
+            "Frames that one latent stands for. 0: auto, asked from the VAE, the clip or the model. By hand: 4 here, "
+            "in Wan and HunyuanVideo; 8 in LTX-Video."
+        ),
     )  # fmt: skip
 
 
-def describe(canvas: Canvas, per_latent: int) -> str:
+def vae_input() -> Any:
+    """The VAE of a clip, to be asked."""
+    return io.Vae.Input(
+        "vae", optional=True,
+        tooltip="The VAE of the clip, to ask how many frames a latent stands for, where frames_per_latent is 0.",
+    )  # fmt: skip
+
+
+def describe(canvas: Canvas, time: Frames) -> str:
     """For example: 33 frames (9 latents), of which 5 latents are known."""
-    frames = canvas.length * per_latent if canvas.cyclic else frame_of(canvas.length, per_latent)
+    frames = time.count(canvas.length, cyclic=canvas.cyclic)
     known = int((canvas.change.amax(dim=(0, 1, 3, 4)) == 0).sum())
     return f"{frames} frames ({canvas.length} latents), of which {known} latents are known"
 
@@ -45,6 +56,6 @@ def and_still_open(text: str, given: Canvas) -> str:
     return f"{text}\n{share:.0%} of the clip was still to be generated and stays so" if share else text
 
 
-def joined(latents: list[int], per_latent: int) -> str:
+def joined(latents: list[int], time: Frames) -> str:
     """Where latents begin, in frames, as Measure Seam reads it."""
-    return ", ".join(str(frame_of(latent, per_latent)) for latent in latents)
+    return ", ".join(str(time.count(latent)) for latent in latents)

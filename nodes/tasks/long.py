@@ -7,7 +7,6 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...models.geometry import latents_for
 from ...models.metrics.report import Measure, Report
 from ...models.tasks.canvas import check_open
 from ...models.tasks.far import Extended, Windows, extend_far
@@ -15,7 +14,7 @@ from ..host import messages
 from ..host.latent import known_clip, made
 from ..measure import answer, report_outputs
 from ..schema import Node, schema
-from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input
+from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input, vae_input
 
 
 class ExtendFar(Node):
@@ -51,6 +50,7 @@ class ExtendFar(Node):
                 io.Clip.Input("clip", optional=True, tooltip="Only for prompts below."),
                 io.String.Input("prompts", default="", multiline=True, optional=True,
                                 tooltip="A prompt per line and window; the last one stays. Empty: the guider's own."),
+                vae_input(),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The whole video, for VAE Decode Video (video file)."),
@@ -63,12 +63,14 @@ class ExtendFar(Node):
     def execute(
         cls, guider: Any, sampler: Any, sigmas: Tensor, noise: Any, latent: dict[str, Any], direction: str,
         seconds: float, window: float, context: float, anchor: float, fps: float, frames_per_latent: int,
-        clip: Any = None, prompts: str = "",
+        clip: Any = None, prompts: str = "", vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Go window by window."""
         from ..host.far import encode_prompts, window_sampler
+        from ..host.time import clip_time
 
-        length, known, more = (latents_for(s, fps, frames_per_latent) for s in (window, context, seconds))
+        time = clip_time(frames_per_latent, latent, vae=vae, model=guider.model_patcher)
+        length, known, more = (time.lasting(s, fps) for s in (window, context, seconds))
         windows = Windows(window=length + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
         backward = direction == "backward"
         total = windows.count(more, backward=backward)

@@ -6,12 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...models.geometry import latents_for
 from ...models.tasks import along_time
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
-from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input
+from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input, vae_input
 
 
 class LoopVideo(Node):
@@ -44,6 +43,7 @@ class LoopVideo(Node):
                     "shift", default=0, min=0, max=1000,
                     tooltip="Other models: latents by which time is shifted each step. 0 chooses well.",
                 ),
+                vae_input(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model for which time is a circle."),
@@ -57,21 +57,23 @@ class LoopVideo(Node):
     @classmethod
     def execute(
         cls, model: Any, latent: dict[str, Any], mode: str, seconds: float, fps: float, frames_per_latent: int,
-        shift: int,
+        shift: int, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Close the circle."""
         from ..host.model.levels import looped
+        from ..host.time import clip_time
 
+        time = clip_time(frames_per_latent, latent, vae=vae, model=model)
         if mode == "generate":
             canvas, joins = along_time.loop_new(canvas_of(latent, unmarked=1.0, again=True)), ""
-            text = describe(canvas, frames_per_latent)
+            text = describe(canvas, time)
         else:
             clip = canvas_of(latent)
-            canvas = along_time.loop_clip(clip, latents_for(seconds, fps, frames_per_latent))
-            joins = str((clip.length - 1) * frames_per_latent)
-            text = and_still_open(describe(canvas, frames_per_latent), clip)
+            canvas = along_time.loop_clip(clip, time.lasting(seconds, fps))
+            joins = str(time.count(clip.length - 1, cyclic=True))
+            text = and_still_open(describe(canvas, time), clip)
         messages.show_text(cls, text)
-        frames = canvas.length * frames_per_latent
+        frames = time.count(canvas.length, cyclic=True)
         return io.NodeOutput(looped(model, shift), latent_of(canvas), frames, joins)
 
 

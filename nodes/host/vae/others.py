@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....models.geometry import CHANNELS, OURS, Compression
+from ....models.geometry import CHANNELS, OURS, Compression, Frames, frames_of
 from ....models.tasks.along_time import check_overlap, cross_fade
 from ....models.vae.loops import around, led_by
+from ..formats import compression_of_format
 from ..messages import check_interrupted
 
 LEADS = (4, 8, 16, 32)  # latents to decode besides a loop, tried one after the other
@@ -23,14 +24,34 @@ INVISIBLE = 1 / 512  # root mean square, of full scale: half a step of 8 bits
 
 def compression_of(vae: Any) -> Compression:
     """What a core VAE says of its latents; one that does not say how long they are counts as one of 4 frames."""
-    return Compression(frames_per_latent(vae), int(vae.spacial_compression_encode()))
+    grid, space = time_of(vae), int(vae.spacial_compression_encode())
+    if grid == Frames.every(grid.rest[0]):
+        return Compression(grid.rest[0], space)
+    return Compression(max(grid.rest), space, grid)
+
+
+def time_of(vae: Any) -> Frames:
+    """Which frames the latents of this VAE stand for; an image VAE has one latent for each.
+
+    ValueError for a rhythm that is not known here.
+    """
+    if is_image_vae(vae):
+        return Frames.every(1)
+    ratio = getattr(vae, "upscale_ratio", None)
+    if isinstance(ratio, tuple | list) and callable(ratio[0]):
+        return frames_of(ratio[0])
+    return Frames.every(int(vae.temporal_compression_decode() or OURS.time))
 
 
 def frames_per_latent(vae: Any) -> int:
-    """How many frames a latent of this VAE stands for; an image VAE has one for each."""
-    if is_image_vae(vae):
-        return 1
-    return int(vae.temporal_compression_decode() or OURS.time)
+    """How many frames a latent of this VAE stands for. ValueError where they are not equally long."""
+    grid = time_of(vae)
+    if grid.step > 1:
+        raise ValueError(
+            f"latents of this VAE stand for {', '.join(map(str, grid.rest))} frames in turn: loops and deflickering "
+            "need latents of one length"
+        )
+    return grid.rest[0]
 
 
 def is_image_vae(vae: Any) -> bool:
@@ -53,9 +74,8 @@ def latents_of(model: Any | None, vae: Any | None) -> tuple[int, Compression]:
                 "to the model"
             )
         return own, compression_of(vae)
-    # releases before 0.8 do not say it of every model
-    space = int(getattr(described, "spacial_downscale_ratio", OURS.space))
-    return channels or CHANNELS, Compression(int(getattr(described, "temporal_downscale_ratio", OURS.time)), space)
+    # a format that says nothing counts as one of our kind
+    return channels or CHANNELS, (described and compression_of_format(described)) or OURS
 
 
 def encode_still(vae: Any, image: Tensor) -> Tensor:
