@@ -17,8 +17,8 @@ from .host.messages import serve_json
 from .schema import Node, schema
 
 CATEGORY = "Spacetime/train"
-VAE_PRESETS = ["toy", "base", "test"]
-DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test"]
+VAE_PRESETS = ["toy", "base", "test", "mini"]
+DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test", "mini"]
 CAPTIONER_PRESETS = ["toy", "small", "base", "test"]
 
 

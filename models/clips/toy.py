@@ -27,13 +27,14 @@ def quiet(_done: int, _total: int) -> None:
 
 
 def toy_clip(seed: int, size: ClipSize) -> tuple[NDArray[np.uint8], list[str]]:
-    """Clip number `seed` of the toy world (frames (F, H, W, 3) uint8) and captions: four short, two detailed."""
+    """Clip number `seed` of the toy world, frames (F, H, W, 3) uint8, and captions: 4 short, 2 casual, 2 detailed."""
     rng = np.random.default_rng([seed, size.height, size.width, size.num_frames, int(size.cyclic)])
     aspect = size.width / size.height
     scene = sample_scene(rng, cyclic=size.cyclic, num_frames=size.num_frames, fps=FPS, aspect=aspect)
     clip = render(scene, num_frames=size.num_frames, height=size.height, width=size.width, fps=FPS)
     short = [captions.short_caption(scene, rng) for _ in range(4)]
-    return clip.frames, [*short, *(captions.detailed_caption(scene, rng) for _ in range(2))]
+    detailed = [captions.detailed_caption(scene, rng) for _ in range(2)]
+    return clip.frames, [*short, *(captions.casual_caption(scene, rng) for _ in range(2)), *detailed]
 
 
 def toy_class(seed: int, size: ClipSize) -> str:

@@ -44,6 +44,41 @@ def short_caption(scene: Scene, rng: Generator) -> str:
     return text + "." if rng.random() < 0.15 else text
 
 
+def casual_caption(scene: Scene, rng: Generator) -> str:
+    """As people type when they try something out: "a ball", "red cone and blue cube", "cube, bouncing, left".
+
+    Attributes and whole objects' colours are left out at random, so a model learns what a word alone asks for.
+    """
+    bare = [_bare(body, rng) for body in scene.objects]
+    form = int(rng.integers(4))
+    if form == 0:  # things alone
+        articles = rng.random() < 0.6
+        return _join([_article(name) if articles else name for name in bare])
+    if form == 1:  # key words
+        listed = [*bare, *_key_words(scene, rng)]
+        return (", " if rng.random() < 0.6 else " ").join(listed)
+    if form == 2:  # a sentence whose things have no colour, or not all of them
+        return _action(scene, rng, TRAINING, named=[_article(name) for name in bare])
+    return _pick(rng, words.WRAPPINGS).format(_action(scene, rng, TRAINING))
+
+
+def _bare(body: Body, rng: Generator) -> str:
+    """A thing with or without its colour, by a usual name."""
+    shape = _pick(rng, words.SHAPE_WORDS[body.shape])
+    return f"{body.colour} {shape}" if rng.random() < 0.6 else shape
+
+
+def _key_words(scene: Scene, rng: Generator) -> list[str]:
+    """What happens, in a word or two, and perhaps where to and in which light."""
+    kind = "bounce in place" if scene.kind == "bounce" and scene.direction is None else scene.kind
+    listed = [_pick(rng, words.KEY_WORDS[kind])]
+    if scene.direction and rng.random() < 0.7:
+        listed.append(_pick(rng, (scene.direction, f"to the {scene.direction}")))
+    if scene.sky != "day" and rng.random() < 0.5:
+        listed.append(scene.sky)
+    return listed
+
+
 def caption_held_out(scene: Scene, rng: Generator) -> str:
     """A wording that training never uses: other sentence, and other words for colours or shapes or both."""
     plain = {name: (name,) for name in words.COLOUR_WORDS}
@@ -87,12 +122,17 @@ def _camera_sentence(scene: Scene, rng: Generator) -> str:
     return _pick(rng, ("The camera is static.", "The camera does not move.", "Fixed camera at eye level."))
 
 
-def _action(scene: Scene, rng: Generator, vocabulary: _Vocabulary, definite: Sequence[str] | None = None) -> str:
-    """Fill one template of the scene's kind. definite: names already introduced, so that "the" goes before them."""
+def _action(
+    scene: Scene, rng: Generator, vocabulary: _Vocabulary, definite: Sequence[str] | None = None,
+    named: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Fill one template of the scene's kind. definite: names already introduced, so that "the" goes before them.
+    named: the things as they are to be called, articles and all."""
     kind = "bounce in place" if scene.kind == "bounce" and scene.direction is None else scene.kind
     text = _pick(rng, vocabulary.templates[kind])
-    names = list(definite) if definite is not None else [_noun(body, rng, vocabulary) for body in scene.objects]
-    named = [f"the {name}" if definite is not None else _article(name) for name in names]
+    if not named:
+        names = list(definite) if definite is not None else [_noun(body, rng, vocabulary) for body in scene.objects]
+        named = [f"the {name}" if definite is not None else _article(name) for name in names]
     if len(named) == 2 and "{b}" not in text and "{a}" in text:
         text += " " + _pick(rng, words.BESIDE[scene.kind])
     ball = scene.objects[0].shape == "ball"

@@ -65,6 +65,7 @@ def _preset(hidden_size: int, depth: int, num_heads: int) -> DiTConfig:
 PRESETS: dict[str, DiTConfig] = {
     "test": _preset(hidden_size=32, depth=2, num_heads=2),
     "toy": _preset(hidden_size=256, depth=8, num_heads=4),
+    "mini": _preset(hidden_size=320, depth=8, num_heads=5),
     "S": _preset(hidden_size=384, depth=12, num_heads=6),
     "B": _preset(hidden_size=768, depth=12, num_heads=12),
     "L": _preset(hidden_size=1024, depth=24, num_heads=16),

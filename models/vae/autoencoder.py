@@ -55,6 +55,13 @@ PRESETS: dict[str, VAEConfig] = {
         decoder_widths=(192, 96, 32),
         decoder_depths=(3, 2, 2),
     ),
+    "mini": VAEConfig(
+        latent_channels=16,
+        encoder_widths=(256, 128),
+        encoder_depths=(3, 2),
+        decoder_widths=(256, 96, 32),
+        decoder_depths=(3, 3, 2),
+    ),
     "base": VAEConfig(
         latent_channels=16,
         encoder_widths=(512, 256),

@@ -237,7 +237,7 @@ def test_cache_holds_each_clip_with_its_texts(cache):
     assert len(bucket) == 12
     latents, texts = bucket[0]
     assert latents.shape == (16, 3, 4, 4)
-    assert len(texts) == 6
+    assert len(texts) == 8
     assert cache.captions["32x32x9"][3] == toy_clip(3, SIZE)[1]
 
 

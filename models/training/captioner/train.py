@@ -91,7 +91,7 @@ class CaptionedClips:
         self.clips: dict[str, list[Clip]] = {}
         for size, bucket in cache.buckets.items():
             for (latents, _), captions in zip(bucket, cache.captions[size], strict=True):
-                told = [text for text in captions if text.strip()]
+                told = tellings([text for text in captions if text.strip()])
                 stills = [part for text in told if (part := still_part(text))]
                 if told:
                     ids, still_ids = ([vocabulary.encode(text) for text in texts] for texts in (told, stills))
@@ -128,6 +128,17 @@ class CaptionedClips:
             if drawn:
                 texts.append(padded_rows(drawn))
         return Batch(torch.stack([clip.latents for clip in chosen]), texts)
+
+
+def tellings(captions: Sequence[str]) -> list[str]:
+    """A clip's captions without those that are casual: that leave out things of the toy world, their colours or what
+    they do, which another one of the same length tells. A model is to draw from such words, and not to learn them."""
+    told: dict[bool, list[tuple[tuple[int, bool], str]]] = {}
+    for text in captions:
+        facts = facts_of_text(text)
+        told.setdefault(is_detailed(text), []).append(((len(facts.objects), facts.motion is not None), text))
+    most = {detailed: max(how_much for how_much, _ in texts) for detailed, texts in told.items()}
+    return [text for detailed, texts in told.items() for how_much, text in texts if how_much == most[detailed]]
 
 
 def padded_rows(drawn: Sequence[tuple[int, list[int]]]) -> Rows:

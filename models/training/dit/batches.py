@@ -18,6 +18,7 @@ from ...transfer import sent
 from .losses import sample_levels, sample_region
 from .settings import DiTTraining
 
+CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Batch:
@@ -102,13 +103,14 @@ def pack_batches(batches: Sequence[Batch]) -> Batch:
 
 def make_batch(
     examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator,
-    patch: Patch = DEFAULT_PATCH, *, cyclic: bool,
+    patch: Patch = DEFAULT_PATCH, *, cyclic: bool, device: torch.device = CPU,
 ) -> Batch:  # fmt: skip
     """Noise, levels and texts for a batch of clips of one size; a tenth of the texts and classes become none.
 
-    patch: the model's, which is not the preset's where a run continues another model.
+    patch: the model's, which is not the preset's where a run continues another model. device: where latents and noise,
+    nearly all of a batch, are to lie; a GPU also draws the noise, which is then another than the CPU's.
     """
-    latents = torch.stack([example.latents for example in examples]).float()
+    latents = sent(torch.stack([example.latents for example in examples]), device).float()
     grid, clean = Grid.of(latents, patch), to_patches(latents, patch)
     sigma = sample_levels(len(examples), grid, rng)
     if cyclic:  # a loop has no first frame
@@ -119,9 +121,14 @@ def make_batch(
         sigma = per_frame.amax(dim=1, keepdim=True) * torch.stack([sample_region(grid, rng) for _ in examples])
     dropped = (torch.rand(len(examples), generator=rng) < settings.dropout).tolist()
     context, mask = stack_text([empty if drop else e.text for e, drop in zip(examples, dropped, strict=True)])
-    noise = torch.randn(clean.shape, generator=rng)
+    noise = torch.randn(clean.shape, generator=rng_on(device, rng), device=device)
     named = ["" if drop else e.label for e, drop in zip(examples, dropped, strict=True)]
     return Batch(clean, noise, sigma, context, mask, (grid,), cyclic, labels=class_labels(named, settings.classes))
+
+
+def rng_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
+    """A step's generator on the CPU, or one on the device that the step's seed fixes as well."""
+    return rng if device.type == "cpu" else torch.Generator(device).manual_seed(rng.initial_seed())
 
 
 def class_labels(names: Sequence[str], classes: Sequence[str]) -> Tensor | None:
@@ -131,8 +138,9 @@ def class_labels(names: Sequence[str], classes: Sequence[str]) -> Tensor | None:
 
 
 def draw_batch(
-    cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator, patch: Patch = DEFAULT_PATCH
-) -> Batch:
+    cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator, patch: Patch = DEFAULT_PATCH,
+    device: torch.device = CPU,
+) -> Batch:  # fmt: skip
     """The batch of one step: clips packed, or a bucket by its share and as many of its clips as `tokens` allows."""
     mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
     weights = torch.tensor([share for _, share in mix])
@@ -148,7 +156,7 @@ def draw_batch(
     examples = cache.draw(size, max(1, settings.tokens // patches(cache, size, patch, image=image)), rng)
     if image:
         examples = [first_frame(example) for example in examples]
-    return make_batch(examples, empty, settings, rng, patch, cyclic=cyclic)
+    return make_batch(examples, empty, settings, rng, patch, cyclic=cyclic, device=device)
 
 
 def draw_packed(

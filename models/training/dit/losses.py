@@ -35,31 +35,23 @@ def sample_levels(count: int, grid: Shape, rng: torch.Generator) -> Tensor:
     levels = sample_sigmas(count, rng)[:, None].repeat(1, frames)
     if frames == 1:
         return levels
-    for row in levels:
-        choice = float(torch.rand(1, generator=rng))
-        if choice < 0.2:
-            row.copy_(sample_sigmas(frames, rng))
-        elif choice < 0.5:
-            row.mul_(_unknown(frames, rng))
-    return levels
+    choice = torch.rand(count, 1, generator=rng)
+    each = sample_sigmas(count * frames, rng).view(count, frames)
+    partly = torch.where(choice < 0.5, levels * _unknown(count, frames, rng), levels)
+    return torch.where(choice < 0.2, each, partly)
 
 
-def _unknown(frames: int, rng: torch.Generator) -> Tensor:
-    """1 for frames to generate (at least one), 0 for known ones: the first alone, a head, a tail, or both ends."""
-    kind = float(torch.rand(1, generator=rng))
-    cut = 1 + int(torch.randint(max(frames - 1, 1), (1,), generator=rng))
-    unknown = torch.ones(frames)
-    if kind < 0.4:
-        unknown[0] = 0
-    elif kind < 0.6:
-        unknown[:cut] = 0
-    elif kind < 0.8:
-        unknown[frames - cut :] = 0
-    else:
-        head = 1 + int(torch.randint(max(frames // 2, 1), (1,), generator=rng))
-        unknown[: min(head, frames - 2)] = 0
-        unknown[-1:] = 0
-    return unknown if unknown.any() else torch.ones(frames)
+def _unknown(count: int, frames: int, rng: torch.Generator) -> Tensor:
+    """1 for frames to generate (at least one), 0 for known ones, (count, frames): of each clip its first frame is known,
+    a head, a tail, or both ends."""
+    kind = torch.rand(count, 1, generator=rng)
+    cut = torch.randint(1, frames, (count, 1), generator=rng)
+    head = torch.randint(1, max(frames // 2, 1) + 1, (count, 1), generator=rng)
+    frame = torch.arange(frames)
+    ends = (frame < head.clamp(max=frames - 2)) | (frame == frames - 1)
+    known = torch.where(kind < 0.4, frame < 1, torch.where(kind < 0.6, frame < cut, ends))
+    known = torch.where((kind >= 0.6) & (kind < 0.8), frame >= frames - cut, known)
+    return (~known).float()
 
 
 def sample_region(grid: Shape, rng: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ class DiTTraining:
 
     preset: str = "toy"
     steps: int = 4000
+    minutes: float = 0.0  # after which the run ends, its learning rate lowered in time; 0 = when all steps are done
     tokens: int = 5184  # patches per step: the batch size follows from the clip size
     mix: tuple[tuple[str, float], ...] = ()  # (clip size, share of the steps); () = all buckets alike
     images: float = 0.1  # share of steps on single frames
@@ -49,5 +50,5 @@ class DiTTraining:
 ASSUMED = {
     "packing": False, "accumulate": 1, "muon": True, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
     "checkpointing": False, "snapshots": 0, "early": 0.0, "clip_deviations": 0.0,
-    "steadiness": 0.0,
+    "steadiness": 0.0, "minutes": 0.0,
 }  # fmt: skip

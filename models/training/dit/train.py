@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.ahead import AHEAD, ahead
 from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after, strip
+from ..run.pace import Pace
 from ..run.stopping import StoppedError, asked_to_stop
 from .batches import Batch, class_labels, draw_batch
 from .initial import build
@@ -153,23 +156,29 @@ def train(
         weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
         if workers.first:
             report(run, model, weights, vae, held_out, empty, fixed, first, split=layout.split)
-    for step in range(first, settings.steps):
-        batch = draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch)
+    place = torch.device(device)
+    pace = Pace(settings.steps, settings.minutes)
+
+    def drawn(step: int) -> Batch:
+        return draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch, device=place)
+
+    steps = pace(first)
+    for step, batch in zip(steps, ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
         loss, stop = backward(model, batch, workers, settings=settings, stop=asked_to_stop())
-        scale = learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay)
+        scale = learning_rate_scale(pace.at(step), settings.steps, warmup=settings.warmup, decay=settings.decay)
         norm = optimiser.step(scale, loss)
         average.update(optimiser.masters, step + 1)
         keep(run, model, average, settings, step + 1)
         if step % 20 == 0:
             run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
-        due = saves_after(step + 1, settings.steps, settings.save_every)
+        due = pace.ends(step + 1) or saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
             run.save(step + 1, optimiser, average)
         if due:
             weights = result(model, average, keep=workers.first)
             if workers.first:
                 report(run, model, weights, vae, held_out, empty, fixed, step + 1, split=layout.split)
-        if stop and step + 1 < settings.steps:
+        if stop and not pace.over:
             run.close()
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     run.close()
@@ -183,10 +192,11 @@ def config_of(settings: DiTTraining, cache: LatentCache) -> dict[str, Any]:
 
 
 def compile_blocks(model: DiT) -> None:
-    """Let torch.compile write each block anew, at its first run with each shape."""
+    """Let torch.compile write each block anew: on a CPU for each shape, on a GPU once for them all."""
     torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
+    dynamic = next(model.parameters()).device.type != "cpu"  # a GPU gains little by fixed shapes, and has many
     for block in model.blocks:
-        block.compile(dynamic=False)
+        block.compile(dynamic=dynamic)
 
 
 def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:

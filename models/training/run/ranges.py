@@ -36,7 +36,7 @@ class Range:
 
 
 RANGES = {
-    "steps": Range(1, MOST), "save_every": Range(1, 100_000), "seed": Range(0, 2**31 - 1),
+    "steps": Range(1, MOST), "minutes": Range(0.0, 1e6), "save_every": Range(1, 100_000), "seed": Range(0, 2**31 - 1),
     "batch": Range(1, 1024), "crop": Range(16, 1024, 16), "tokens": Range(16, MOST), "accumulate": Range(1, 1000),
     "learning_rate": Range(1e-6, 0.1), "warmup": Range(0, MOST), "decay": Range(0.0, 1.0),
     "clip_deviations": Range(0.0, 1000.0), "images": Range(0.0, 1.0), "dropout": Range(0.0, 1.0),

@@ -29,6 +29,7 @@ class VAETraining:
 
     preset: str = "toy"
     steps: int = 3000
+    minutes: float = 0.0  # after which the run ends, its learning rate lowered in time; 0 = when all steps are done
     decay: float = 0.3  # share of the run over which the learning rate falls to zero
     batch: int = 4
     crop: int = 64

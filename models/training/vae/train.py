@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from ...transfer import sent
 from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE, weights_mark
 from ...vae.layers import space_to_depth
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..run.ahead import AHEAD, ahead
 from ..run.folder import Run, generator, saves_after, strip
+from ..run.pace import Pace
 from ..run.stopping import StoppedError, asked_to_stop
 from .objective import Objective, VAETraining
 
@@ -147,7 +150,7 @@ def train(
     torch.manual_seed(settings.seed)
     made_from = ({"data": data} if data else {}) | {"init": weights_mark(init.vae_state) if init else ""}
     config = asdict(settings) | {"frames": list(settings.frames)} | made_from
-    run = Run(out, config, assumed={"steadiness": 0.0, "clip_deviations": 0.0} | made_from)
+    run = Run(out, config, assumed={"steadiness": 0.0, "clip_deviations": 0.0, "minutes": 0.0} | made_from)
     vae = begin(settings, clips, init).to(device, getattr(torch, settings.dtype))
     optimiser = Optimiser(vae, learning_rate=settings.learning_rate, clip_deviations=settings.clip_deviations)
     average = EMA(optimiser.masters)
@@ -157,11 +160,17 @@ def train(
         run.record(step=0, **evaluate(vae, held_out))
     elif saves_after(first, settings.steps, settings.save_every) and run.unreported(first):
         report(run, vae, average, clips, held_out, settings, first)  # a kill came between checkpoint and report
-    for step in range(first, settings.steps):
+    place, pace = torch.device(device), Pace(settings.steps, settings.minutes)
+
+    def drawn(step: int) -> tuple[Tensor, torch.Generator]:
         rng = generator(settings.seed, step)
-        judged = objective.judge(vae, crops(clips, settings, rng, torch.device(device)), rng, step)
+        return crops(clips, settings, rng, place), rng
+
+    steps = pace(first)
+    for step, (video, rng) in zip(steps, ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
+        judged = objective.judge(vae, video, rng, step)
         judged.loss.backward()
-        scale = learning_rate_scale(step, settings.steps, warmup=20, decay=settings.decay)
+        scale = learning_rate_scale(pace.at(step), settings.steps, warmup=20, decay=settings.decay)
         norm = optimiser.step(scale, judged.loss)
         average.update(optimiser.masters, step + 1)
         said = objective.learn(judged, step, scale)
@@ -170,12 +179,12 @@ def train(
             parts = {name: round(float(value), 5) for name, value in said.items()}
             run.record(step=step, loss=round(judged.loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3), **parts)
         stop = asked_to_stop()
-        due = saves_after(step + 1, settings.steps, settings.save_every)
+        due = pace.ends(step + 1) or saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
             run.save(step + 1, objective, average)
         if due:
             report(run, vae, average, clips, held_out, settings, step + 1)
-        if stop and step + 1 < settings.steps:
+        if stop and not pace.over:
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     return finish(vae, average, clips, settings)
 

@@ -1,0 +1,168 @@
+"""Train on the card, one part after the other: `python3 tools/pack.py tools.card.train vae|dit|captioner --work DIR`.
+
+The VAE trains on the first clips that are rendered, then the DiT on all that are encoded, while more come. What is
+ready goes to `--keep` in parts of at most 15 MB.
+"""
+
+import argparse
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...models.checkpoints import joined, load_checkpoint, save_checkpoint
+from ...models.clips.cache import Example, LatentCache
+from ...models.clips.clips import HELD_OUT
+from ...models.clips.shards import read_shard
+from ...models.clips.toy import cache_toy_world, toy_pixels
+from ...models.geometry import ClipSize
+from ...models.pixels import stored
+from ...models.recommended import CARD
+from ...models.text.encoder import load_text_encoder
+from ...models.training.captioner import train as captioner
+from ...models.training.dit import train as dit
+from ...models.training.dit.settings import DiTTraining
+from ...models.training.vae import train as vae
+from .parts import keep
+from .render import MIX, TINY, read_file
+
+LOOK = 15  # seconds between looks for new clips
+
+
+class GrowingCache(LatentCache):
+    """The cached clips of a folder to which others add; what stands for them in a run is the folder, not its clips."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.known, self.lock, self.looked = set(self.names), threading.Lock(), time.monotonic()
+        self.names, self.clips_mark, self.captions_mark = ["growing"], "growing", "growing"
+
+    def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
+        """Random clips of those that are there by now."""
+        with self.lock:
+            if time.monotonic() - self.looked > LOOK:
+                self.grow()
+            return super().draw(size, count, rng)
+
+    def grow(self) -> None:
+        """Take in what has come."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name not in self.known:
+                self._add(*read_shard(path))
+                self.known.add(path.name)
+        self.looked = time.monotonic()
+        print(f"{sum(map(len, self.buckets.values()))} clips", flush=True)
+
+
+def first_clips(work: Path, count: int, sizes: Sequence[str]) -> list[Tensor]:
+    """The first `count` rendered clips of some sizes, as soon as they are there."""
+    clips: list[Tensor] = []
+    seen: set[str] = set()
+    while len(clips) < count:
+        for path in sorted((work / "rendered").glob("*.npz")):
+            if path.stem not in seen and path.stem.rpartition("-")[0] in sizes and len(clips) < count:
+                seen.add(path.stem)
+                clips += [stored(frames) for frames in read_file(path).frames]
+        time.sleep(0.2)
+    return clips[:count]
+
+
+def train_vae(options: argparse.Namespace) -> None:
+    """Encoder and decoder, then the decoder alone on latents with errors, so that it joins what the DiT makes."""
+    sizes = ["32x32x9"] if options.tiny else ["128x128x33", "96x96x33"]
+    clips = first_clips(options.work, 20 if options.tiny else 2000, sizes)
+    judged = toy_pixels(HELD_OUT, 4 if options.tiny else 24, ClipSize.parse(sizes[-1]))
+    small = {"preset": "test", "crop": 32, "frames": (9,), "steps": 30} if options.tiny else {}
+    shared = {
+        "preset": "mini", "batch": 32, "crop": 64, "frames": (17, 9), "gradient_scales": 3, "steps": 40_000,
+        "images": 0.12, "save_every": 100_000,
+    } | small  # fmt: skip
+    both = vae.VAETraining(**shared, minutes=0.6 * options.minutes, learning_rate=1.2e-3, steadiness=20.0)
+    vae.train(both, clips, judged, options.work / "vae", None, "rendered clips", options.device)
+    begun = load_checkpoint(options.work / "vae" / "vae.safetensors")
+    alone = vae.VAETraining(
+        **shared, minutes=0.4 * options.minutes, learning_rate=6e-4, steadiness=40.0, freeze_encoder=True,
+        latent_noise=0.3,
+    )  # fmt: skip
+    vae.train(alone, clips, judged, options.work / "decoder", begun, "rendered clips", options.device)
+    made = load_checkpoint(options.work / "decoder" / "vae.safetensors")
+    save_checkpoint(options.work / "vae.safetensors", made)
+    keep(options.work / "vae.safetensors", options.keep)
+    for run in ("vae", "decoder"):
+        keep_log(options.work / run, options.keep, run)
+
+
+def keep_log(run: Path, folder: Path | None, name: str) -> None:
+    """A run's log, to be carried away."""
+    if folder:
+        (folder / f"{name}.jsonl").write_text((run / "log.jsonl").read_text())
+
+
+def train_dit(options: argparse.Namespace) -> None:
+    """The DiT on what is encoded, as soon as each size is there, and the checkpoint for the nodes."""
+    mix = TINY if options.tiny else MIX
+    folder = options.work / "clips"
+    while {path.name.split("-")[1] for path in folder.glob("*.safetensors")} < set(mix):
+        time.sleep(0.5)
+    time.sleep(options.wait)
+    made = load_checkpoint(options.work / "vae.safetensors").vae(torch.bfloat16)
+    encoder, held_out = load_text_encoder(options.device), options.work / "held-out"
+    judged = "32x32x9" if options.tiny else "96x96x33"
+    made.to(options.device)
+    cache_toy_world(held_out, made, encoder, ClipSize.parse(judged), 8 if options.tiny else 64, first=HELD_OUT)
+    empty, _ = encoder([""])
+    small = {"preset": "test", "tokens": 256, "steps": 20, "dtype": "float32"} if options.tiny else {}
+    settings = DiTTraining(**{
+        "preset": "mini", "tokens": 82_944, "steps": 200_000, "images": 0.08, "learning_rate": options.learning_rate,
+        "warmup": 200, "decay": 0.5, "save_every": 2000, "snapshots": 0, "early": 0.0, "compile": options.compile,
+        "mix": tuple(mix.items()), "minutes": options.minutes, "steadiness": 0.3, "region": 0.08,
+    } | small)  # fmt: skip
+    run = options.work / "dit"
+    dit.train(
+        settings, GrowingCache(folder), LatentCache(held_out), empty[0].cpu().bfloat16(), made, run, None,
+        options.device,
+    )  # fmt: skip
+    bundled = joined(load_checkpoint(run / "dit.safetensors"), load_checkpoint(options.work / "vae.safetensors"), CARD)
+    save_checkpoint(options.work / "bundle.safetensors", bundled)
+    keep(options.work / "bundle.safetensors", options.keep)
+    keep_log(run, options.keep, "dit")
+
+
+def train_captioner(options: argparse.Namespace) -> None:
+    """The captioner on a part of the cached clips."""
+    made = load_checkpoint(options.work / "vae.safetensors").vae(torch.bfloat16).to(options.device)
+    names = sorted(path.name for path in (options.work / "clips").glob("*.safetensors"))[: options.files]
+    cache, held_out = LatentCache(options.work / "clips", names), LatentCache(options.work / "held-out")
+    settings = captioner.CaptionerTraining(
+        steps=20 if options.tiny else options.steps, tokens=256 if options.tiny else 12_288, learning_rate=2e-3,
+        save_every=100_000, preset="test" if options.tiny else "toy",
+    )  # fmt: skip
+    captioner.train(settings, cache, held_out, made, options.work / "captioner", None, options.device)
+    keep(options.work / "captioner" / "captioner.safetensors", options.keep)
+    keep_log(options.work / "captioner", options.keep, "captioner")
+
+
+def main() -> None:
+    """One part of the training."""
+    parser = argparse.ArgumentParser(prog="tools.card.train")
+    parser.add_argument("part", choices=["vae", "dit", "captioner"])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, help="folder for what is to be carried away")
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for more clips")
+    parser.add_argument("--files", type=int, default=120, help="captioner: files of cached clips")
+    parser.add_argument("--steps", type=int, default=3000, help="captioner: steps")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--tiny", action="store_true")
+    options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    {"vae": train_vae, "dit": train_dit, "captioner": train_captioner}[options.part](options)
+
+
+if __name__ == "__main__":
+    main()
