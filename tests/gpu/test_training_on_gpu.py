@@ -14,6 +14,7 @@ from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.training.captioner import train as captioner
 from comfyui_spacetime.models.training.dit import train as dit
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
+from comfyui_spacetime.models.training.run.ahead import AHEAD
 from comfyui_spacetime.models.training.run.stopping import StoppedError
 from comfyui_spacetime.models.training.vae import train as vae
 from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
@@ -45,7 +46,8 @@ def cache(tmp_path_factory, network) -> LatentCache:
 
 
 @pytest.fixture
-def gpu() -> Iterator[PretendedGPU]:
+def gpu(monkeypatch) -> Iterator[PretendedGPU]:
+    monkeypatch.setitem(AHEAD, "cuda", 0)  # the pretended GPU is seen by one thread alone
     with PretendedGPU() as found:
         yield found
 

@@ -20,6 +20,7 @@ from .settings import DiTTraining
 
 CPU = torch.device("cpu")
 
+
 @dataclass(frozen=True)
 class Batch:
     """Everything random of one step, drawn from the step's own generator."""

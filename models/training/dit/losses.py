@@ -42,7 +42,7 @@ def sample_levels(count: int, grid: Shape, rng: torch.Generator) -> Tensor:
 
 
 def _unknown(count: int, frames: int, rng: torch.Generator) -> Tensor:
-    """1 for frames to generate (at least one), 0 for known ones, (count, frames): of each clip its first frame is known,
+    """1 for frames to generate (at least one), 0 for known ones, (count, frames): each clip knows its first frame,
     a head, a tail, or both ends."""
     kind = torch.rand(count, 1, generator=rng)
     cut = torch.randint(1, frames, (count, 1), generator=rng)
