@@ -51,7 +51,7 @@ def test_every_number_of_a_run_has_a_range_that_its_settings_keep(settings):
     ("settings", "wrong", "says"),
     [
         (VAETraining(), {"crop": 33}, "--crop is a multiple of 16 from 16 to 1024, not 33"),
-        (VAETraining(), {"preset": "huge"}, "--preset is one of test, toy, base, not huge"),
+        (VAETraining(), {"preset": "huge"}, "--preset is one of test, toy, mini, base, not huge"),
         (VAETraining(), {"perceptual_network": "resnet"}, "--perceptual-network is one of vgg, alex, not resnet"),
         (DiTTraining(), {"dtype": "float16"}, "--dtype is one of bfloat16, float32, not float16"),
         (CaptionerTraining(), {"preset": "XL"}, "--preset is one of .*, not XL"),
