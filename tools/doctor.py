@@ -52,6 +52,14 @@ print("chosen: the VAE in fp32, because it is small and its pieces then equal th
 attention = ["sdpa"]
 attention += [name for name in ("xformers", "flash_attn", "sageattention") if there(name)]
 print("attention: " + ", ".join(attention))
+try:
+    sys.path.insert(0, sys.argv[1])
+    from tools.pack import load
+    load()
+    from comfyui_spacetime.models.transformer.packed import told
+    print("chosen: packed clips by " + told("cuda:0" if torch.cuda.is_available() else "cpu"))
+except ImportError as error:
+    print(f"chosen: nothing for packed clips, because {error}")
 missing = "MISSING, pip install -r requirements.txt"
 libraries = ("einops", "safetensors", "av", "cv2")
 print("libraries: " + ", ".join(f"{name} {'yes' if there(name) else missing}" for name in libraries))
@@ -69,7 +77,7 @@ def report(path: str | None) -> int:
     whose = "our own, in .host" if installation.managed else "yours, unchanged"
     say(f"ComfyUI: {version_of(installation.tree)} at {installation.tree} ({whose})")
     done = subprocess.run(
-        [str(installation.python), "-c", PROBE],
+        [str(installation.python), "-c", PROBE, str(ROOT)],
         capture_output=True,
         text=True,
         errors="replace",

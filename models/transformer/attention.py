@@ -1,4 +1,8 @@
-"""Attention: one call for dense, masked and packed (block-diagonal) sequences, over any kernel."""
+"""Attention: one call for dense, masked and packed (block-diagonal) sequences, over any kernel.
+
+`attend` is the dispatcher. A dense row goes to the kernel that it is given: torch's own, plain products, or a host's.
+Packed clips go, where nobody asked for another kernel, to the one that the device got for them (packed.py).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .norms import normed, rms, weights
+from .packed import packed_attention
 from .rope import apply_rope
 
 # (queries, keys, values, mask) -> (B, K, N, head_dim); q, k, v are (B, K, N, head_dim), mask (B, 1, 1, L) bool or None
@@ -43,11 +48,14 @@ def attend(
 ) -> Tensor:
     """Attention (B, K, N, head_dim). With `lengths` of several clips, each attends only to its own keys.
 
-    One kernel call per clip: on CPUs this is the fastest form of block-diagonal attention, and exact everywhere.
+    On a GPU that has a kernel for that it is one call. Else one call per clip: on CPUs this is the fastest form of
+    block-diagonal attention, and exact everywhere. So it is with a mask, and with a kernel of the caller's.
     """
     if len(lengths) < 2:
         return kernel(q, k, v, mask)
     sizes = list(key_lengths or lengths)
+    if mask is None and kernel is sdpa and q.device.type != "cpu":
+        return packed_attention(q, k, v, lengths, sizes)
     masks = mask.split(sizes, dim=-1) if mask is not None else [None] * len(sizes)
     clips = zip(q.split(list(lengths), dim=2), k.split(sizes, dim=2), v.split(sizes, dim=2), masks, strict=True)
     return torch.cat([kernel(*clip) for clip in clips], dim=2)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from ....models.flow import convert
 from ....models.patches import Grid, Patch, from_patches, to_patches
-from ....models.transformer.attention import Kernel
+from ....models.transformer.attention import Kernel, sdpa
 from ....models.transformer.dit import DiT, DiTConfig, Prepared
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
@@ -98,7 +98,8 @@ class HostedDiT(DiT):
         prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths, ids)
         values = self.forward_tokens(
             to_patches(x, self.config.patch), sigma, prepared, labels=class_labels,
-            attention=kernel(x.device, options), transformer_options=options,
+            attention=kernel(x.device, options, packed=len(grids) > 1),
+            transformer_options=options,
         )  # fmt: skip
         out = from_patches(values, Grid.of(x, self.config.patch), self.config.patch)
         velocity = convert(
@@ -174,13 +175,17 @@ def patch_levels(mask: Tensor, patch: Patch) -> Tensor:
     return mean
 
 
-def kernel(device: torch.device, options: dict[str, Any]) -> Kernel:
+def kernel(device: torch.device, options: dict[str, Any], *, packed: bool = False) -> Kernel:
     """Core's attention, so that its backends and `optimized_attention_override` apply.
+
+    Core has none for packed clips: they get ours, in one call, unless somebody has overridden attention.
 
     On CPUs core picks a sub-quadratic form that takes three to four times as long as torch's own from 1000 patches on;
     masked (cross-) attention goes to torch's everywhere because not every backend takes boolean masks.
     """
     attention = comfy.ldm.modules.attention
+    if packed and device.type != "cpu" and "optimized_attention_override" not in options:
+        return sdpa
     dense = attention.attention_pytorch if device.type == "cpu" else attention.optimized_attention
 
     def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
