@@ -57,6 +57,7 @@ class Shards(Layout):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)
         self.shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        self.workers = self.mesh.size()
 
     def local(self, tensor: Tensor) -> Tensor:
         """This worker's rows; they may be none."""

@@ -26,6 +26,7 @@ class Layout:
     """Parameters that every process holds whole."""
 
     split = False
+    workers = 1  # among which each parameter is split
 
     def local(self, tensor: Tensor) -> Tensor:
         """What this process holds of a parameter or gradient, as a plain tensor that shares its memory."""
@@ -40,9 +41,14 @@ class Layout:
         return value
 
     def orthogonalised(self, matrices: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Muon's update directions for named matrices, in any order."""
+        """Muon's update directions for named matrices, in any order; those of one shape are made together."""
+        alike: dict[tuple[torch.Size, torch.dtype], list[tuple[str, Tensor]]] = {}
         for name, matrix in matrices:
-            yield name, orthogonalise(matrix.flatten(1)).view_as(matrix)
+            alike.setdefault((matrix.shape, matrix.dtype), []).append((name, matrix))
+        for group in alike.values():
+            directions = orthogonalise(torch.stack([matrix.flatten(1) for _, matrix in group]))
+            for (name, matrix), direction in zip(group, directions, strict=True):
+                yield name, direction.view_as(matrix)
 
     def whole(self, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Named tensors as whole ones in the CPU's memory. All workers must call it."""

@@ -8,14 +8,16 @@ from torch import Tensor
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, approximately, by a quintic Newton-Schulz iteration in the matrix's dtype."""
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, approximately, of some (..., rows, columns), by a quintic Newton-Schulz
+    iteration in their dtype. Matrices of one shape are done together, in three kernels a step."""
     a, b, c = NEWTON_SCHULZ
-    x = matrix / (matrix.norm() + 1e-7)
-    transposed = x.shape[0] > x.shape[1]
+    x = matrices.reshape(-1, *matrices.shape[-2:])
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    transposed = x.shape[1] > x.shape[2]
     if transposed:
-        x = x.T
+        x = x.mT
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # sums made in the products
-    return x.T if transposed else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # sums made in the products
+    return (x.mT if transposed else x).reshape(matrices.shape)

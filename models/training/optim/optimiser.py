@@ -4,11 +4,14 @@ Muon: Jordan et al. 2024, kellerjordan.github.io/posts/muon, with the RMS-matche
 arXiv 2502.16982, so that one learning rate serves both. The model itself may be bf16: each step updates the fp32
 masters and copies them back. Where the parameters are split among workers, the tensors here are this worker's parts,
 and a `Layout` does what has to be done together: the gradient's norm and Muon's whole matrices.
+
+On a GPU a small model's step is as long as it has kernels, so parameters are updated in bunches, each by the same few
+(torch's foreach functions). On CPUs those are loops, and the numbers are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite, prod
 
 import torch
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 
 from .clipping import GradientClipping
 from .layout import Layout
+
+BUNCH = 1 << 26  # parameters in a bunch: what is made on the way to an update takes a few times 4 bytes of each
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
@@ -37,6 +42,7 @@ class Optimiser:
     ) -> None:  # fmt: skip
         self.layout = layout or Layout()
         self.parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.named = dict(self.parameters)
         self.masters = {name: self.layout.local(p.detach()).float().clone() for name, p in self.parameters}
         self.muon = {name for name, p in self.parameters if muon and is_hidden_matrix(name, p)}
         self.first = {name: torch.zeros_like(master) for name, master in self.masters.items()}
@@ -53,32 +59,40 @@ class Optimiser:
         ValueError when the norm, or the loss that it is the gradient of, is not finite; nothing has changed then. Both
         are read at once, which is all that a step waits for a GPU.
         """
-        parameters = dict(self.parameters)
-        gradients = {n: self.layout.local(p.grad).float() for n, p in self.parameters if p.grad is not None}
-        squares = torch.stack([g.square().sum() for g in gradients.values()]).sum()
-        norm = self._read(self.layout.total(squares).sqrt(), loss)
+        found = {name: self.layout.local(p.grad) for name, p in self.parameters if p.grad is not None}
+        lengths = torch.stack(torch._foreach_norm(list(found.values()), 2, dtype=torch.float32))
+        norm = self._read(self.layout.total(lengths.square().sum()).sqrt(), loss)
         if not isfinite(norm):  # of a finite loss all the same: it would ruin the weights
             raise ValueError(
                 f"the gradient became {norm} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
             )
         shrink = self.clipping.factor(norm)
         self.steps += 1
-        rate = self.learning_rate * scale
-        matrices = (
-            (name, self._nesterov(name, gradient * shrink).to(parameters[name].dtype))
-            for name, gradient in gradients.items()
-            if name in self.muon
-        )
-        for name, direction in self.layout.orthogonalised(matrices):
-            rows, *columns = self.layout.shape(name, direction)
-            matched = 0.2 * max(rows, prod(columns)) ** 0.5
-            self._apply(parameters[name], name, direction.float() * matched, rate)
-        for name, gradient in gradients.items():
-            if name not in self.muon:
-                self._apply(parameters[name], name, self._adam(name, gradient * shrink), rate)
-        for parameter in parameters.values():
+        for names in self._bunches(list(found)):
+            gradients = torch._foreach_mul(in_dtypes([found[name] for name in names], [torch.float32]), shrink)
+            make = self._muon if names[0] in self.muon else self._adam
+            self._apply(names, make(names, list(gradients)), self.learning_rate * scale)
+        for _, parameter in self.parameters:
             parameter.grad = None
         return norm
+
+    def _bunches(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Parameters that are updated together, either by Muon or by Adam, matrices of a shape side by side.
+
+        The same ones for all workers.
+        """
+        shapes = {name: self.layout.shape(name, self.masters[name]) for name in names}
+        bunch: list[str] = []
+        held = 0
+        for name in sorted(names, key=lambda name: (name in self.muon, tuple(shapes[name]))):
+            size = prod(shapes[name])
+            if bunch and (held + size > BUNCH * self.layout.workers or (name in self.muon) != (bunch[0] in self.muon)):
+                yield bunch
+                bunch, held = [], 0
+            bunch.append(name)
+            held += size
+        if bunch:
+            yield bunch
 
     def _read(self, norm: Tensor, loss: Tensor | None) -> float:
         """The norm as a number. ValueError when the loss is not finite."""
@@ -94,25 +108,36 @@ class Optimiser:
             )
         return float(number)
 
-    def _apply(self, parameter: Tensor, name: str, update: Tensor, rate: float) -> None:
-        master = self.masters[name]
-        if parameter.ndim >= 2:
-            master.mul_(1 - rate * self.weight_decay)
-        master.add_(update, alpha=-rate)
-        self.layout.local(parameter).copy_(master)
+    def _apply(self, names: Sequence[str], updates: list[Tensor], rate: float) -> None:
+        parameters, masters = [self.named[name] for name in names], [self.masters[name] for name in names]
+        decayed = [master for parameter, master in zip(parameters, masters, strict=True) if parameter.ndim >= 2]
+        if decayed:
+            torch._foreach_mul_(decayed, 1 - rate * self.weight_decay)
+        torch._foreach_add_(masters, updates, alpha=-rate)
+        torch._foreach_copy_([self.layout.local(parameter) for parameter in parameters], masters)
 
-    def _nesterov(self, name: str, gradient: Tensor) -> Tensor:
-        buffer = self.first[name]
-        buffer.lerp_(gradient, 1 - self.momentum)
-        return gradient.lerp(buffer, self.momentum)
+    def _muon(self, names: Sequence[str], gradients: list[Tensor]) -> list[Tensor]:
+        buffers = [self.first[name] for name in names]
+        torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
+        nesterov = torch._foreach_lerp(gradients, buffers, self.momentum)
+        matrices = in_dtypes(list(nesterov), [self.named[name].dtype for name in names])
+        directions = dict(self.layout.orthogonalised(zip(names, matrices, strict=True)))
+        updates = in_dtypes([directions[name] for name in names], [torch.float32])
+        shapes = [self.layout.shape(name, directions[name]) for name in names]
+        matched = [0.2 * max(rows, prod(columns)) ** 0.5 for rows, *columns in shapes]
+        return list(torch._foreach_mul(updates, matched))
 
-    def _adam(self, name: str, gradient: Tensor) -> Tensor:
+    def _adam(self, names: Sequence[str], gradients: list[Tensor]) -> list[Tensor]:
         beta1, beta2 = self.betas
-        first, second = self.first[name], self.second[name]
-        first.lerp_(gradient, 1 - beta1)
-        second.lerp_(gradient.square(), 1 - beta2)
-        unbiased = second / (1 - beta2**self.steps)
-        return first / (1 - beta1**self.steps) / (unbiased.sqrt() + 1e-8)
+        first, second = [self.first[name] for name in names], [self.second[name] for name in names]
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        lengths = torch._foreach_div(second, 1 - beta2**self.steps)
+        torch._foreach_sqrt_(lengths)
+        torch._foreach_add_(lengths, 1e-8)
+        updates = torch._foreach_div(first, 1 - beta1**self.steps)
+        torch._foreach_div_(updates, lengths)
+        return list(updates)
 
     def state(self) -> dict[str, Tensor]:
         """Masters and moments by name, and the statistic of the gradient's norm."""
@@ -135,6 +160,19 @@ class Optimiser:
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
+def in_dtypes(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
+    """Tensors in dtypes, one for each or one for all, by few kernels; those that are in theirs are not copied."""
+    wanted = list(dtypes) * (len(tensors) if len(dtypes) == 1 else 1)
+    made = [
+        tensor if tensor.dtype == dtype else torch.empty_like(tensor, dtype=dtype)
+        for tensor, dtype in zip(tensors, wanted, strict=True)
+    ]
+    changed = [(new, old) for new, old in zip(made, tensors, strict=True) if new is not old]
+    if changed:
+        torch._foreach_copy_([new for new, _ in changed], [old for _, old in changed])
+    return made
+
+
 class EMA:
     """Moving average of the master weights with the power-function profile of EDM2 (arXiv 2312.02696, eq. 121).
 
@@ -150,8 +188,7 @@ class EMA:
     def update(self, weights: dict[str, Tensor], step: int) -> None:
         """Take in the weights after `step` >= 1 steps."""
         beta = (1 - 1 / step) ** (self.gamma + 1)
-        for name, average in self.weights.items():
-            average.lerp_(weights[name], 1 - beta)
+        torch._foreach_lerp_(list(self.weights.values()), [weights[name] for name in self.weights], 1 - beta)
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
         """Names and averages; parts of them where the parameters are split."""
