@@ -22,6 +22,7 @@ from ..recommended import CARD
 from ..solvers import SOLVERS
 from ..text.encoder import load_text_encoder
 from .captioner import commands as caption_commands
+from .distill import commands as distill_commands
 from .dit import train as dit
 from .dit.initial import class_names
 from .dit.lora import merge, save_lora
@@ -87,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--log", default="", help="also log to tensorboard, wandb (offline unless set up), or both: a,b")
     add_settings(three, DiTTraining())
 
+    distill_commands.add_to(commands, mixture)
     add_finishing(commands)
     caption_commands.add_to(commands)
     return top
@@ -217,7 +219,7 @@ def run(args: argparse.Namespace) -> None:
     if args.command != "dit" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(f"`{args.command}` runs in one process: only `dit` is shared by several workers")
     commands = {"vae": train_vae, "cache": cache, "dit": train_dit, "bundle": bundle, "ema": ema, "merge": merge_lora}
-    commands |= caption_commands.COMMANDS
+    commands |= caption_commands.COMMANDS | distill_commands.COMMANDS
     commands[args.command](args)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from comfyui_spacetime.models.training.__main__ import parser
 from comfyui_spacetime.models.training.captioner.train import CaptionerTraining
+from comfyui_spacetime.models.training.distill.settings import Distillation
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.optim.optimiser import learning_rate_scale
 from comfyui_spacetime.models.training.run.ranges import RANGES
@@ -31,7 +32,7 @@ def test_the_guide_explains_the_options(command):
     assert named <= {option for action in actions for option in action.option_strings}
 
 
-SETTINGS = [VAETraining(), DiTTraining(), CaptionerTraining()]
+SETTINGS = [VAETraining(), DiTTraining(), Distillation(), CaptionerTraining()]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: type(one).__name__)

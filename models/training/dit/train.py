@@ -17,12 +17,14 @@ from ...clips.cache import LatentCache, stack_text
 from ...generate import text_denoiser
 from ...guidance import Guidance
 from ...pixels import to_uint8
+from ...recommended import Recommended
 from ...schedules import highest_sigma, sigma_of, sigmas
 from ...solvers import Solver
 from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
+from ..optim.layout import Layout
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
 from ..run.ahead import AHEAD, ahead
 from ..run.devices import taking_turns
@@ -34,6 +36,7 @@ from .initial import build
 from .lora import merged, pairs_of, save_lora
 from .losses import flow_loss, steadiness_loss
 from .profiles import Profiles, save_snapshots, snapshot_steps
+from .recipe import PLAIN, Recipe
 from .settings import ASSUMED, DiTTraining
 from .workers import Workers, join
 
@@ -123,13 +126,14 @@ def sample(
 def train(
     settings: DiTTraining, cache: LatentCache, held_out: LatentCache, empty: Tensor, vae: VideoVAE, out: Path,
     init: Checkpoint | None = None, device: str = "cpu", *, shard: bool = False, log: str = "",
+    recipe: Recipe = PLAIN,
 ) -> DiT:  # fmt: skip
     """Train a DiT; returns it with averaged weights. A run folder with a checkpoint is continued.
 
-    empty: features (L, E) of the empty prompt. Written at each save: out/dit.safetensors (averaged weights, ready to
-    use), out/checkpoint.safetensors (to resume) and out/samples/*.png; along the way out/averages/ and
-    out/early.safetensors. log: kinds of further logs, "tensorboard,wandb". Under torchrun the work is shared; with
-    `shard` the model is split as well, and the checkpoint is a folder of parts.
+    empty: features (L, E) of the empty prompt. recipe: what is learned from a batch, and how the model is to be run.
+    Each save leaves out/dit.safetensors (averaged weights, ready to use), out/checkpoint.safetensors (to resume) and
+    out/samples/*.png; there are out/averages/ and out/early.safetensors too. log: further logs, "tensorboard,wandb".
+    Under torchrun the work is shared; with `shard` so is the model, and the checkpoint is a folder of parts.
     StoppedError when the process was asked to end: the checkpoint is that of the last step.
     """
     workers, device = join(device, shard=shard)
@@ -137,34 +141,33 @@ def train(
     made_from = cache.made_from(vae, held_out, init)
     run = Run(out, config_of(settings, cache) | made_from, writes=workers.first, assumed=ASSUMED | made_from)
     model = build(settings, init)
-    run.meta = described(settings, cache, init) | {"latents_of": made_from["vae"]}
+    run.meta = described(settings, cache, init) | {"latents_of": made_from["vae"]} | recipe.meta
     model.checkpointing = settings.checkpointing
     layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
     if settings.compile:
         compile_blocks(model)
-    optimiser = Optimiser(
-        model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora,
-        clip_deviations=settings.clip_deviations, layout=layout,
-    )  # fmt: skip
-    average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
+    optimiser, average = state_of(settings, model, layout)
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
     judged, patch = replace(settings, mix=()), model.config.patch
-    fixed = [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
-    if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
-        weights = result(model, average, keep=workers.first)  # a kill came between checkpoint and report
+    fixed = [recipe.lesson(draw_batch(held_out, empty, judged, generator(1, i), patch=patch)) for i in range(6)]
+
+    def tell(step: int) -> None:
+        weights = result(model, average, keep=workers.first)
         if workers.first:
-            report(run, model, weights, vae, held_out, empty, fixed, first, split=layout.split)
+            report(run, model, weights, vae, held_out, empty, fixed, step, split=layout.split, recipe=recipe)
+
+    if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
+        tell(first)  # a kill came between checkpoint and report
     place = torch.device(device)
     pace = Pace(settings.steps, settings.minutes)
 
     def drawn(step: int) -> Batch:
         return draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch, device=place)
 
-    steps = pace(first)
-    for step, batch in zip(steps, ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
-        loss, stop = backward(model, batch, workers, settings=settings, stop=asked_to_stop())
+    for step, batch in zip(pace(first), ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
+        loss, stop = backward(model, recipe.lesson(batch), workers, settings=settings, stop=asked_to_stop())
         scale = learning_rate_scale(pace.at(step), settings.steps, warmup=settings.warmup, decay=settings.decay)
         norm = optimiser.step(scale, loss)
         average.update(optimiser.masters, step + 1)
@@ -175,14 +178,21 @@ def train(
         if stop or due:
             run.save(step + 1, optimiser, average)
         if due:
-            weights = result(model, average, keep=workers.first)
-            if workers.first:
-                report(run, model, weights, vae, held_out, empty, fixed, step + 1, split=layout.split)
+            tell(step + 1)
         if stop and not pace.over:
             run.close()
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     run.close()
     return averaged(model, result(model, average))
+
+
+def state_of(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Optimiser, EMA]:
+    """What a run keeps beside the model: its optimiser, and the average of its weights."""
+    optimiser = Optimiser(
+        model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora,
+        clip_deviations=settings.clip_deviations, layout=layout,
+    )  # fmt: skip
+    return optimiser, (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
 
 
 def config_of(settings: DiTTraining, cache: LatentCache) -> dict[str, Any]:
@@ -252,6 +262,7 @@ def report(
     step: int,
     *,
     split: bool = False,
+    recipe: Recipe = PLAIN,
 ) -> None:
     """Validation loss of the averaged weights, a strip of samples on held-out captions, and the checkpoint for use.
 
@@ -261,21 +272,27 @@ def report(
     best = averaged(model, weights)
     save_dit(run, "dit.safetensors", best, step)
     if pairs_of(weights):
-        save_lora(run.file("lora.safetensors"), weights, {"steps": step})
+        save_lora(run.file("lora.safetensors"), weights, {"steps": step} | recipe.meta)
     best.to(like.dtype)
     with taking_turns(None if split else model, best, vae, device=like.device):
         run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
-        save_samples(run, best, vae, held_out, empty, step)
+        save_samples(run, best, vae, held_out, empty, step, recipe.shown)
     run.show(step, run.sample_file(step))
 
 
-def save_samples(run: Run, best: DiT, vae: VideoVAE, held_out: LatentCache, empty: Tensor, step: int) -> None:
-    """A strip of what a model makes of held-out captions, decoded where the VAE lies."""
+def save_samples(
+    run: Run, best: DiT, vae: VideoVAE, held_out: LatentCache, empty: Tensor, step: int, shown: Recommended
+) -> None:
+    """A strip of what a model makes of held-out captions with these settings, decoded where the VAE lies."""
     size = next(iter(held_out.buckets))
     rows = held_out.buckets[size][:10]
     texts = [texts[0] for _, texts in rows]
     labels = class_labels(held_out.classes[size][:10], run.meta.get("classes", ()))
-    latents = sample(best, texts, empty, tuple(rows[0][0].shape), labels=labels, cyclic=size.endswith("c"))  # type: ignore[arg-type]
+    shape: tuple[int, int, int, int] = tuple(rows[0][0].shape)  # type: ignore[assignment]
+    latents = sample(
+        best, texts, empty, shape, labels=labels, cyclic=size.endswith("c"), steps=shown.steps, cfg=shown.cfg,
+        shift=shown.shift,
+    )  # fmt: skip
     weight = vae.decoder.linear.weight
     videos = (vae.decode(clip[None].to(weight), cyclic=size.endswith("c"))[0] for clip in latents)
     strip([to_uint8(video) for video in videos], run.sample_file(step))

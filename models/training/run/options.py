@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +20,11 @@ from .stopping import check_stop
 Settings = TypeVar("Settings")
 
 
-def add_settings(parser: argparse.ArgumentParser, settings: object) -> None:
-    """One option per plain field of a settings dataclass."""
+def add_settings(parser: argparse.ArgumentParser, settings: object, *, without: Collection[str] = ()) -> None:
+    """One option per plain field of a settings dataclass, but for some."""
     for entry in fields(settings):  # type: ignore[arg-type]
+        if entry.name in without:
+            continue
         default = getattr(settings, entry.name)
         if isinstance(default, bool):
             parser.add_argument(option(entry.name), action=argparse.BooleanOptionalAction, default=default)
