@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from .solvers import Solver, noise_generator, sample
 from .tasks.canvas import Canvas
 from .text.encoder import TextEncoder, load_text_encoder
 from .transformer.dit import DiT
+from .transformer.shares import patch_shares
 from .vae.autoencoder import VideoVAE
 
 
@@ -105,22 +106,42 @@ def predictor(
 
 def text_denoiser(
     dit: DiT, text: tuple[Tensor, Tensor], shape: Sequence[int], *, labels: Tensor | None = None, cyclic: bool = False,
-    trained_frames: int = 0,
+    trained_frames: int = 0, lengths: Sequence[int] = (), shares: Tensor | None = None,
 ) -> Denoiser:  # fmt: skip
     """The DiT as a denoiser of latents (B, C, *shape): text is context (B, L, E) and mask (B, L), labels classes (B,).
+
+    With shares (R, N) of patches in R texts, these stand one after the other in the text, `lengths` tokens each.
 
     Whatever unit it predicts in: the one place where a prediction of our DiT becomes the estimate of x0.
     """
     config, weight = dit.config, next(dit.parameters())
     grid = Grid.of(torch.empty(1, 1, *shape), config.patch)
     context, mask = text[0].to(weight), text[1].to(weight.device)
-    prepared = dit.prepare([grid], context, mask, cyclic=cyclic, trained_frames=trained_frames, device=weight.device)
+    prepared = dit.prepare(
+        [grid], context, mask, context_lengths=lengths, shares=shares, cyclic=cyclic, trained_frames=trained_frames,
+        device=weight.device,
+    )  # fmt: skip
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
         output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, labels=labels), x.shape[1])
         return to_denoised(output.to(x), x, sigma, config.prediction, config.patch)
 
     return predict
+
+
+def placed_predictor(models: Models, shares: Mapping[str, Tensor], *, cyclic: bool = False) -> Denoiser:
+    """The DiT as a denoiser of latents (B, C, T, H, W) whose places have prompts of their own.
+
+    shares (T, H, W) by prompt, adding up to 1 (tasks.prompts).
+    """
+    weight = next(models.dit.parameters())
+    texts = [models.text([prompt], weight.device) for prompt in shares]
+    text = torch.cat([context for context, _ in texts], dim=1), torch.cat([mask for _, mask in texts], dim=1)
+    places = torch.stack(list(shares.values()))  # (R, T, H, W)
+    return text_denoiser(
+        models.dit, text, places.shape[1:], cyclic=cyclic, lengths=[mask.shape[1] for _, mask in texts],
+        shares=patch_shares(places, models.dit.config.patch).to(weight.device),
+    )  # fmt: skip
 
 
 def keeping(predict: Denoiser, known: Canvas, dit: DiT) -> Denoiser:

@@ -109,6 +109,19 @@ def history_guidance(guided: Tensor, cond: Tensor, without: Tensor, scale: float
     return (total + scale * (c - other)).to(guided.dtype)
 
 
+def scaled_along(guided: Tensor, cond: Tensor, scale: float, scales: Tensor) -> Tensor:
+    """A prediction (B, C, T, H, W) that was guided with one scale, as if each latent had its own, scales (T,).
+
+    cond + (s - 1) / (scale - 1) * (guided - cond): plain cfg with s, and for the other ways their correction at that
+    strength. ValueError for scale 1, which is no guidance.
+    """
+    if scale == 1:
+        raise ValueError("a prediction of scale 1 was not guided, so there is nothing to scale")
+    g, c = working(guided, cond)
+    factors = ((scales - 1) / (scale - 1)).to(g).reshape(-1, 1, 1)
+    return (c + factors * (g - c)).to(guided.dtype)
+
+
 def in_interval(sigma: float, start: float = 1.0, end: float = 0.0) -> bool:
     """Whether guidance is on at sigma: end < sigma <= start (guidance interval, arXiv 2404.07724, eq. 5)."""
     # sigmas are float32: 0.8 as typed must meet 0.8 in the schedule

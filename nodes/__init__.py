@@ -15,6 +15,7 @@ MODULES = (
     "runs",
     "sampling",
     "guidance",
+    "prompts",
     "tasks.along_time",
     "tasks.loops",
     "tasks.in_space",

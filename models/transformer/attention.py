@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .norms import normed, rms, weights
 from .packed import packed_attention
 from .rope import apply_rope
+from .shares import Shares
 
 # (queries, keys, values, mask) -> (B, K, N, head_dim); q, k, v are (B, K, N, head_dim), mask (B, 1, 1, L) bool or None
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -59,6 +60,24 @@ def attend(
     masks = mask.split(sizes, dim=-1) if mask is not None else [None] * len(sizes)
     clips = zip(q.split(list(lengths), dim=2), k.split(sizes, dim=2), v.split(sizes, dim=2), masks, strict=True)
     return torch.cat([kernel(*clip) for clip in clips], dim=2)
+
+
+def attend_to_shares(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: Kernel, key_lengths: Sequence[int], shares: Shares
+) -> Tensor:
+    """Cross-attention (B, K, N, head_dim) in which each patch has texts of its own.
+
+    Where a patch has a share in several texts its answers are mixed; where in one, that is its answer to the bit.
+    """
+    sizes = list(key_lengths)
+    masks = mask.split(sizes, dim=-1) if mask is not None else [None] * len(sizes)
+    texts = zip(k.split(sizes, dim=2), v.split(sizes, dim=2), masks, shares, strict=True)
+    out = torch.zeros_like(q)
+    for keys, values, visible, (tokens, weight) in texts:
+        if len(tokens):
+            answer = kernel(q.index_select(2, tokens), keys, values, visible)
+            out.index_add_(2, tokens, answer * weight.to(q)[:, None])
+    return out
 
 
 def normed_rope(norm: nn.Module, x: Tensor, table: Tensor) -> Tensor:
@@ -113,10 +132,13 @@ class CrossAttention(nn.Module):
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, kernel: Kernel,
-        lengths: Sequence[int] = (), key_lengths: Sequence[int] = (),
+        lengths: Sequence[int] = (), key_lengths: Sequence[int] = (), shares: Shares | None = None,
     ) -> Tensor:  # fmt: skip
         q = normed(self.q_norm, rearrange(self.q(x), "b n (k d) -> b k n d", k=self.num_heads))
-        parts = lengths if key_lengths else ()  # one text for all packed clips needs no split
-        out = attend(q, keys, values, mask, kernel=kernel, lengths=parts, key_lengths=key_lengths)
+        if shares is not None:
+            out = attend_to_shares(q, keys, values, mask, kernel, key_lengths, shares)
+        else:
+            parts = lengths if key_lengths else ()  # one text for all packed clips needs no split
+            out = attend(q, keys, values, mask, kernel=kernel, lengths=parts, key_lengths=key_lengths)
         projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
         return projected

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .attention import CrossAttention, Kernel, SelfAttention
 from .norms import normed, rms
+from .shares import Shares
 
 
 class Text(NamedTuple):
@@ -19,7 +20,8 @@ class Text(NamedTuple):
     keys: Tensor  # (B, K, L, head_dim)
     values: Tensor
     mask: Tensor | None  # (B, 1, 1, L) bool, True = real token
-    lengths: tuple[int, ...]  # tokens of each clip's text when clips are packed, else empty
+    lengths: tuple[int, ...]  # tokens of each text where there are several, one after the other, else empty
+    shares: Shares | None = None  # how much of each is whose, where patches of one clip have texts of their own
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -70,8 +72,9 @@ class Block(nn.Module):
         x = gated(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
         if text is not None:
             attended = self.cross_attn(
-                normed(self.cross_norm, x), text.keys, text.values, text.mask, kernel, lengths, text.lengths
-            )
+                normed(self.cross_norm, x), text.keys, text.values, text.mask, kernel, lengths, text.lengths,
+                text.shares,
+            )  # fmt: skip
             x = x + attended
         return gated(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))
 

@@ -22,6 +22,7 @@ from .attention import Kernel, sdpa
 from .blocks import Block, Head, Text
 from .embeddings import NoiseLevelEmbedder, masked_mean
 from .rope import rope_table
+from .shares import mixed, split_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class Prepared(NamedTuple):
     cyclic: bool
     rope: Tensor
     texts: list[Text] | list[None]
-    pooled: Tensor | None  # (B, D)
+    pooled: Tensor | None  # (B, 1, D), or per latent frame or patch where these have texts of their own
 
 
 class DiT(nn.Module):
@@ -129,13 +130,14 @@ class DiT(nn.Module):
     def prepare(
         self, grids: Sequence[Grid], context: Tensor | None = None, context_mask: Tensor | None = None, *,
         context_lengths: Sequence[int] = (), cyclic: bool = False, trained_frames: int = 0, pair: int = -1,
-        device: torch.device | str | None = None,
+        shares: Tensor | None = None, device: torch.device | str | None = None,
     ) -> Prepared:  # fmt: skip
         """The part of a forward pass that all steps of a run share.
 
         context (B, L, E), context_mask (B, L) bool. With several grids (packed clips) the texts stand one after the
-        other in context, and context_lengths says how many tokens each has. trained_frames, pair: see rope_table.
-        device None: where the weights are.
+        other in context, and context_lengths says how many tokens each has. So they do for one clip whose patches
+        have texts of their own: shares (R, N) says how much each patch attends to each of R texts, adding up to 1.
+        trained_frames, pair: see rope_table. device None: where the weights are.
         """
         config, head_dim = self.config, self.config.hidden_size // self.config.num_heads
         place, clips = device or self.cyclic_embedding.device, tuple(grids)
@@ -144,18 +146,25 @@ class DiT(nn.Module):
             return Prepared(clips, cyclic, rope, [None] * config.depth, None)
         mask = context_mask[:, None, None, :] if context_mask is not None else None
         text = F.silu(self.text_embedder(context))  # (B, L, D)
-        texts = [Text(*block.cross_attn.keys_values(text), mask, tuple(context_lengths)) for block in self._blocks()]
-        return Prepared(clips, cyclic, rope, texts, self._pooled(context, context_mask, grids, context_lengths))
+        own = None if shares is None else split_shares(shares, context_lengths, _only(clips), place)
+        lengths = tuple(context_lengths)
+        texts = [Text(*block.cross_attn.keys_values(text), mask, lengths, own) for block in self._blocks()]
+        pooled = self._pooled(context, context_mask, grids, context_lengths, shares)
+        return Prepared(clips, cyclic, rope, texts, pooled)
 
-    def _pooled(self, context: Tensor, mask: Tensor | None, grids: Sequence[Grid], lengths: Sequence[int]) -> Tensor:
-        """The mean text as a condition: (B, 1, D), or (B, N, D) for packed clips with a text each."""
-        if len(lengths) < 2:
+    def _pooled(
+        self, context: Tensor, mask: Tensor | None, grids: Sequence[Grid], lengths: Sequence[int], shares: Tensor | None
+    ) -> Tensor:
+        """The mean text as a condition: (B, 1, D), or per patch, (B, N, D), where clips or patches have a text each."""
+        if len(lengths) < 2:  # also where a single text has all shares
             pooled: Tensor = self.pooled_embedder(masked_mean(context, mask))
             return pooled[:, None]
         masks = mask.split(list(lengths), dim=1) if mask is not None else [None] * len(lengths)
         means = [masked_mean(part, m) for part, m in zip(context.split(list(lengths), dim=1), masks, strict=True)]
-        pooled_each = [self.pooled_embedder(mean)[:, None] for mean in means]
-        rows = [row.expand(-1, grid.num_tokens, -1) for row, grid in zip(pooled_each, grids, strict=True)]
+        each = [self.pooled_embedder(mean) for mean in means]
+        if shares is not None:
+            return mixed(each, shares.to(context.device), _only(grids))
+        rows = [row[:, None].expand(-1, grid.num_tokens, -1) for row, grid in zip(each, grids, strict=True)]
         return torch.cat(rows, dim=1)
 
     def _blocks(self) -> list[Block]:
@@ -217,7 +226,7 @@ class DiT(nn.Module):
         """
         level = self.level_embedder(noise_levels(sigma, grids), dtype)
         if pooled is not None:
-            level = level + pooled
+            level = added(level, pooled)
         if cyclic:
             level = level + self.cyclic_embedding.to(level)
         if self.config.num_classes:
@@ -226,6 +235,21 @@ class DiT(nn.Module):
             classes = self.label_embedder.to(level)[chosen]  # (B, D), or (B, N, D) for packed clips
             level = level + (classes[:, None] if classes.ndim == 2 else classes)
         return level
+
+
+def _only(grids: Sequence[Grid]) -> Grid:
+    if len(grids) != 1:
+        raise ValueError(
+            f"shares in several texts are for one clip, these are {len(grids)}: give each clip a text of its own"
+        )
+    return grids[0]
+
+
+def added(level: Tensor, pooled: Tensor) -> Tensor:
+    """Both (B, M, D), for different M: one for all, one per latent frame, or one per patch."""
+    most = max(level.shape[1], pooled.shape[1])
+    rows = [x if x.shape[1] in (1, most) else x.repeat_interleave(most // x.shape[1], dim=1) for x in (level, pooled)]
+    return rows[0] + rows[1]
 
 
 def noise_levels(sigma: Tensor, grids: Sequence[Grid]) -> Tensor:

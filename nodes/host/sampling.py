@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ...models import guidance, solvers
 from ...models.guidance import Guidance
 from ...models.solvers import Solver, SolverState
+from .model.guidance_over_time import KEY as OVER_TIME
 
 log = logging.getLogger(__name__)
 WEAK = "spacetime_weak"  # under which a patcher carries the model that it is guided with
@@ -170,5 +171,9 @@ def make_guider(
     guider.inner_set_conds({"positive": positive} | ({} if negative is None else {"negative": negative}))
     guider.set_guidance(settings)
     if weak is not None:
+        if model.get_attachment(OVER_TIME) is not None:
+            raise ValueError(
+                "Guidance Over Time scales what a negative prompt does, and weak_model takes its place: use one of them"
+            )
         guider.set_weak_model(weak)
     return guider

@@ -59,6 +59,7 @@ class Bench:
                 "negative": lambda: self.conditioning(""), "weak_model": lambda: self.checkpoint("weak")[0],
             },
             "SpacetimeMeasureSimulation": {"frames": lambda: self.of("SpacetimeProbeClips", 2)},
+            "SpacetimePromptOverTime": {"prompts": lambda: "0: a red ball\n0.4: a blue ball"},
             "SpacetimeOutpaint": {"left": lambda: 16},
             "SpacetimeAnimateImage": {"images": lambda: torch.rand(1, 32, 32, 3)},
             "SpacetimeLoadCaptioner": {"vae": lambda: self.checkpoint("spacetime-toy")[2]},

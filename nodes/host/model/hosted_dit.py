@@ -15,6 +15,8 @@ from ....models.flow import convert
 from ....models.patches import Grid, Patch, from_patches, to_patches
 from ....models.transformer.attention import Kernel, sdpa
 from ....models.transformer.dit import DiT, DiTConfig, Prepared
+from ....models.transformer.shares import patch_shares
+from .text_shares import TextShares
 
 RUN = "spacetime_run"  # key in transformer_options under which a run keeps what its steps share
 CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
@@ -86,16 +88,18 @@ class HostedDiT(DiT):
     def _predict(
         self, x: Tensor, sigma: Tensor, context: Tensor | None, options: dict[str, Any], *,
         context_mask: Tensor | None = None, denoise_mask: Tensor | None = None, weights_vary: bool = False,
-        text_lengths: Sequence[int] = (), class_labels: Tensor | None = None, **_: Any,
+        text_lengths: Sequence[int] = (), text_shares: TextShares | None = None, class_labels: Tensor | None = None,
+        **_: Any,
     ) -> Tensor:  # fmt: skip
         size = x.shape[-3:]
+        check_shares(text_shares, size)
         x = pad_to_patch(x, self.config.patch)
         mask = context_mask[..., 0] > 0.5 if context_mask is not None else None
         cache = None if weights_vary or torch.is_grad_enabled() else options.get(RUN)
         grids, (trained, pair) = clip_grids(x, self.config.patch, options), options.get(EXTRAPOLATE, (0, -1))
         time = {"cyclic": bool(options.get(CYCLIC)), "trained_frames": trained, "pair": pair}
         ids = cache.ids(options) if cache is not None else ()
-        prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths, ids)
+        prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths, text_shares, ids)
         values = self.forward_tokens(
             to_patches(x, self.config.patch), sigma, prepared, labels=class_labels,
             attention=kernel(x.device, options, packed=len(grids) > 1),
@@ -118,16 +122,20 @@ class HostedDiT(DiT):
 
     def _prepared(
         self, grids: Sequence[Grid], context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None,
-        time: dict[str, Any], text_lengths: Sequence[int], ids: tuple[Any, ...],
+        time: dict[str, Any], text_lengths: Sequence[int], text_shares: TextShares | None, ids: tuple[Any, ...],
     ) -> Prepared:  # fmt: skip
-        key = (id(self), tuple(grids), x.device, x.dtype, tuple(time.items()), tuple(text_lengths))
+        key = (id(self), tuple(grids), x.device, x.dtype, tuple(time.items()), tuple(text_lengths), text_shares)
         found = cache.find(key, ids, context, mask) if cache is not None else None
         if found is not None:
             return found
-        own_context, own_mask, lengths = texts_of_clips(context, mask, len(grids), text_lengths)
+        texts = len(grids) if text_shares is None else len(text_lengths)
+        own_context, own_mask, lengths = texts_of_clips(context, mask, texts, text_lengths)
+        shares = None if text_shares is None else patch_shares(text_shares.latents, self.config.patch).to(x.device)
         # a mask that hides nothing would only keep fast attention kernels away
         visible = None if own_mask is None or bool(own_mask.all()) else own_mask
-        prepared = self.prepare(grids, own_context, visible, context_lengths=lengths, device=x.device, **time)
+        prepared = self.prepare(
+            grids, own_context, visible, context_lengths=lengths, shares=shares, device=x.device, **time
+        )
         if cache is not None:
             cache.keep(key, ids, context, mask, prepared)
         return prepared
@@ -145,10 +153,22 @@ def clip_grids(x: Tensor, patch: Patch, options: dict[str, Any]) -> list[Grid]:
     return packed or [whole]
 
 
+def check_shares(shares: TextShares | None, size: Sequence[int]) -> None:
+    """ValueError where the places that have prompts of their own are not those of these latents."""
+    if shares is not None and tuple(shares.latents.shape[1:]) != tuple(size):
+        raise ValueError(
+            f"these prompts over time were made for latents of {tuple(shares.latents.shape[1:])}, and the video has "
+            f"{tuple(size)}: connect the latent that is sampled to Prompt Over Time"
+        )
+
+
 def texts_of_clips(
     context: Tensor | None, mask: Tensor | None, clips: int, lengths: Sequence[int]
 ) -> tuple[Tensor | None, Tensor | None, tuple[int, ...]]:
-    """Text, mask and text lengths for packed clips: a text for each, or the same one repeated."""
+    """Text, mask and text lengths for packed clips: a text for each, or the same one repeated.
+
+    The same for places of one clip that have texts of their own.
+    """
     if context is None or clips == 1:
         return context, mask, ()
     if lengths:

@@ -25,9 +25,10 @@ from ....models.remedies import cut
 from ....models.transformer.dit import DiT, DiTConfig
 from ..messages import say_while_running
 from .hosted_dit import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
+from .text_shares import SHARES, SharesCond, TextShares
 
 SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]  # the first that the device is fast in
-TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each packed clip's prompt
+TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each prompt where there are several
 CLASS = "spacetime_class"  # entry of a conditioning: number of a class
 CLASS_NAMES = "spacetime_class_names"  # attachment of a MODEL: the names of its classes
 RGB_FIT_KEYS = ("rgb_factors", "rgb_bias")
@@ -79,6 +80,8 @@ class SpacetimeModel(comfy.model_base.BaseModel):
             out["class_labels"] = comfy.conds.CONDRegular(torch.tensor([kwargs.get(CLASS, config.num_classes)]))
         if kwargs.get(TEXT_LENGTHS):
             out["text_lengths"] = comfy.conds.CONDConstant(kwargs[TEXT_LENGTHS])
+        if kwargs.get(SHARES) is not None:
+            out["text_shares"] = SharesCond(TextShares(kwargs[SHARES]))
         if kwargs.get("hooks") is not None:
             out["weights_vary"] = comfy.conds.CONDConstant(True)
         return out

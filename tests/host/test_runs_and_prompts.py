@@ -1,0 +1,58 @@
+"""Workflows about runs as values and prompts in time, in the real ComfyUI, each with what it promises."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from comfyui_spacetime.models.metrics.segmentation import find_blobs
+from comfyui_spacetime.tools.terminal import Trouble
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+SMALL = {"SpacetimeEmptyVideo.width": 64, "SpacetimeEmptyVideo.height": 48, "SpacetimeEmptyVideo.seconds": 0.75}
+PROMPTS = "2.prompts"
+FEW = {**SMALL, "KSampler.steps": 2, "10.scales": "0: 3"}
+
+
+def frames_of(host, result) -> np.ndarray:
+    """The one video that a run saved."""
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
+    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
+
+
+def area(frames: np.ndarray, colour: str) -> float:
+    return sum(blob.area for frame in find_blobs(frames) for blob in frame if blob.name == colour)
+
+
+def test_the_colour_changes_when_the_prompt_says_so(host):
+    """The workflow as it ships: red until 1.4 s, blue from there on."""
+    frames = frames_of(host, host.run(WORKFLOWS / "prompt_over_time.json"))
+    before, after = frames[:12], frames[21:]
+    assert area(before, "red") > 4 * area(before, "blue")
+    assert area(after, "blue") > 4 * area(after, "red")
+
+
+def test_one_prompt_over_all_times_is_an_ordinary_prompt(host):
+    workflow = WORKFLOWS / "prompt_over_time.json"
+    whole = frames_of(host, host.run(workflow, set={**FEW, PROMPTS: "0: a red ball\n0.4: a red ball"}))
+    plain = host.client.prompt_of(workflow)
+    plain["2"] = {
+        "class_type": "CLIPTextEncode",
+        "inputs": {"text": "a red ball", "clip": plain["2"]["inputs"]["clip"]},
+    }
+    assert np.array_equal(whole, frames_of(host, host.run(plain, set=FEW)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({PROMPTS: "a red ball"}, "not a time and a value"),
+        ({PROMPTS: "0: a\n9: b"}, "lies beyond the video"),
+        ({"10.scales": "2: 3"}, "lies beyond the video"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_the_node(host, change, message):
+    with pytest.raises(Trouble, match=message):
+        host.run(WORKFLOWS / "prompt_over_time.json", set={**FEW, **change})
