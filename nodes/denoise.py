@@ -111,13 +111,15 @@ class DenoiseStep(Node):
         value: float | None = 0.5,
     ) -> io.NodeOutput:  # fmt: skip
         """Go on with the run."""
+        from .host.model.masks import said_of
         from .host.stepping.goal import goal_of
         from .host.stepping.stepper import advance
 
         level = 0.5 if value is None else value
         goal = goal_of(until or "steps", steps, level, tokens.trajectory, guider.model_patcher)
         after = advance(tokens, guider, sampler, goal, lambda text: messages.show_text(cls, text))
-        messages.show_text(cls, describe_run(after))
+        kept = said_of(guider.model_patcher, tokens.change)
+        messages.show_text(cls, "\n".join([describe_run(after), *([kept] if kept else [])]))
         return io.NodeOutput(after, denoised_latent(after), after.trajectory.done)
 
 

@@ -42,15 +42,22 @@ class Patchify(Node):
                     max=64,
                     tooltip="Latent columns in a patch. Models cut again for themselves: this is for the nodes here.",
                 ),
+                io.Model.Input(
+                    "model", optional=True, tooltip="The patches are then those that this model cuts, whatever is set."
+                ),
             ],
             outputs=[sockets.Tokens.Output(display_name="tokens", tooltip="Patches with their grid and change level.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any], patch_frames: int, patch_height: int, patch_width: int) -> io.NodeOutput:
+    def execute(
+        cls, latent: dict[str, Any], patch_frames: int, patch_height: int, patch_width: int, model: Any = None
+    ) -> io.NodeOutput:
         """Cut, and say into how many."""
-        tokens = cut(latent, (patch_frames, patch_height, patch_width))
+        from .host.model.recommended import patch_of
+
+        tokens = cut(latent, patch_of(model) or (patch_frames, patch_height, patch_width))
         messages.show_text(cls, describe(tokens))
         return io.NodeOutput(tokens)
 

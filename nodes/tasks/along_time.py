@@ -15,6 +15,7 @@ from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
 from .inputs import (
     CATEGORY,
+    and_how_it_is_kept,
     and_still_open,
     describe,
     fps_input,
@@ -218,7 +219,8 @@ class ConnectVideos(Node):
             canvas, begin = along_time.connect_blend(a, b, count, strength, between), a.length - count
             model = with_levels(model, "clamp")
         text = describe(canvas, time)
-        messages.show_text(cls, and_still_open(text, max(a, b, key=lambda clip: float(clip.change.mean()))))
+        text = and_still_open(text, max(a, b, key=lambda clip: float(clip.change.mean())))
+        messages.show_text(cls, text if model is None else and_how_it_is_kept(text, model, canvas))
         return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], time))
 
 

@@ -12,7 +12,16 @@ from ...models.tasks.levels import LEVELS, as_levels
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
-from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input, vae_input
+from .inputs import (
+    CATEGORY,
+    and_how_it_is_kept,
+    and_still_open,
+    describe,
+    fps_input,
+    per_latent_input,
+    seconds_input,
+    vae_input,
+)
 
 MEANINGS = (
     "gate: a place stays clean until the noise has come down to its level, then starts from there (SDEdit, per patch). "
@@ -114,7 +123,7 @@ class RestyleVideo(Node):
         text = describe(canvas, time)
         if region is not None and not bool(region.any()):
             text = f"{text}\nthe mask is empty, so nothing changes: paint what may"
-        messages.show_text(cls, and_still_open(text, clip))
+        messages.show_text(cls, and_how_it_is_kept(and_still_open(text, clip), model, canvas))
         return io.NodeOutput(with_levels(model, as_levels(levels)), latent_of(canvas))
 
 

@@ -56,6 +56,14 @@ def and_still_open(text: str, given: Canvas) -> str:
     return f"{text}\n{share:.0%} of the clip was still to be generated and stays so" if share else text
 
 
+def and_how_it_is_kept(text: str, model: Any, canvas: Canvas) -> str:
+    """What a task says, and how its model treats the places that are kept, where that is not what it seems."""
+    from ..host.model.masks import said_of
+
+    kept = said_of(model, canvas.change)
+    return f"{text}\n{kept}" if kept else text
+
+
 def joined(latents: list[int], time: Frames) -> str:
     """Where latents begin, in frames, as Measure Seam reads it."""
     return ", ".join(str(time.count(latent)) for latent in latents)

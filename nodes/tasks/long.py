@@ -67,6 +67,7 @@ class ExtendFar(Node):
     ) -> io.NodeOutput:  # fmt: skip
         """Go window by window."""
         from ..host.far import encode_prompts, window_sampler
+        from ..host.model.masks import check_mask, mask_reading
         from ..host.time import clip_time
 
         time = clip_time(frames_per_latent, latent, vae=vae, model=guider.model_patcher)
@@ -85,19 +86,23 @@ class ExtendFar(Node):
         )
         given = known_clip(latent, "extend")
         check_open(given, "extend")
+        check_mask(guider.model_patcher, (one for entries in guider.original_conds.values() for one in entries))
         extended = extend_far(given.latents, more, windows, generate, backward=backward)
-        reported = answer(cls, drift_report(extended, windows), extended.drift[-1])
+        reported = answer(
+            cls, drift_report(extended, windows, mask_reading(guider.model_patcher).sentence), extended.drift[-1]
+        )
         return io.NodeOutput(made(extended.latents, entries=given.entries), *reported.result, ui=reported.ui)
 
 
-def drift_report(extended: Extended, windows: Windows) -> Report:
-    """How far each window was from the source before it was brought back."""
+def drift_report(extended: Extended, windows: Windows, kept: str = "") -> Report:
+    """How far each window was from the source before it was brought back; kept: how its model treats known places."""
     return Report(
         "Extend Far",
         (Measure("drift of the last window", extended.drift[-1], "deviations of the source", extended.drift),),
         (
             f"{len(extended.drift)} windows of {windows.window} latents, {windows.context} of them known",
             f"{extended.latents.shape[2]} latents in all, anchored by {windows.anchor:g}",
+            *([kept] if kept else []),
         ),
     )
 

@@ -10,7 +10,16 @@ from ...models.tasks import along_time
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
-from .inputs import CATEGORY, and_still_open, describe, fps_input, per_latent_input, seconds_input, vae_input
+from .inputs import (
+    CATEGORY,
+    and_how_it_is_kept,
+    and_still_open,
+    describe,
+    fps_input,
+    per_latent_input,
+    seconds_input,
+    vae_input,
+)
 
 
 class LoopVideo(Node):
@@ -72,7 +81,7 @@ class LoopVideo(Node):
             canvas = along_time.loop_clip(clip, time.lasting(seconds, fps))
             joins = str(time.count(clip.length - 1, cyclic=True))
             text = and_still_open(describe(canvas, time), clip)
-        messages.show_text(cls, text)
+        messages.show_text(cls, and_how_it_is_kept(text, model, canvas))
         frames = time.count(canvas.length, cyclic=True)
         return io.NodeOutput(looped(model, shift), latent_of(canvas), frames, joins)
 

@@ -31,7 +31,7 @@ def random_state(module: nn.Module, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _loaded(state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> Any:
+def loaded(state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> Any:
     """Save, load through core, and be strict about what it found."""
     import comfy.sd
 
@@ -53,7 +53,7 @@ def tiny_wan(seed: int = 0) -> Any:
     module = comfy.ldm.wan.model.WanModel(
         dim=128, ffn_dim=16, num_heads=1, num_layers=1, operations=comfy.ops.disable_weight_init
     )
-    return _loaded(random_state(module, seed))
+    return loaded(random_state(module, seed))
 
 
 def tiny_ltx(seed: int = 0) -> Any:
@@ -69,7 +69,7 @@ def tiny_ltx(seed: int = 0) -> Any:
         "cross_attention_dim": 64,
     }
     module = comfy.ldm.lightricks.model.LTXVModel(**config, operations=comfy.ops.disable_weight_init)
-    return _loaded(random_state(module, seed), {"config": json.dumps({"transformer": config})})
+    return loaded(random_state(module, seed), {"config": json.dumps({"transformer": config})})
 
 
 def conditioning(name: str, seed: int) -> list[Any]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.conds
-import comfy.model_base
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....models.guidance import hidden_history, history_guidance
+from .masks import mask_reading
 
 KEY = "spacetime_history"  # attachment of a MODEL: the function that is in its options
 SEED = 0x5EED  # of the noise that stands for known places; it is the same at all steps
@@ -23,10 +23,11 @@ def with_history(model: Any, scale: float) -> Any:
 
     Runs without a noise mask stay as they are.
     """
-    if type(model.model).process_timestep is comfy.model_base.BaseModel.process_timestep:
+    if not mask_reading(model).levels:
         raise ValueError(
             f"{type(model.model).__name__} has one noise level for the whole video, so known frames cannot be hidden "
-            "from it: history guidance works with this pack's model, LTX-Video and Wan 2.2 5B"
+            "from it: history guidance works with models that take one for each place or frame, such as this pack's, "
+            "LTX-Video, LTX-2, Wan 2.2 5B and Cosmos Predict 2"
         )
     patched = model.clone()
     earlier = patched.get_attachment(KEY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comfy.model_sampling import CONST
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
@@ -46,12 +47,13 @@ def with_levels(model: Any, levels: Levels) -> Any:
     if levels == "scale":  # core's own
         return patched
 
-    def at_step(sigma: Tensor, mask: Tensor, **_: Any) -> Tensor:
-        return seen_change(mask, sigma, levels)
+    def at_step(sigma: Tensor, mask: Tensor, extra_options: Any = None, **_: Any) -> Tensor:
+        return seen_change(mask, noise_share((extra_options or {}).get("model"), sigma), levels)
 
     def apply_model(executor: Any, x: Tensor, sigma: Tensor, *rest: Any, **conds: Any) -> Any:
         if conds.get("denoise_mask") is not None:
-            conds["denoise_mask"] = seen_change(conds["denoise_mask"], sigma, levels)
+            share = noise_share(executor.class_obj, sigma)
+            conds["denoise_mask"] = seen_change(conds["denoise_mask"], share, levels)
         return executor(x, sigma, *rest, **conds)
 
     patched.set_model_denoise_mask_function(at_step)
@@ -59,6 +61,15 @@ def with_levels(model: Any, levels: Levels) -> Any:
     if levels == "clamp":
         _hold_waiting_places(patched)
     return patched
+
+
+def noise_share(base: Any, sigma: Tensor) -> Tensor:
+    """The share of noise at a core model's sigma, 0 to 1, in which levels are counted: a flow model's sigma itself.
+
+    Others add noise to what stays whole, x = x0 + sigma noise, so noise has sigma / (1 + sigma) of it.
+    """
+    sampling = getattr(base, "model_sampling", None)
+    return sigma if sampling is None or isinstance(sampling, CONST) else sigma / (1 + sigma)
 
 
 def _hold_waiting_places(model: Any) -> None:
@@ -77,7 +88,7 @@ def _hold_waiting_places(model: Any) -> None:
         denoised = executor(x, sigma, *rest, **named)
         if run.change is None or run.latents is None:
             return denoised
-        waiting = open_places(run.change, sigma, "clamp") == 0
+        waiting = open_places(run.change, noise_share(executor.class_obj.inner_model, sigma), "clamp") == 0
         return torch.where(waiting, run.latents.to(denoised), denoised)
 
     model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, sampler_sample)

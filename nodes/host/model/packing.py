@@ -10,13 +10,14 @@ from torch import Tensor
 
 from ....models.patches import Grid, Patch
 from .hosted_dit import GRIDS
+from .levels import is_ours
 from .model import TEXT_LENGTHS, context_mask
 from .recommended import patch_of
 
 
 def patch_of_ours(model: Any) -> Patch:
     """The patch (frames, height, width of latents) of our MODEL. ValueError for other models."""
-    patch = patch_of(model)
+    patch = patch_of(model) if is_ours(model) else None
     if patch is None:
         raise ValueError("only this pack's model can take several clips at once: run other models clip by clip")
     return patch

@@ -74,8 +74,18 @@ def noisiest(model: Any) -> float:
 
 
 def patch_of(model: Any | None) -> Patch | None:
-    """The patch (frames, height, width of latents) of our MODEL; None for none and for others."""
-    if model is None or not is_ours(model):
+    """The patch (frames, height, width of latents) that a MODEL cuts; None for none, and where it does not say."""
+    if model is None:
         return None
-    patch: Patch = model.get_model_object("diffusion_model").config.patch
-    return patch
+    network = model.get_model_object("diffusion_model")
+    if is_ours(model):
+        patch: Patch = network.config.patch
+        return patch
+    for holder in (network, getattr(network, "patchifier", None)):  # LTX-Video's has a thing of its own for it
+        size = getattr(holder, "patch_size", None)
+        if isinstance(size, int):
+            return (getattr(holder, "patch_size_t", None) or 1, size, size)
+        if isinstance(size, tuple | list) and len(size) == 3:
+            return (int(size[0]), int(size[1]), int(size[2]))
+    sides = getattr(network, "patch_temporal", None), getattr(network, "patch_spatial", None)
+    return None if None in sides else (int(sides[0] or 1), int(sides[1] or 1), int(sides[1] or 1))

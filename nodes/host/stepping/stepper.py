@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ....models.patches import Tokens, to_patches
 from ..messages import check_interrupted
+from ..model.masks import check_mask
 from .brownian import remembered
 from .fingerprint import fingerprint, made_by
 from .goal import Goal
@@ -202,6 +203,9 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepTex
     if trajectory.done or goal.steps == 0:
         return tokens
     _check_channels(trajectory, guider)
+    if trajectory.origin.mask is not None:
+        conds = getattr(guider, "original_conds", {})
+        check_mask(guider.model_patcher, (entry for entries in conds.values() for entry in entries))
     before, total = trajectory.position
     preview = latent_preview.prepare_callback(guider.model_patcher, goal.ahead(trajectory))
 
