@@ -12,7 +12,7 @@ from ..models.tasks.prompts import Clock, covered, parse_keys, parse_scales, sha
 from .host import messages
 from .host.latent import canvas_of
 from .schema import Node, schema
-from .tasks.inputs import fps_input, per_latent_input, seconds_input
+from .tasks.inputs import fps_input, per_latent_input, seconds_input, vae_input
 
 CATEGORY = "Spacetime/sampling"
 PROMPTS = "0: a red ball rolls to the right\n1.5: a blue ball rolls to the left"
@@ -58,6 +58,7 @@ class PromptOverTime(Node):
                     "mask", optional=True,
                     tooltip="The prompts hold only here: one frame, or one per video frame. Needs `base`.",
                 ),
+                vae_input(),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="For `positive` or `negative` of a guider.")
@@ -68,18 +69,20 @@ class PromptOverTime(Node):
     @classmethod
     def execute(
         cls, model: Any, clip: Any, latent: dict[str, Any], prompts: str, fade: float, fps: float,
-        frames_per_latent: int, base: Any = None, mask: Tensor | None = None,
+        frames_per_latent: int, base: Any = None, mask: Tensor | None = None, vae: Any = None,
     ) -> io.NodeOutput:  # fmt: skip
         """Say who answers to what."""
         from .host.model.levels import is_ours
         from .host.model.prompts import placed_prompts
+        from .host.time import clip_time
 
         if mask is not None and base is None:
             raise ValueError("a mask says where these prompts hold: connect `base` for all that lies outside of it")
         canvas = canvas_of(latent)
-        clock = Clock(canvas.length, fps, frames_per_latent, canvas.cyclic)
+        time = clip_time(frames_per_latent, latent, vae=vae, model=model)
+        clock = Clock(canvas.length, fps, time, canvas.cyclic)
         segments = covered(parse_keys(prompts, "a blue ball"), clock, gaps=base is not None)
-        region = None if mask is None else region_of_pixels(mask, canvas, frames_per_latent)
+        region = None if mask is None else region_of_pixels(mask, canvas, time)
         shares = shares_in(shares_over_time(segments, clock, fade), canvas.latents, region)
         conditioning, texts = placed_prompts(model, clip, shares, base)
         messages.show_text(cls, described(texts, clock, ours=is_ours(model)))
@@ -118,16 +121,19 @@ class GuidanceOverTime(Node):
                 ),
                 fps_input(),
                 per_latent_input(),
+                vae_input(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For Guider, KSampler or any other sampler.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model: Any, scales: str, fps: float, frames_per_latent: int) -> io.NodeOutput:
+    def execute(cls, model: Any, scales: str, fps: float, frames_per_latent: int, vae: Any = None) -> io.NodeOutput:
         """Patch a clone."""
         from .host.model.guidance_over_time import with_scales
+        from .host.time import clip_time
 
-        return io.NodeOutput(with_scales(model, parse_scales(scales), fps, frames_per_latent))
+        time = clip_time(frames_per_latent, vae=vae, model=model)
+        return io.NodeOutput(with_scales(model, parse_scales(scales), fps, time))
 
 
 NODES: list[type[io.ComfyNode]] = [PromptOverTime, GuidanceOverTime]

@@ -65,7 +65,8 @@ def test_every_node_that_counts_in_latents_asks(comfy_host):
         if any(one.id == "frames_per_latent" for one in node.define_schema().inputs)
     }
     assert set(timed_tasks()) == set(TASKS)
-    assert set(asking) == {*TASKS, "SpacetimeExtendFar"}
+    over_time = {"SpacetimePromptOverTime", "SpacetimeGuidanceOverTime"}
+    assert set(asking) == {*TASKS, "SpacetimeExtendFar", *over_time}
     for inputs in asking.values():
         assert (inputs["frames_per_latent"].default, inputs["frames_per_latent"].min) == (0, 0)
         assert inputs["vae"].optional

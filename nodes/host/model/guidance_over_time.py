@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ....models.geometry import Frames
 from ....models.guidance import scaled_along
 from ....models.tasks.prompts import Clock, scales_over_time
 from .hosted_dit import CYCLIC, GRIDS
@@ -14,7 +15,7 @@ from .hosted_dit import CYCLIC, GRIDS
 KEY = "spacetime_guidance_over_time"  # attachment of a MODEL: the function that is in its options
 
 
-def with_scales(model: Any, scales: Sequence[tuple[float, float]], fps: float, per_latent: int) -> Any:
+def with_scales(model: Any, scales: Sequence[tuple[float, float]], fps: float, time: Frames) -> Any:
     """A clone of a MODEL whose guidance has these scales, (seconds, scale) each, instead of the guider's one."""
     patched = model.clone()
     earlier = patched.get_attachment(KEY)
@@ -28,7 +29,7 @@ def with_scales(model: Any, scales: Sequence[tuple[float, float]], fps: float, p
         options = args["model_options"].get("transformer_options", {})
         if options.get(GRIDS) or denoised.ndim != 5:
             raise ValueError("guidance over time is for one clip in a run: Split Clips and sample each by itself")
-        clock = Clock(denoised.shape[2], fps, per_latent, bool(options.get(CYCLIC)))
+        clock = Clock(denoised.shape[2], fps, time, bool(options.get(CYCLIC)))
         return scaled_along(denoised, args["cond_denoised"], args["cond_scale"], scales_over_time(scales, clock))
 
     patched.set_model_sampler_post_cfg_function(guide)
