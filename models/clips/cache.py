@@ -24,6 +24,7 @@ class Example(NamedTuple):
     latents: Tensor  # (C, T, H, W)
     text: Tensor  # (L, E)
     label: str = ""  # name of its class
+    known: Tensor | None = None  # (T, h, w, F) features of its patches
 
 
 @torch.no_grad()
@@ -54,6 +55,7 @@ class LatentCache:
         self.folder = folder
         self.buckets: dict[str, list[tuple[Tensor, list[Tensor]]]] = {}
         self.captions: dict[str, list[list[str]]] = {}
+        self.known: dict[str, list[Tensor]] = {}
         self.classes: dict[str, list[str]] = {}
         shards = [self._add(*read_shard(folder / name)) for name in self.names]
         vaes = {shard.vae for shard in shards} - {""}
@@ -63,13 +65,15 @@ class LatentCache:
         self.clips_mark = mark_of(shard.clips for shard in shards)
         self.captions_mark = mark_of(shard.captions for shard in shards)
 
-    def _add(self, shard: Shard, latents: Tensor, text: Tensor) -> Shard:
+    def _add(self, shard: Shard, latents: Tensor, text: Tensor, known: Tensor | None = None) -> Shard:
         texts = iter(text.split([count for row in shard.lengths for count in row]))
         bucket = self.buckets.setdefault(shard.size, [])
         bucket += [(clip, [next(texts) for _ in row]) for clip, row in zip(latents, shard.lengths, strict=True)]
         first, dims = bucket[0], (latents.shape[1:], text.shape[1])
         if (first[0].shape, first[1][0].shape[1]) != dims:
             raise ValueError(f"the clips of {shard.name} have another shape than those before: build the cache again")
+        if known is not None:
+            self.known.setdefault(shard.size, []).extend(known)
         self.captions.setdefault(shard.size, []).extend(shard.captions)
         self.classes.setdefault(shard.size, []).extend(shard.classes)
         return shard
@@ -94,6 +98,18 @@ class LatentCache:
         return {"vae": mark, "clips": self.clips_mark, "captions": self.captions_mark, "init": begun}
 
     @property
+    def known_channels(self) -> int:
+        """Channels of what is known of the patches. ValueError unless it is known of every clip."""
+        counts = {size: len(self.known.get(size, ())) for size in self.buckets}
+        without = next((size for size, count in counts.items() if count != len(self.buckets[size])), None)
+        if without is not None:
+            raise ValueError(
+                f"the clips of {without} hold no features to align with: build the cache anew with --truth, into an "
+                "empty folder, or leave out --alignment"
+            )
+        return int(next(iter(self.known.values()))[0].shape[-1])
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that clips belong to, in alphabetical order."""
         return tuple(sorted({name for names in self.classes.values() for name in names} - {""}))
@@ -107,7 +123,12 @@ class LatentCache:
         which = int(torch.randint(max(len(texts) for _, texts in bucket), (1,), generator=rng))
         chosen = torch.randint(len(bucket), (count,), generator=rng).tolist()
         names = self.classes[size]
-        return [Example(bucket[i][0], bucket[i][1][which % len(bucket[i][1])], names[i]) for i in chosen]
+        known = self.known.get(size)
+        texts = [bucket[i][1][which % len(bucket[i][1])] for i in chosen]
+        return [
+            Example(bucket[i][0], text, names[i], known[i] if known else None)
+            for i, text in zip(chosen, texts, strict=True)
+        ]
 
 
 def stack_text(texts: Sequence[Tensor], sizes: Sequence[int] = (32, 96)) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Files of cached clips: latents and text features of up to SHARD clips of one size, with what they were made from.
 
-Each has `latents` (n, C, T, H, W) bf16, `text` (all caption tokens in a row, E) bf16, and a JSON header "clips": the
+Each has `latents` (n, C, T, H, W) bf16, `text` (all caption tokens in a row, E) bf16, where it was asked for `known`
+(n, T, h, w, F) fp16, features of the patches to align a DiT with, and a JSON header "clips": the
 captions, the lengths of their features, the classes, the size, and in `made_from` the VAE, the clips and, for rendered
 ones, the series that they belong to.
 """
@@ -55,31 +56,37 @@ def mark_of(parts: Iterable[object]) -> str:
 
 def write_shard(
     path: Path, latents: Sequence[Tensor], texts: Sequence[list[str]], classes: Sequence[str],
-    features: Sequence[Tensor], described: Mapping[str, Any],
+    features: Sequence[Tensor], described: Mapping[str, Any], known: Sequence[Tensor] = (),
 ) -> None:  # fmt: skip
     """Write clips (C, T, H, W) with their texts, and the features (L, E) of all texts in a row.
 
-    described: further entries of the header: size, cyclic, fps, made_from.
+    described: further entries of the header: size, cyclic, fps, made_from. known: what is known of the patches of each
+    clip, (T, h, w, F), to align a DiT with.
     """
     counts = iter(features)
     lengths = [[len(next(counts)) for _ in lines] for lines in texts]
     header = {"captions": list(texts), "lengths": lengths, "classes": list(classes), **described}
     tensors = {"latents": torch.stack(list(latents)).bfloat16(), "text": torch.cat(list(features))}
+    if known:
+        tensors["known"] = torch.stack(list(known)).half()
     write_tensors(path, tensors, {"clips": json.dumps(header)})
 
 
-def read_shard(path: Path) -> tuple[Shard, Tensor, Tensor]:
-    """A file's description, latents and text. ValueError, in one sentence, for one that is damaged or foreign."""
+def read_shard(path: Path) -> tuple[Shard, Tensor, Tensor, Tensor | None]:
+    """A file's description, latents, text, and what is known of the patches.
+
+    ValueError, in one sentence, for one that is damaged or foreign.
+    """
     try:
         tensors, header = read_tensors(path)
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         shard = _checked(path.name, header, shapes)
-        latents, text = tensors["latents"], tensors["text"]
-        if not (latents.isfinite().all() and text.isfinite().all()):
+        latents, text, known = tensors["latents"], tensors["text"], tensors.get("known")
+        if not all(part is None or part.isfinite().all() for part in (latents, text, known)):
             raise ValueError(f"{path.name} holds values that are no numbers")
     except (ValueError, RuntimeError) as error:  # RuntimeError: a type of numbers that torch cannot compare
         raise ValueError(f"the cached clips are damaged ({error}): {ANEW}") from error
-    return shard, latents, text
+    return shard, latents, text, known
 
 
 def peek(path: Path) -> Shard:
@@ -126,6 +133,8 @@ def _checked(name: str, header: Mapping[str, str], shapes: Mapping[str, list[int
     fits = [len(row) for row in captions] == [len(row) for row in lengths] and len(classes) == len(captions)
     latents, text = shapes.get("latents", []), shapes.get("text", [])
     shaped = len(latents) == 5 and latents[:1] == [len(captions)] and min(latents) > 0
+    known = shapes.get("known", latents[:2])
+    shaped = shaped and known[:1] == latents[:1] and ("known" not in shapes or len(known) == 5)
     if not (fits and shaped and all(count > 0 for count in tokens) and len(text) == 2 and text[0] == sum(tokens)):
         raise ValueError(f"the tensors of {name} do not fit its header")
     return Shard(name, size, captions, lengths, classes, made_from)

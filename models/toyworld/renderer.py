@@ -28,6 +28,7 @@ class Clip:
     state: State
     boxes: Array  # (F, K, 4) left, top, right, bottom pixels inside the picture, hidden parts too; 0 when outside
     visible: Array  # (F, K) part of the body's silhouette that is seen, 0 to 1
+    masks: NDArray[np.uint8] | None = None  # (F, K, H, W) how much of each pixel a body covers, 255 = all; if asked for
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,21 @@ class _Layer:
     top: NDArray[np.int64]  # (F,)
 
 
-def render(scene: Scene, *, num_frames: int, height: int, width: int, fps: float = 12.0) -> Clip:
-    """Simulate the scene and draw it."""
+def render(
+    scene: Scene, *, num_frames: int, height: int, width: int, fps: float = 12.0, masks: bool = False
+) -> Clip:  # fmt: skip
+    """Simulate the scene and draw it. masks: also say where each body is seen."""
     if height < 16 or width < 16:
         raise ValueError(f"a picture of {width} x {height} pixels is too small: use at least 16 x 16")
     state = simulate(scene, num_frames, fps)
     view = _View(state.eyes.astype(np.float32), state.views.astype(np.float32), height, width)
     frames = _ground(scene, state, view)  # (F, H, W, 3)
     layers = [_layer(scene, k, state, view) for k in range(len(scene.bodies))]
-    visible = _compose(frames, layers, _distances(state))
+    seen = np.zeros((num_frames, len(layers), height, width), dtype=np.uint8) if masks else None
+    visible = _compose(frames, layers, _distances(state), seen)
     pixels = np.sqrt(np.clip(frames, 0, 1)) * np.float32(255) + np.float32(0.5)
     boxes = np.stack([_extents(layer, height, width) for layer in layers], axis=1)
-    return Clip(pixels.astype(np.uint8), state, boxes, visible)
+    return Clip(pixels.astype(np.uint8), state, boxes, visible, seen)
 
 
 def _distances(state: State) -> Array:
@@ -224,8 +228,8 @@ def _surface(
     return np.stack(planes, axis=-1), hit
 
 
-def _compose(frames: Array, layers: list[_Layer], distance: Array) -> Array:
-    """Lay the bodies over the frames, in place, far ones first; returns the visible part of each (F, K)."""
+def _compose(frames: Array, layers: list[_Layer], distance: Array, masks: NDArray[np.uint8] | None = None) -> Array:
+    """Lay the bodies over the frames, in place, far ones first; fills masks; returns each one's visible part (F, K)."""
     count, height, width = frames.shape[:3]
     visible = np.zeros(distance.shape, dtype=np.float32)
     order = np.argsort(distance, axis=1)  # near first
@@ -245,6 +249,8 @@ def _compose(frames: Array, layers: list[_Layer], distance: Array) -> Array:
             pieces.append((slice(y0, y1), slice(x0, x1), cover, layer.colour[inside]))
             seen = cover if free is None else cover * free[y0:y1, x0:x1]
             visible[f, k] = seen.sum() / max(float(layer.cover[f].sum()), 1e-6)
+            if masks is not None:
+                masks[f, k, y0:y1, x0:x1] = np.rint(255 * seen)
             if free is not None:
                 free[y0:y1, x0:x1] *= 1 - cover
         for rows, columns, cover, colour in reversed(pieces):

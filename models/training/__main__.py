@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add_folder_options(two)
     add_number(two, "count", 400, "toy-world clips of each size")
     add_number(two, "first", 0, "number of the first toy-world clip")
+    two.add_argument("--truth", action="store_true", help="toy world: keep what is known of each patch (--alignment)")
     two.add_argument("--held-out", action="store_true", help="clips that no training run sees")
     add_device(two)
 
@@ -153,7 +154,8 @@ def cache(args: argparse.Namespace) -> None:
         first = args.first + (HELD_OUT if args.held_out else 0)
         for size in args.size:
             said = Said(f"render clip of {size}")
-            show(cache_toy_world(args.out, model, encoder, size, args.count, first=first, progress=said))
+            made = (args.out, model, encoder, size, args.count)
+            show(cache_toy_world(*made, first=first, truth=args.truth, progress=said))
         return
     clips = clip_set(args, args.clips, args.count).folder_clips(held_out=args.held_out, progress=Said("look at file"))
     show(cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip")))

@@ -198,8 +198,12 @@ class DiT(nn.Module):
     def forward_tokens(
         self, values: Tensor, sigma: Tensor, prepared: Prepared, *, labels: Tensor | None = None,
         attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
+        taps: dict[int, Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P). ValueError for another N."""
+        """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P). ValueError for another N.
+
+        taps: filled with what comes out of the blocks whose numbers are its keys, (B, N, D).
+        """
         grids, cyclic = prepared.grids, prepared.cyclic
         lengths = [grid.num_tokens for grid in grids]
         if values.shape[1] != sum(lengths):
@@ -213,6 +217,8 @@ class DiT(nn.Module):
                 x = checkpoint(run, x, modulation, prepared.rope, text, attention, lengths, use_reentrant=False)
             else:
                 x = run(x, modulation, prepared.rope, text, attention, lengths)
+            if taps is not None and index in taps:
+                taps[index] = x
         out: Tensor = self.head(x, level)
         return out
 

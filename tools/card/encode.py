@@ -52,7 +52,7 @@ def encode_file(
     described = {"size": size, "cyclic": cyclic, "fps": FPS, "made_from": made_from}
     write_shard(
         out / "clips" / f"toy-{size}-{mark}-{start:06d}.safetensors", latents, held.captions, held.classes, features,
-        described,
+        described, list(torch.from_numpy(held.truth)),
     )  # fmt: skip
     (out / "encoded" / path.stem).touch()
     path.unlink()

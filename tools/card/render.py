@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...models.clips.toy import toy_class, toy_clip
+from ...models.clips.toy import toy_example
 from ...models.files import replacing
 from ...models.geometry import ClipSize
 
@@ -35,6 +35,7 @@ class Rendered(NamedTuple):
     frames: NDArray[np.uint8]  # (n, F, H, W, 3)
     captions: list[list[str]]
     classes: list[str]
+    truth: NDArray[np.float16]  # (n, T, H/16, W/16, C)
 
 
 def order(mix: dict[str, float], count: int) -> list[tuple[str, int]]:
@@ -58,18 +59,18 @@ def render_file(folder: Path, size: str, start: int, count: int) -> None:
     path = file_of(folder, size, start)
     parsed = ClipSize.parse(size)
     seeds = range(start, start + count)
-    clips = [toy_clip(seed, parsed) for seed in seeds]
-    frames = np.stack([frames for frames, _ in clips])
-    told = json.dumps([[texts for _, texts in clips], [toy_class(seed, parsed) for seed in seeds]])
+    clips = [toy_example(seed, parsed, truth=True) for seed in seeds]
+    told = json.dumps([[clip.captions for clip in clips], [clip.kind for clip in clips]])
+    frames, truth = (np.stack(parts) for parts in ([c.frames for c in clips], [c.truth for c in clips]))
     with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, frames=frames, told=np.frombuffer(told.encode(), dtype=np.uint8))
+        np.savez(file, frames=frames, truth=truth, told=np.frombuffer(told.encode(), dtype=np.uint8))
 
 
 def read_file(path: Path) -> Rendered:
     """The clips of a file."""
     with np.load(path) as held:
         captions, classes = json.loads(held["told"].tobytes())
-        return Rendered(held["frames"], captions, classes)
+        return Rendered(held["frames"], captions, classes, held["truth"])
 
 
 def work(job: tuple[Path, str, int, int]) -> None:

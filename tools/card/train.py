@@ -37,7 +37,7 @@ class GrowingCache(LatentCache):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.known, self.lock, self.looked = set(self.names), threading.Lock(), time.monotonic()
+        self.taken, self.lock, self.looked = set(self.names), threading.Lock(), time.monotonic()
         self.names, self.clips_mark, self.captions_mark = ["growing"], "growing", "growing"
 
     def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
@@ -50,9 +50,9 @@ class GrowingCache(LatentCache):
     def grow(self) -> None:
         """Take in what has come."""
         for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name not in self.known:
+            if path.name not in self.taken:
                 self._add(*read_shard(path))
-                self.known.add(path.name)
+                self.taken.add(path.name)
         self.looked = time.monotonic()
         print(f"{sum(map(len, self.buckets.values()))} clips", flush=True)
 
@@ -119,6 +119,7 @@ def train_dit(options: argparse.Namespace) -> None:
         "preset": "mini", "tokens": 82_944, "steps": 200_000, "images": 0.08, "learning_rate": options.learning_rate,
         "warmup": 200, "decay": 0.5, "save_every": 2000, "snapshots": 0, "early": 0.0, "compile": options.compile,
         "mix": tuple(mix.items()), "minutes": options.minutes, "steadiness": 0.3, "region": 0.08,
+        "alignment": options.alignment,
     } | small)  # fmt: skip
     run = options.work / "dit"
     dit.train(
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--alignment", type=float, default=0.5)
     parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for more clips")
     parser.add_argument("--files", type=int, default=120, help="captioner: files of cached clips")
     parser.add_argument("--steps", type=int, default=3000, help="captioner: steps")

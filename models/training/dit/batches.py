@@ -34,6 +34,7 @@ class Batch:
     cyclic: bool
     text_lengths: tuple[int, ...] = ()  # tokens of each packed clip's text
     labels: Tensor | None = None  # class of each clip, (clips,)
+    known: Tensor | None = None  # (B, N, F) features to align with
 
     @property
     def packed(self) -> bool:
@@ -63,13 +64,14 @@ class Batch:
     def part(self, clips: slice) -> Batch:
         """Some of the clips: what one worker, or one part of an accumulated step, computes."""
         if not self.packed:
-            names = ("clean", "noise", "sigma", "context", "mask", "labels")
+            names = ("clean", "noise", "sigma", "context", "mask", "labels", "known")
             return replace(self, **{n: value[clips] for n in names if (value := getattr(self, n)) is not None})
         patches, words = (_stretch(lengths, clips) for lengths in (self.lengths, self.text_lengths))
         return replace(
             self, clean=self.clean[:, patches], noise=self.noise[:, patches], sigma=self.sigma[:, patches],
             context=self.context[:, words], grids=self.grids[clips], text_lengths=self.text_lengths[clips],
             labels=None if self.labels is None else self.labels[clips],
+            known=None if self.known is None else self.known[:, patches],
         )  # fmt: skip
 
     def parts(self, number: int) -> list[Batch]:
@@ -99,6 +101,7 @@ def pack_batches(batches: Sequence[Batch]) -> Batch:
         rows[0].cyclic,
         tuple(text.shape[1] for text in texts),
         None if rows[0].labels is None else torch.cat([row.labels for row in rows if row.labels is not None]),
+        None if rows[0].known is None else torch.cat([row.known for row in rows if row.known is not None], dim=1),
     )
 
 
@@ -124,7 +127,17 @@ def make_batch(
     context, mask = stack_text([empty if drop else e.text for e, drop in zip(examples, dropped, strict=True)])
     noise = torch.randn(clean.shape, generator=rng_on(device, rng), device=device)
     named = ["" if drop else e.label for e, drop in zip(examples, dropped, strict=True)]
-    return Batch(clean, noise, sigma, context, mask, (grid,), cyclic, labels=class_labels(named, settings.classes))
+    labels = class_labels(named, settings.classes)
+    known = known_of(examples, grid, device) if settings.alignment else None
+    return Batch(clean, noise, sigma, context, mask, (grid,), cyclic, labels=labels, known=known)
+
+
+def known_of(examples: Sequence[Example], grid: Grid, device: torch.device) -> Tensor:
+    """What is known of the patches, (B, N, F). ValueError for clips of which nothing is, or of other patches."""
+    known = [example.known for example in examples if example.known is not None]
+    if len(known) < len(examples) or known[0].shape[:-1] != tuple(grid):
+        raise ValueError(f"the clips hold no features of their {tuple(grid)} patches to align with")
+    return sent(torch.stack(known), device).flatten(1, 3)
 
 
 def rng_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
@@ -195,4 +208,5 @@ def patches(cache: LatentCache, size: str, patch: Patch = DEFAULT_PATCH, *, imag
 
 def first_frame(example: Example) -> Example:
     """A clip's first frame as an image."""
-    return example._replace(latents=example.latents[:, :1])
+    known = None if example.known is None else example.known[:1]
+    return example._replace(latents=example.latents[:, :1], known=known)

@@ -29,6 +29,7 @@ class DiTTraining:
     learning_rate: float = 1e-3
     clip_deviations: float = 0.0  # above the mean of late, at which gradients are cut; 0 = at 1 only
     steadiness: float = 0.0  # weight of the squared change of the error from frame to frame
+    alignment: float = 0.0  # weight of what an early block is to tell of what is known of the patches
     dropout: float = 0.1  # share of clips without text and class
     region: float = 0.1  # share of steps with known regions in space
     seed: int = 0
@@ -42,6 +43,8 @@ class DiTTraining:
 
     def __post_init__(self) -> None:
         check_settings(self, PRESETS)
+        if self.alignment and self.lora:
+            raise ValueError("a LoRA changes a model that has learned already: leave out --alignment, or --lora")
         if self.compile and self.packing:
             raise ValueError("packed steps have ever new shapes, which cannot be compiled: leave out --compile or pack")
 
@@ -50,5 +53,5 @@ class DiTTraining:
 ASSUMED = {
     "packing": False, "accumulate": 1, "muon": True, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
     "checkpointing": False, "snapshots": 0, "early": 0.0, "clip_deviations": 0.0,
-    "steadiness": 0.0, "minutes": 0.0,
+    "steadiness": 0.0, "minutes": 0.0, "alignment": 0.0,
 }  # fmt: skip

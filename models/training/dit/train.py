@@ -31,6 +31,7 @@ from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.pace import Pace
 from ..run.stopping import StoppedError, asked_to_stop
+from .alignment import add_aligner, alignment_loss, block_of, without
 from .batches import Batch, class_labels, draw_batch
 from .initial import build
 from .lora import merged, pairs_of, save_lora
@@ -41,8 +42,11 @@ from .settings import ASSUMED, DiTTraining
 from .workers import Workers, join
 
 
-def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
-    """The flow-matching loss of one batch, averaged over its clips; steadiness: weight of `steadiness_loss`."""
+def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0, alignment: float = 0.0) -> Tensor:
+    """The flow-matching loss of one batch, averaged over its clips.
+
+    steadiness, alignment: weights of `steadiness_loss` and `alignment_loss`.
+    """
     weight = next(model.parameters())
     device, dtype = weight.device, weight.dtype
     clean, noise, sigma = (sent(t, device) for t in (batch.clean, batch.noise, batch.sigma))
@@ -54,11 +58,14 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
         cyclic=batch.cyclic, device=device,
     )  # fmt: skip
     kernel = matmul_attention if device.type == "cpu" else sdpa
+    taps = {block_of(model): noisy} if alignment else None
     prediction = model.forward_tokens(
-        noisy.to(dtype), sigma, prepared, labels=batch.label_rows(device), attention=kernel
+        noisy.to(dtype), sigma, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps
     )
     unit = model.config.prediction
     loss = flow_loss(prediction, clean, noise, per_token, batch.lengths, unit=unit)
+    if taps and batch.known is not None:
+        loss = loss + alignment * alignment_loss(model, taps[block_of(model)], sent(batch.known, device))
     if not steadiness:
         return loss
     unsteady = steadiness_loss(prediction, clean, noise, per_token, batch.grids, cyclic=batch.cyclic, unit=unit)
@@ -67,14 +74,17 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0) -> Tensor:
 
 def backward(model: DiT, batch: Batch, workers: Workers, *, settings: DiTTraining, stop: bool) -> tuple[Tensor, bool]:
     """Gradients and value of the loss over the whole batch, and whether any worker was asked to stop."""
-    loss = accumulated(model, workers.pieces(batch, settings.accumulate), steadiness=settings.steadiness)
+    pieces = workers.pieces(batch, settings.accumulate)
+    loss = accumulated(model, pieces, steadiness=settings.steadiness, alignment=settings.alignment)
     if workers.count == 1:
         return loss, stop
     total, stopping = workers.sum_gradients(model, [loss, torch.tensor(float(stop))])
     return total, bool(stopping)
 
 
-def accumulated(model: DiT, pieces: Sequence[tuple[Batch, float]], *, steadiness: float = 0.0) -> Tensor:
+def accumulated(
+    model: DiT, pieces: Sequence[tuple[Batch, float]], *, steadiness: float = 0.0, alignment: float = 0.0
+) -> Tensor:  # fmt: skip
     """Gradients of the mean loss of clips in pieces, each with its share of them all; returns their part of that loss.
 
     Several pieces are summed in fp32 and rounded once, so that a bf16 model's gradients do not depend on their number.
@@ -82,7 +92,7 @@ def accumulated(model: DiT, pieces: Sequence[tuple[Batch, float]], *, steadiness
     total = torch.zeros((), device=next(model.parameters()).device)
     sums: dict[nn.Parameter, Tensor] = {}
     for piece, share in pieces:
-        loss = batch_loss(model, piece, steadiness=steadiness) * share
+        loss = batch_loss(model, piece, steadiness=steadiness, alignment=alignment) * share
         loss.backward()
         total = total + loss.detach()
         if len(pieces) == 1:
@@ -141,6 +151,8 @@ def train(
     made_from = cache.made_from(vae, held_out, init)
     run = Run(out, config_of(settings, cache) | made_from, writes=workers.first, assumed=ASSUMED | made_from)
     model = build(settings, init)
+    if settings.alignment:
+        add_aligner(model, cache.known_channels)
     run.meta = described(settings, cache, init) | {"latents_of": made_from["vae"]} | recipe.meta
     model.checkpointing = settings.checkpointing
     layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
@@ -150,7 +162,7 @@ def train(
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
-    judged, patch = replace(settings, mix=()), model.config.patch
+    judged, patch = replace(settings, mix=(), alignment=0.0), model.config.patch
     fixed = [recipe.lesson(draw_batch(held_out, empty, judged, generator(1, i), patch=patch)) for i in range(6)]
 
     def tell(step: int) -> None:
@@ -246,7 +258,7 @@ def result(model: DiT, average: EMA, *, keep: bool = True) -> dict[str, Tensor]:
 def averaged(model: DiT, weights: dict[str, Tensor]) -> DiT:
     """A copy of the model, fp32, with these weights; adapters are added in."""
     copy = DiT(model.config)
-    copy.load_state_dict(merged(weights))
+    copy.load_state_dict(merged(without(weights)))
     return copy.eval()
 
 
