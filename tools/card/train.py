@@ -1,10 +1,11 @@
-"""Train on the card, one part after the other: `python3 tools/pack.py tools.card.train vae|dit|captioner --work DIR`.
+"""Train on the card, one part after the other: `python3 tools/pack.py tools.card.train PART --work DIR`.
 
-The VAE trains on the first clips that are rendered, then the DiT on all that are encoded, while more come. What is
-ready goes to `--keep` in parts of at most 15 MB.
+Parts are vae, dit, distilled and captioner. The VAE trains on the first clips that are rendered, then the DiT on all
+that are encoded, while more come. What is ready goes to `--keep` in parts of at most 15 MB.
 """
 
 import argparse
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from ...models.pixels import stored
 from ...models.recommended import CARD
 from ...models.text.encoder import load_text_encoder
 from ...models.training.captioner import train as captioner
+from ...models.training.distill import train as distill
+from ...models.training.distill.settings import Distillation
 from ...models.training.dit import train as dit
 from ...models.training.dit.settings import DiTTraining
 from ...models.training.vae import train as vae
@@ -113,6 +116,7 @@ def train_dit(options: argparse.Namespace) -> None:
     judged = "32x32x9" if options.tiny else "96x96x33"
     made.to(options.device)
     cache_toy_world(held_out, made, encoder, ClipSize.parse(judged), 8 if options.tiny else 64, first=HELD_OUT)
+    (options.work / "held-out.done").touch()
     empty, _ = encoder([""])
     small = {"preset": "test", "tokens": 256, "steps": 20, "dtype": "float32"} if options.tiny else {}
     settings = DiTTraining(**{
@@ -132,10 +136,33 @@ def train_dit(options: argparse.Namespace) -> None:
     keep_log(run, options.keep, "dit")
 
 
+def train_distilled(options: argparse.Namespace) -> None:
+    """Few steps: a LoRA of the DiT, taught by the DiT itself with guidance."""
+    mix = TINY if options.tiny else MIX
+    teacher = load_checkpoint(options.work / "bundle.safetensors")
+    network, (empty, _) = teacher.vae(torch.bfloat16), load_text_encoder()([""])
+    small = {"tokens": 32, "steps": 6, "dtype": "float32", "lora": 2} if options.tiny else {}
+    settings = Distillation(**{
+        "tokens": 20_736, "steps": 100_000, "images": 0.05, "learning_rate": 5e-4, "warmup": 50, "decay": 0.5,
+        "save_every": 100_000, "snapshots": 0, "compile": options.compile, "mix": tuple(mix.items()),
+        "minutes": options.minutes, "region": 0.08, "lora": options.rank,
+    } | small)  # fmt: skip
+    run, held_out = options.work / "distilled", LatentCache(options.work / "held-out")
+    cache = GrowingCache(options.work / "clips")
+    distill.train(settings, cache, held_out, empty[0].bfloat16(), network, run, teacher, options.device)
+    keep(run / "lora.safetensors", options.keep)
+    keep_log(run, options.keep, "distilled")
+
+
 def train_captioner(options: argparse.Namespace) -> None:
     """The captioner on a part of the cached clips."""
     made = load_checkpoint(options.work / "vae.safetensors").vae(torch.bfloat16).to(options.device)
-    names = sorted(path.name for path in (options.work / "clips").glob("*.safetensors"))[: options.files]
+    clips = options.work / "clips"
+    while not (options.work / "held-out.done").exists():
+        time.sleep(0.5)
+    names = sorted(path.name for path in clips.glob("*.safetensors"))
+    random.Random(0).shuffle(names)
+    names = sorted(names[: options.files])
     cache, held_out = LatentCache(options.work / "clips", names), LatentCache(options.work / "held-out")
     settings = captioner.CaptionerTraining(
         steps=20 if options.tiny else options.steps, tokens=256 if options.tiny else 12_288, learning_rate=2e-3,
@@ -149,7 +176,7 @@ def train_captioner(options: argparse.Namespace) -> None:
 def main() -> None:
     """One part of the training."""
     parser = argparse.ArgumentParser(prog="tools.card.train")
-    parser.add_argument("part", choices=["vae", "dit", "captioner"])
+    parser.add_argument("part", choices=["vae", "dit", "distilled", "captioner"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--keep", type=Path, help="folder for what is to be carried away")
     parser.add_argument("--minutes", type=float, default=3.0)
@@ -157,13 +184,15 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--alignment", type=float, default=0.5)
     parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for more clips")
+    parser.add_argument("--rank", type=int, default=48, help="distilled: rank of the LoRA")
     parser.add_argument("--files", type=int, default=120, help="captioner: files of cached clips")
     parser.add_argument("--steps", type=int, default=3000, help="captioner: steps")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
-    {"vae": train_vae, "dit": train_dit, "captioner": train_captioner}[options.part](options)
+    parts = {"vae": train_vae, "dit": train_dit, "distilled": train_distilled, "captioner": train_captioner}
+    parts[options.part](options)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,9 @@ def train(
 
     for step, batch in zip(pace(first), ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
         loss, stop = backward(model, recipe.lesson(batch), workers, settings=settings, stop=asked_to_stop())
-        scale = learning_rate_scale(pace.at(step), settings.steps, warmup=settings.warmup, decay=settings.decay)
+        scale = learning_rate_scale(
+            step, settings.steps, warmup=settings.warmup, decay=settings.decay, place=pace.at(step)
+        )
         norm = optimiser.step(scale, loss)
         average.update(optimiser.masters, step + 1)
         keep(run, model, average, settings, step + 1)

@@ -199,6 +199,12 @@ class EMA:
         return {name: weight for name, weight in self.layout.whole(self.weights.items()) if keep}
 
 
-def learning_rate_scale(step: int, total: int, *, warmup: int = 100, decay: float = 0.3) -> float:
-    """Warm-up, constant, then linear to zero over the last `decay` of the run (step counts from 0)."""
-    return min(1.0, (step + 1) / max(warmup, 1), (total - step) / max(total * decay, 1))
+def learning_rate_scale(
+    step: int, total: int, *, warmup: int = 100, decay: float = 0.3, place: int | None = None
+) -> float:  # fmt: skip
+    """Warm-up, constant, then linear to zero over the last `decay` of the run (step counts from 0).
+
+    place: where in the whole run this step is, if the clock says otherwise than its number (Pace.at).
+    """
+    left = total - (step if place is None else place)
+    return min(1.0, (step + 1) / max(warmup, 1), left / max(total * decay, 1))

@@ -170,7 +170,7 @@ def train(
     for step, (video, rng) in zip(steps, ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
         judged = objective.judge(vae, video, rng, step)
         judged.loss.backward()
-        scale = learning_rate_scale(pace.at(step), settings.steps, warmup=20, decay=settings.decay)
+        scale = learning_rate_scale(step, settings.steps, warmup=20, decay=settings.decay, place=pace.at(step))
         norm = optimiser.step(scale, judged.loss)
         average.update(optimiser.masters, step + 1)
         said = objective.learn(judged, step, scale)
