@@ -1,6 +1,8 @@
 """Checkpoints: one safetensors file holds a DiT, a VAE or both, with their configs as JSON in its header.
 
-Keys are `dit.*` and `vae.*`; the header entry `spacetime` is {"dit": {...}, "vae": {...}, "meta": {...}}.
+Keys are `dit.*` and `vae.*`; the header entry `spacetime` is {"dit": {...}, "vae": {...}, "meta": {...}}. A file may
+hold the DiT's form for few steps as well: `few.LAYER.lora_up` and `.lora_down`, to be added to it, and meta.few, which
+says how that form is run, as {"recommended": {...}, "shift": 2.0}.
 Files are written under a temporary name and renamed, so a reader never sees half a file.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor
 from .building import AGAIN, built, check_finite, check_format, fitting, read_described
 from .files import write_tensors
 from .headers import check_number, config_of
+from .lora import DOWN, UP, Pair, merged, misfit, pairs_of
 from .recommended import CARD, Recommended
 from .remedies import cut
 from .trained_on import TrainedOn
@@ -38,6 +41,7 @@ class Checkpoint:
     vae_config: VAEConfig | None = None
     vae_state: dict[str, Tensor] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    few_state: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -49,6 +53,15 @@ class Checkpoint:
         if self.dit_config is None:
             raise ValueError("this checkpoint holds no DiT, only a VAE: choose one that holds both")
         return built(DiT, self.dit_config, self.dit_state, "DiT", dtype)
+
+    def for_few_steps(self) -> Checkpoint:
+        """The same with the DiT's form for few steps in its place. ValueError when the file holds none."""
+        if not self.few_state:
+            raise ValueError(
+                "this checkpoint holds no form for few steps: choose full, or teach it one (Distill DiT) and bundle it"
+            )
+        meta = {name: value for name, value in self.meta.items() if name != "few"} | self.meta["few"]
+        return replace(self, dit_state=merged(self.dit_state | self.few_state), meta=meta, few_state={})
 
     def vae(self, dtype: torch.dtype = torch.float32) -> VideoVAE:
         """The VAE with its weights, in evaluation mode. ValueError when the file holds none or keys do not match."""
@@ -67,6 +80,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     tensors = {f"dit.{key}": value for key, value in checkpoint.dit_state.items()}
     tensors |= {f"vae.{key}": value for key, value in checkpoint.vae_state.items()}
+    tensors |= {f"few.{key}": value for key, value in checkpoint.few_state.items()}
     write_tensors(path, tensors, {HEADER: json.dumps(described)})
 
 
@@ -100,7 +114,22 @@ def joined(
     if known:
         TrainedOn.parse(known)
         meta["trained_on"] = known
-    return Checkpoint(dit.dit_config, states[0], vae.vae_config, states[1], meta)
+    if dit.few_state:
+        meta["few"] = dit.meta["few"]
+    return Checkpoint(dit.dit_config, states[0], vae.vae_config, states[1], meta, dit.few_state)
+
+
+def with_few_steps(checkpoint: Checkpoint, pairs: Mapping[str, Pair], recommended: Recommended) -> Checkpoint:
+    """A checkpoint that also holds its DiT's form for few steps, in bf16: adapters, and how that form is run.
+
+    ValueError when the adapters are another model's.
+    """
+    state = {f"{layer}{UP}": (pair.scale * pair.up).bfloat16() for layer, pair in pairs.items()}
+    state |= {f"{layer}{DOWN}": pair.down.bfloat16() for layer, pair in pairs.items()}
+    told = {"recommended": recommended.entry(), "shift": recommended.shift}
+    made = replace(checkpoint, few_state=state, meta=checkpoint.meta | {"few": told})
+    check_few(made)
+    return made
 
 
 def known_sizes(meta: Mapping[str, Any]) -> TrainedOn | None:
@@ -133,8 +162,10 @@ def _described(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Chec
     made = Checkpoint(
         None if dit is None else config_of(DiTConfig, dit), _part(tensors, "dit"),
         None if vae is None else config_of(VAEConfig, vae), _part(tensors, "vae"), dict(meta or {}),
+        _part(tensors, "few"),
     )  # fmt: skip
     check_meta(made.meta, made.dit_config)
+    check_few(made)
     return made
 
 
@@ -168,6 +199,22 @@ def _length(row: object) -> int:
     return len(row) if isinstance(row, list) else 0
 
 
+def check_few(checkpoint: Checkpoint) -> None:
+    """ValueError for a form for few steps that does not fit the DiT or does not say how it is to be run."""
+    told = checkpoint.meta.get("few")
+    if not checkpoint.few_state:
+        return
+    if not isinstance(told, Mapping) or set(told) != {"recommended", "shift"}:
+        raise ValueError(f"few is {cut(told, 40)}, where recommended and shift belong")
+    check_number("shift", told["shift"], 0.01, 1000)
+    recommended_of(told)
+    pairs = pairs_of(checkpoint.few_state)
+    odd = [name for name in checkpoint.few_state if not name.endswith((UP, DOWN))]
+    wrong = odd[0] if odd else misfit(checkpoint.dit_state, pairs)
+    if wrong:
+        raise ValueError(f"the form for few steps does not fit the DiT ({cut(wrong, 60)}): {AGAIN}")
+
+
 def check_weights(checkpoint: Checkpoint) -> None:
     """ValueError unless the weights of a checkpoint fit its configs, and are finite; nothing is allocated for it."""
     for kind, config, state, name in (
@@ -177,6 +224,7 @@ def check_weights(checkpoint: Checkpoint) -> None:
         if config is not None:
             fitting(kind, config, state, name)
             check_finite(state, name)
+    check_finite(checkpoint.few_state, "form for few steps")
     if checkpoint.vae_config is not None and not bool((checkpoint.vae_state["latent_std"] > 0).all()):
         raise ValueError(f"the VAE's latents have a deviation that is not above 0: {AGAIN}")
 

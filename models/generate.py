@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .checkpoints import Checkpoint, load_checkpoint
+from .checkpoints import Checkpoint, load_checkpoint, recommended_of
 from .embedded import EMBEDDED
 from .flow import Denoiser, split_learned_variance, to_denoised
 from .geometry import OURS
 from .guidance import Guidance
 from .patches import Grid, to_patches
 from .pixels import to_uint8
+from .recommended import Recommended
 from .schedules import highest_sigma, sigma_of, sigmas
 from .solvers import Solver, noise_generator, sample
 from .tasks.canvas import Canvas
@@ -26,22 +27,36 @@ from .transformer.dit import DiT
 from .transformer.shares import patch_shares
 from .vae.autoencoder import VideoVAE
 
+PLAIN = Recommended(cfg=2.0, shift=2.0, steps=24, solver="unipc")
+
 
 @dataclass(frozen=True)
 class Models:
-    """What generation needs. The DiT and the VAE may be on any device and in any dtype; the text encoder in float32."""
+    """What generation needs. The DiT and the VAE may be on any device and in any dtype; the text encoder in float32.
+
+    best: the settings of a run where none are given.
+    """
 
     dit: DiT
     vae: VideoVAE
     text: TextEncoder
+    best: Recommended = PLAIN
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint | Path | str = EMBEDDED, *, device: str = "cpu", dtype: torch.dtype = torch.bfloat16
-    ) -> Models:
-        """The models of a checkpoint that holds a DiT and a VAE. bf16 is several times faster on CPUs with AMX."""
+        cls, checkpoint: Checkpoint | Path | str = EMBEDDED, *, device: str = "cpu",
+        dtype: torch.dtype = torch.bfloat16, few_steps: bool = False,
+    ) -> Models:  # fmt: skip
+        """The models of a checkpoint that holds a DiT and a VAE. bf16 is several times faster on CPUs with AMX.
+
+        few_steps: the DiT's form for few steps, and the settings for it. ValueError when the checkpoint holds none.
+        """
         found = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-        return cls(found.dit(dtype).to(device), found.vae(dtype).to(device), load_text_encoder())
+        best = cls.best
+        if few_steps:
+            found = found.for_few_steps()
+            best = recommended_of(found.meta) or best
+        return cls(found.dit(dtype).to(device), found.vae(dtype).to(device), load_text_encoder(), best)
 
 
 @torch.no_grad()
@@ -52,11 +67,11 @@ def generate(
     num_frames: int = 33,
     height: int = 96,
     width: int = 96,
-    steps: int = 24,
-    cfg: float | Guidance = 2.0,
-    shift: float = 2.0,
+    steps: int | None = None,
+    cfg: float | Guidance | None = None,
+    shift: float | None = None,
     schedule: str = "linear",
-    solver: Solver | str = "unipc",
+    solver: Solver | str | None = None,
     seed: int = 0,
     negative: str = "",
     cyclic: bool = False,
@@ -66,7 +81,8 @@ def generate(
     """One clip (F, H, W, 3) uint8 per prompt, all denoised together.
 
     num_frames is 1 + 4k (1: an image), or 4k for a loop (`cyclic`). Clip i starts from the noise of seed + i, whatever
-    batch it is in. `known` (from tasks/) says which latents are given, for one clip or for each; it sets the size.
+    batch it is in. steps, cfg, shift and solver that are not given are those of `models.best`. `known` (from tasks/)
+    says which latents are given, for one clip or for each; it sets the size.
     trained_frames: frames of the clips that the model was trained on, to extrapolate time beyond them (rope_table).
     ValueError for sizes that the models cannot take.
     """
@@ -78,14 +94,22 @@ def generate(
         OURS.latent_shape(num_frames, height, width, cyclic=cyclic) if known is None else tuple(known.latents.shape[2:])
     )
     cyclic = cyclic if known is None else known.cyclic
-    levels = sigmas(schedule, steps, shift=shift, sigma_max=highest_sigma(models.dit.config.prediction))
+    best = models.best
+    shift = best.shift if shift is None else shift
+    levels = sigmas(
+        schedule,
+        best.steps if steps is None else steps,
+        shift=shift,
+        sigma_max=highest_sigma(models.dit.config.prediction),
+    )
     trained = OURS.latents(trained_frames)
     positive = predictor(models, prompts, shape, cyclic=cyclic, known=known, trained_frames=trained)
     unguided = predictor(models, [negative] * len(prompts), shape, cyclic=cyclic, known=known, trained_frames=trained)
+    cfg = best.cfg if cfg is None else cfg
     guidance = cfg if isinstance(cfg, Guidance) else Guidance(scale=cfg)
 
     denoise = guidance.denoiser(positive, unguided, sigma_of(shift))
-    chosen = Solver(name=solver) if isinstance(solver, str) else solver
+    chosen = solver if isinstance(solver, Solver) else Solver(name=solver or best.solver)
     noise = torch.stack([clip_noise(models, shape, seed + i) for i in range(len(prompts))])
     latents = sample(chosen, denoise, noise, levels, generator=noise_generator(seed))
     weight = models.vae.decoder.linear.weight

@@ -14,6 +14,7 @@ DTYPE_TOOLTIP = (
     "Number format the transformer computes in. auto takes bf16 where the hardware has matrix units for it (GPUs, and "
     "CPUs with AMX), else fp32. fp32 is exact and slower."
 )
+FORMS = ["full", "few steps"]
 GUIDED = ["all", "first three"]
 
 
@@ -50,6 +51,16 @@ class LoadCheckpoint(Node):
                     default="auto",
                     tooltip=DTYPE_TOOLTIP,
                 ),
+                io.Combo.Input(
+                    "form",
+                    options=FORMS,
+                    default=FORMS[0],
+                    optional=True,
+                    tooltip=(
+                        "few steps: the model as it was taught to work in a few steps without guidance (Distill DiT), "
+                        "where the file holds that form as well. Scheduler and Guider, left to the model, follow."
+                    ),
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The diffusion transformer."),
@@ -60,12 +71,12 @@ class LoadCheckpoint(Node):
         )
 
     @classmethod
-    def execute(cls, checkpoint: str, dtype: str) -> io.NodeOutput:
+    def execute(cls, checkpoint: str, dtype: str, form: str = FORMS[0]) -> io.NodeOutput:
         """Read the file and build the three objects."""
         from .host.checkpoint import load_objects, trained_on
         from .host.model.recommended import recommended
 
-        model, clip, vae = load_objects(checkpoint, dtype)
+        model, clip, vae = load_objects(checkpoint, dtype, few_steps=form == FORMS[1])
         known, best = trained_on(model), recommended(model)
         said = [known.text()] if known else []
         said += [f"recommended: {best.text()}"] if best else []
@@ -74,10 +85,10 @@ class LoadCheckpoint(Node):
         return io.NodeOutput(model, clip, vae)
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, dtype: str) -> str:
+    def fingerprint_inputs(cls, checkpoint: str, dtype: str, form: str = FORMS[0]) -> str:
         """Load again when the file has changed (a training run overwrites it)."""
         stat = folders.checkpoint_path(checkpoint).stat()
-        return f"{checkpoint}:{dtype}:{stat.st_mtime_ns}:{stat.st_size}"
+        return f"{checkpoint}:{dtype}:{form}:{stat.st_mtime_ns}:{stat.st_size}"
 
 
 class LoadDiT(Node):

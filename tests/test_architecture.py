@@ -29,6 +29,7 @@ LEVELS = {
     "files": 0,
     "partials": 0,
     "headers": 0,
+    "lora": 1,
     "building": 0,
     "embedded": 0,
     "patches": 0,

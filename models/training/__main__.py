@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints import joined, load_checkpoint, recommended_of, save_checkpoint
+from ..checkpoints import joined, load_checkpoint, recommended_of, save_checkpoint, with_few_steps
 from ..clips.cache import LatentCache
 from ..clips.clips import HELD_OUT, ClipSet
 from ..clips.encode import cache_folder
@@ -25,7 +25,7 @@ from .captioner import commands as caption_commands
 from .distill import commands as distill_commands
 from .dit import train as dit
 from .dit.initial import class_names
-from .dit.lora import merge, save_lora
+from .dit.lora import merge, read_few_steps, save_lora
 from .dit.profiles import reconstruct
 from .dit.settings import DiTTraining
 from .dit.workers import LOST, leave, lost_a_worker
@@ -105,6 +105,7 @@ def add_finishing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         meaning = f"that suits this model (what --dit recommends, or {getattr(CARD, name):g})"
         four.add_argument(f"--{name}", type=within(name), help=meaning)
     four.add_argument("--solver", choices=list(SOLVERS), help=f"the same (or {CARD.solver})")
+    four.add_argument("--few", type=Path, help="lora.safetensors of a `distill` run on --dit: its form for few steps")
     four.add_argument("--trained-on", type=sizes, default=(), help="clip sizes of its training, if --dit has none")
 
     five = commands.add_parser("ema", help="choose, after the run, how long a memory the averaged weights have")
@@ -193,7 +194,8 @@ def bundle(args: argparse.Namespace) -> None:
     settings = replace(
         recommended_of(dit.meta) or CARD, **{name: value for name, value in given.items() if value is not None}
     )
-    save_checkpoint(args.out, joined(dit, load_checkpoint(args.vae), settings, known))
+    made = joined(dit, load_checkpoint(args.vae), settings, known)
+    save_checkpoint(args.out, with_few_steps(made, *read_few_steps(args.few)) if args.few else made)
 
 
 def ema(args: argparse.Namespace) -> None:

@@ -31,27 +31,29 @@ class Source:
     name: str
     dtype: str
     stamp: tuple[int, int]
+    few_steps: bool = False
 
     @classmethod
-    def of(cls, path: Path, name: str, dtype: str) -> Source:
-        """The file as it is now."""
+    def of(cls, path: Path, name: str, dtype: str, *, few_steps: bool = False) -> Source:
+        """The file as it is now; few_steps: of its two forms of the transformer the one for few steps."""
         stat = path.stat()
-        return cls(path, name, dtype, (stat.st_mtime_ns, stat.st_size))
+        return cls(path, name, dtype, (stat.st_mtime_ns, stat.st_size), few_steps)
 
     def read(self) -> Checkpoint:
         """What it holds. ValueError when it has changed since, for the new weights would not be those of the MODEL."""
-        if not self.path.exists() or self != Source.of(self.path, self.name, self.dtype):
+        if not self.path.exists() or self != Source.of(self.path, self.name, self.dtype, few_steps=self.few_steps):
             raise ValueError(
                 f"{self.name} was changed or removed after it had been loaded, and ComfyUI has to read it once more: "
                 "run the workflow again, so that it is loaded anew"
             )
-        return load_checkpoint(self.path)
+        found = load_checkpoint(self.path)
+        return found.for_few_steps() if self.few_steps else found
 
 
-def load_objects(name: str, dtype: str) -> tuple[Any, Any, Any]:
+def load_objects(name: str, dtype: str, *, few_steps: bool = False) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of a checkpoint. ValueError says what is wrong with the file and what to do."""
-    path = checkpoint_path(name)
-    return build_objects(load_checkpoint(path), Source.of(path, name, dtype))
+    source = Source.of(checkpoint_path(name), name, dtype, few_steps=few_steps)
+    return build_objects(source.read(), source)
 
 
 def build_objects(checkpoint: Checkpoint, source: Source) -> tuple[Any, Any, Any]:

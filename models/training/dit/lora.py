@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...building import check_finite
-from ...checkpoints import Checkpoint
-from ...files import read_tensors, write_tensors
+from ...checkpoints import Checkpoint, recommended_of
+from ...files import parsed_json, read_tensors, write_tensors
+from ...lora import DOWN, UP, Pair, misfit, pairs_of
+from ...recommended import Recommended
 from ...remedies import cut
 from ...transformer.dit import DiT
 
-PREFIX, DOWN, UP = "diffusion_model.", ".lora_down", ".lora_up"
+PREFIX = "diffusion_model."
 
 
 class LoRALinear(nn.Linear):
@@ -37,18 +40,6 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + F.linear(F.linear(x, self.lora_down), self.lora_up)
-
-
-class Pair(NamedTuple):
-    """What is added to one layer's weight."""
-
-    up: Tensor  # (out, rank)
-    down: Tensor  # (rank, in)
-    scale: float = 1.0
-
-    def delta(self) -> Tensor:
-        """The addition, fp32 (out, in)."""
-        return self.scale * (self.up.float() @ self.down.float())
 
 
 def add_adapters(model: DiT, rank: int, layers: str) -> None:
@@ -70,24 +61,6 @@ def add_adapters(model: DiT, rank: int, layers: str) -> None:
         setattr(model.get_submodule(parent), last, LoRALinear(module, rank))
 
 
-def pairs_of(weights: Mapping[str, Tensor]) -> dict[str, Pair]:
-    """The adapters among a model's weights, by layer."""
-    layers = [name.removesuffix(DOWN) for name in weights if name.endswith(DOWN)]
-    alone = next((layer for layer in layers if layer + UP not in weights), None)
-    if alone is not None:
-        raise ValueError(f"the adapter of {cut(alone, 60)} has only one of its two matrices: train it again")
-    return {layer: Pair(weights[layer + UP], weights[layer + DOWN]) for layer in layers}
-
-
-def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's weights with its adapters added in; a model without adapters stays as it is."""
-    state = {name: weight for name, weight in weights.items() if not name.endswith((DOWN, UP))}
-    for layer, pair in pairs_of(weights).items():
-        name = f"{layer}.weight"
-        state[name] = (state[name].float() + pair.delta()).to(state[name].dtype)
-    return state
-
-
 def save_lora(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write the adapters among a model's weights."""
     tensors: dict[str, Tensor] = {}
@@ -96,6 +69,17 @@ def save_lora(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]
         named["alpha"] = torch.tensor(float(len(pair.down)))
         tensors |= {f"{PREFIX}{layer}.{name}": value for name, value in named.items()}
     write_tensors(path, tensors, {"spacetime_lora": json.dumps(dict(meta))})
+
+
+def read_few_steps(path: Path) -> tuple[dict[str, Pair], Recommended]:
+    """The adapters of a distilled model's file, and how the model with them is run. ValueError for other files."""
+    said = parsed_json((read_tensors(path)[1] or {}).get("spacetime_lora", "{}"), f"the header of {path.name}", dict)
+    best = recommended_of(said)
+    if best is None:
+        raise ValueError(
+            f"{path.name} does not say in how many steps it is run: choose the lora.safetensors of a `train distill`"
+        )
+    return read_lora(path), best
 
 
 def read_lora(path: Path) -> dict[str, Pair]:
@@ -123,10 +107,11 @@ def read_lora(path: Path) -> dict[str, Pair]:
 
 def merge(checkpoint: Checkpoint, path: Path, strength: float = 1.0) -> Checkpoint:
     """A checkpoint with the LoRA of a file added to its DiT. ValueError when it belongs to another model."""
-    state = dict(checkpoint.dit_state)
-    for layer, pair in read_lora(path).items():
-        weight = state.get(f"{layer}.weight")
-        if weight is None or weight.shape != (len(pair.up), pair.down.shape[1]):
-            raise ValueError(f"{path.name} does not fit this DiT ({cut(layer, 60)}): it was trained on another model")
+    state, pairs = dict(checkpoint.dit_state), read_lora(path)
+    wrong = misfit(state, pairs)
+    if wrong:
+        raise ValueError(f"{path.name} does not fit this DiT ({cut(wrong, 60)}): it was trained on another model")
+    for layer, pair in pairs.items():
+        weight = state[f"{layer}.weight"]
         state[f"{layer}.weight"] = (weight.float() + strength * pair.delta()).to(weight.dtype)
-    return Checkpoint(checkpoint.dit_config, state, checkpoint.vae_config, checkpoint.vae_state, checkpoint.meta)
+    return replace(checkpoint, dit_state=state, few_state={})

@@ -18,10 +18,10 @@ from ...building import check_finite
 from ...checkpoints import Checkpoint, load_checkpoint
 from ...files import read_json, read_tensors, write_tensors
 from ...headers import check_number
+from ...lora import pairs_of
 from ...remedies import cut
 from ..optim.layout import Layout
 from ..optim.optimiser import EMA
-from .lora import pairs_of
 
 GAMMAS = (6.94, 16.97)  # the run's result, and a shorter memory: relative widths 0.10 and 0.05
 BINS = 20_000  # a longer run is divided into so many stretches

@@ -16,6 +16,7 @@ from ...checkpoints import Checkpoint, save_checkpoint
 from ...clips.cache import LatentCache, stack_text
 from ...generate import text_denoiser
 from ...guidance import Guidance
+from ...lora import merged, pairs_of
 from ...pixels import to_uint8
 from ...recommended import Recommended
 from ...schedules import highest_sigma, sigma_of, sigmas
@@ -34,7 +35,7 @@ from ..run.stopping import StoppedError, asked_to_stop
 from .alignment import add_aligner, alignment_loss, block_of, without
 from .batches import Batch, class_labels, draw_batch
 from .initial import build
-from .lora import merged, pairs_of, save_lora
+from .lora import save_lora
 from .losses import flow_loss, steadiness_loss
 from .profiles import Profiles, save_snapshots, snapshot_steps
 from .recipe import PLAIN, Recipe
@@ -158,7 +159,7 @@ def train(
     layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
     if settings.compile:
         compile_blocks(model)
-    optimiser, average = state_of(settings, model, layout)
+    optimiser, average = kept_beside(settings, model, layout)
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
@@ -167,7 +168,7 @@ def train(
 
     def tell(step: int) -> None:
         weights = result(model, average, keep=workers.first)
-        if workers.first:
+        if weights:
             report(run, model, weights, vae, held_out, empty, fixed, step, split=layout.split, recipe=recipe)
 
     if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
@@ -200,7 +201,7 @@ def train(
     return averaged(model, result(model, average))
 
 
-def state_of(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Optimiser, EMA]:
+def kept_beside(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Optimiser, EMA]:
     """What a run keeps beside the model: its optimiser, and the average of its weights."""
     optimiser = Optimiser(
         model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora,
