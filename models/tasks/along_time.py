@@ -1,4 +1,4 @@
-"""Tasks along time: animate, extend, connect, loop.
+"""Tasks along time: animate, extend, retake, connect, loop.
 
 A video VAE gives a clip's first frame a latent of its own, and every later latent stands for several frames. So a first
 latent belongs at the beginning of a video: tasks that would put a clip's first latent anywhere else leave it out.
@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .canvas import Canvas, check_loop, check_open, check_same_size, check_share, join, without_first
+from .canvas import Canvas, check_loop, check_open, check_same_size, check_share, filled, join, without_first
 from .statistics import slerp
 
 
@@ -51,6 +51,23 @@ def extend(clip: Tensor | Canvas, before: int = 0, after: int = 0) -> Canvas:
     given = Canvas.of(clip)
     check_open(given, "extend")
     return (without_first(given, "extend backward") if before else given).grown((0, 0, 0, 0, before, after))
+
+
+def retake(clip: Tensor | Canvas, start: int, stop: int, region: Tensor | None = None) -> Canvas:
+    """A clip of which the latents from start to stop are made anew, or a region (B or 1, 1, T, H, W) of them.
+
+    ValueError for a stretch that is not in the clip, and for an empty region.
+    """
+    given = Canvas.of(clip)
+    if not 0 <= start < stop <= given.length:
+        raise ValueError(f"latents {start} to {stop} are no stretch of a clip of {given.length} latents")
+    change = filled(given.latents, 0.0)
+    change[:, :, start:stop] = 1.0
+    if region is not None:
+        change = change * (region > 0)
+        if not bool(change.any()):
+            raise ValueError("the mask is empty in this stretch, so nothing would be made anew: paint what shall")
+    return given.freed(change)
 
 
 def connect_gap(first: Tensor | Canvas, second: Tensor | Canvas, gap: int) -> Canvas:

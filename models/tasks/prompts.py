@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..geometry import Frames, as_frames, frame_of
+from ..geometry import Frames
 from ..remedies import cut
 
 NUMBER = r"\d{1,5}(?:\.\d{1,6})?"
@@ -25,26 +25,24 @@ BASE = ""  # the text of places for which there is no key: there holds what was 
 
 @dataclass(frozen=True)
 class Clock:
-    """The times of a video's `length` latents. per_latent: which frames they stand for, or frames of each.
-
-    cyclic: time is a circle, and no latent is the first one.
-    """
+    """The times of a video's latents: so many, and which frames each stands for. cyclic: time is a circle."""
 
     length: int
     fps: float
-    per_latent: int | Frames
+    time: Frames
     cyclic: bool = False
 
     @property
     def seconds(self) -> float:
         """How long the video lasts."""
-        return frame_of(self.length, self.per_latent, cyclic=self.cyclic) / self.fps
+        return self.time.count(self.length, cyclic=self.cyclic) / self.fps
 
     @property
     def middles(self) -> Tensor:
         """The time in the middle of each latent, in seconds, (T,)."""
-        begins = [frame_of(latent, self.per_latent, cyclic=self.cyclic) for latent in range(self.length + 1)]
-        return torch.tensor([(begin + end) / 2 for begin, end in pairwise(begins)], dtype=torch.float64) / self.fps
+        counts = [self.time.count(latents, cyclic=self.cyclic) for latents in range(self.length + 1)]
+        edges = torch.tensor(counts, dtype=torch.float64)
+        return (edges[:-1] + edges[1:]) / 2 / self.fps
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def covered(keys: Sequence[Key], clock: Clock, *, gaps: bool) -> list[Key]:
         if not _held(here, clock).any():
             raise ValueError(
                 f"`{here}` holds for {end - key.start:.3g} s, in which no latent has its middle, so it would not be "
-                f"seen: make it longer than {as_frames(clock.per_latent).usual / clock.fps:.3g} s"
+                f"seen: make it longer than {clock.time.usual / clock.fps:.3g} s"
             )
         segments += [*_gap(segments[-1].end or 0.0 if segments else 0.0, key.start, clock), here]
     segments += _gap(segments[-1].end or 0.0, seconds, clock)

@@ -8,7 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...models.geometry import Frames
 from ...models.tasks import along_time
+from ...models.tasks.canvas import Canvas
+from ...models.tasks.in_space import region_of_pixels
 from ..checks import shown
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
@@ -140,6 +143,73 @@ class ExtendVideo(Node):
         return io.NodeOutput(latent_of(canvas), joined(joins, time))
 
 
+class Retake(Node):
+    """A clip of which a stretch of time is made anew."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="SpacetimeRetake",
+            display_name="Retake",
+            category=CATEGORY,
+            description=(
+                "Makes a stretch of time of a clip anew, or a region in that stretch, and keeps all else: the model "
+                "sees what comes before and after, so both ends join on. Another seed is another take; another prompt "
+                "lets something else happen. For a change of look that keeps the motion use Restyle Video."
+            ),
+            search_aliases=["redo", "regenerate section", "replace shot", "inpaint time", "reshoot", "fix a part"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="The clip, from VAE Encode Video or from a sampler."),
+                seconds_input("start", 1.0, "Where the stretch begins."),
+                seconds_input("end", 1.75, "Where it ends. 0: at the end of the clip."),
+                fps_input(),
+                per_latent_input(),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Make anew only what is in here: one frame, or one per video frame."
+                ),
+                vae_input(),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The clip with a mask over the stretch, to sample."),
+                io.String.Output(display_name="joins", tooltip="Frames where old and new meet, for Measure Seam."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, latent: dict[str, Any], start: float, end: float, fps: float, frames_per_latent: int,
+        mask: Tensor | None = None, vae: Any = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        """Free the stretch."""
+        from ..host.time import clip_time
+
+        clip, time = canvas_of(latent), clip_time(frames_per_latent, latent, vae=vae)
+        ends = stretch(clip, start, end, fps, time)
+        canvas = along_time.retake(clip, *ends, None if mask is None else region_of_pixels(mask, clip, time))
+        first, after = (time.count(latents, cyclic=clip.cyclic) for latents in ends)
+        joins = [str(frame) for frame, at in zip((first, after), ends, strict=True) if 0 < at < clip.length]
+        text = f"frames {first} to {after - 1} are made anew, {float(canvas.change.mean()):.0%} of the video"
+        messages.show_text(cls, and_still_open(text, clip))
+        return io.NodeOutput(latent_of(canvas), ", ".join(joins))
+
+
+def stretch(clip: Canvas, start: float, end: float, fps: float, time: Frames) -> tuple[int, int]:
+    """The latents that hold the frames between two times in seconds, as (first, after); `end` 0 is that of the clip.
+
+    ValueError for a stretch that is not in the clip.
+    """
+    frames = time.count(clip.length, cyclic=clip.cyclic)
+    first, last = round(start * fps), (round(end * fps) if end else frames) - 1  # the frame at `end` is kept
+    if not first <= last or first >= frames:
+        raise ValueError(
+            f"{start:g} s to {end or frames / fps:.4g} s is no stretch of a clip of {frames / fps:.4g} s: begin before "
+            "the clip is over, and end after the beginning"
+        )
+    held = time.holding(first, cyclic=clip.cyclic), time.holding(min(last, frames - 1), cyclic=clip.cyclic)
+    return held[0], held[1] + 1
+
+
 class ConnectVideos(Node):
     """Two clips -> one, with what lies between them to be generated."""
 
@@ -224,4 +294,4 @@ class ConnectVideos(Node):
         return io.NodeOutput(latent_of(canvas), model, joined([begin, begin + count], time))
 
 
-NODES: list[type[io.ComfyNode]] = [AnimateImage, ExtendVideo, ConnectVideos]
+NODES: list[type[io.ComfyNode]] = [AnimateImage, ExtendVideo, Retake, ConnectVideos]

@@ -21,6 +21,7 @@ TASKS = {
     "animate_image": (33, ["flicker", "warp error", "dynamic degree", "over 33 frames"]),
     "extend_forward": (33, ["before frame 17:"]),
     "extend_backward": (29, ["before frame 13:"]),
+    "retake": (33, ["before frame 9:", "before frame 21:"]),
     "loop_text": (32, ["from the last frame to the first:"]),
     "loop_clip": (32, ["from the last frame to the first:", "before frame 16:"]),
     "connect_gap": (37, ["before frame 13:", "before frame 25:"]),
@@ -67,6 +68,17 @@ def test_the_joins_of_the_embedded_model_do_not_show(host, inputs, name):
     assert len(seams) == text.count("Measure Seam")
     assert seams
     assert max(seams) <= 1.1
+
+
+def test_the_joins_of_a_retake_are_like_the_source(host, inputs):
+    """The ball falls at one of them, so what is usual there is what the source itself does there."""
+    outputs = host.run(WORKFLOWS / "retake.json").outputs
+    made, source = (
+        dict(re.findall(r"before frame (\d+): ([0-9.]+) x", outputs[key]["text"][0])) for key in ("15", "18")
+    )
+    assert list(made) == list(source) == ["9", "21"]
+    for frame, ratio in made.items():
+        assert float(ratio) <= 1.1 * max(1.0, float(source[frame]))
 
 
 def test_a_clip_is_extended_window_by_window(host, inputs):

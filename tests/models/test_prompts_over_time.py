@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from comfyui_spacetime.models.geometry import MINIMAX_H3, Frames
 from comfyui_spacetime.models.patches import Grid, to_patches
 from comfyui_spacetime.models.tasks.prompts import (
     Clock,
@@ -15,7 +16,8 @@ from comfyui_spacetime.models.tasks.prompts import (
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.transformer.shares import patch_shares
 
-CLOCK = Clock(length=9, fps=12.0, per_latent=4)  # 33 frames, 2.75 s
+TIME = Frames.every(4)
+CLOCK = Clock(length=9, fps=12.0, time=TIME)  # 33 frames, 2.75 s
 
 
 def shares(text: str, *, fade: float = 0.0, clock: Clock = CLOCK, gaps: bool = False) -> dict[str, torch.Tensor]:
@@ -34,11 +36,19 @@ def test_keys_and_ranges_say_the_same():
     assert all(torch.equal(keys[text], ranges[text]) for text in keys)
 
 
+@pytest.mark.parametrize("time", [Frames.every(1), TIME, Frames.every(8), MINIMAX_H3])
+def test_the_middles_of_latents_are_those_of_their_frames(time):
+    clock = Clock(7, 12.0, time)
+    for latent, middle in enumerate(clock.middles.tolist()):
+        held = [frame for frame in range(time.count(7)) if time.holding(frame) == latent]
+        assert middle == pytest.approx((held[0] + held[-1] + 1) / 2 / 12)
+
+
 @pytest.mark.parametrize("cyclic", [False, True])
 @pytest.mark.parametrize("fade", [0.0, 0.2, 1.0, 5.0])
 @pytest.mark.parametrize("text", ["0: a", "0: a\n1.3: b", "0: a\n0.5: b\n1: c\n2.2: a"])
 def test_shares_add_up_and_a_fade_never_goes_back(text, fade, cyclic):
-    clock = Clock(9, 12.0, 4, cyclic)
+    clock = Clock(9, 12.0, TIME, cyclic)
     found = torch.stack(list(shares(text, fade=fade, clock=clock).values()))
     assert torch.allclose(found.sum(dim=0), torch.ones(9), atol=1e-6)
     assert bool((found >= -1e-7).all())
@@ -47,7 +57,7 @@ def test_shares_add_up_and_a_fade_never_goes_back(text, fade, cyclic):
 
 
 def test_on_a_circle_the_last_text_fades_into_the_first():
-    clock = Clock(8, 12.0, 4, cyclic=True)
+    clock = Clock(8, 12.0, TIME, cyclic=True)
     found = shares("0: a\n1.333: b", fade=1.0, clock=clock)["a"]
     assert 0 < found[0] < 1
     assert 0 < found[-1] < 1
@@ -90,7 +100,7 @@ def test_guidance_scales_go_in_straight_lines():
     assert found[-1] == 4
     inside = (CLOCK.middles > 0.5) & (CLOCK.middles < 1.5)
     assert torch.allclose(found[inside].double(), 2 + 2 * (CLOCK.middles[inside] - 0.5), atol=1e-6)
-    circle = scales_over_time(parse_scales("0: 2\n1: 4"), Clock(6, 12.0, 4, cyclic=True))
+    circle = scales_over_time(parse_scales("0: 2\n1: 4"), Clock(6, 12.0, TIME, cyclic=True))
     assert torch.allclose(circle, circle.flip(0), atol=1e-6)
     for wrong in ("0: x", "0-1: 3", "0: 101", "0: -1", "3: 2"):
         with pytest.raises(ValueError, match=r"guidance scale|is not a time|beyond the video"):

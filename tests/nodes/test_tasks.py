@@ -42,6 +42,39 @@ def test_extend_says_where_old_and_new_meet(comfy_host):
     assert joins == "9, 25"
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "levels", "joins"),
+    [
+        (0.5, 1.0, [0, 0, 1, 1, 0], "5, 13"),  # frames 6 to 11 lie in the latents of frames 5 to 12
+        (0.0, 0.08, [1, 0, 0, 0, 0], "1"),
+        (0.08, 5 / 12, [0, 1, 0, 0, 0], "1, 5"),  # the frame at the end is kept
+        (1.1, 0.0, [0, 0, 0, 0, 1], "13"),
+        (1.0, 9.0, [0, 0, 0, 1, 1], "9"),
+    ],
+)
+def test_a_retake_says_where_old_and_new_meet(comfy_host, start, end, levels, joins):
+    from comfyui_spacetime.nodes.tasks.along_time import Retake
+
+    made, where = Retake.execute(clip(5), start, end, 12.0, 4).result
+    assert known(made) == levels
+    assert where == joins
+    half = torch.zeros(1, 64, 64)
+    half[:, :, :32] = 1
+    (region, _) = Retake.execute(clip(5), start, end, 12.0, 4, half).result
+    assert known(region) == levels
+    assert not region["noise_mask"][..., 4:].any()
+
+
+def test_a_retake_of_nothing_is_refused(comfy_host):
+    from comfyui_spacetime.nodes.tasks.along_time import Retake
+
+    for start, end in ((1.5, 0.0), (1.0, 0.5), (1.0, 1.0)):
+        with pytest.raises(ValueError, match=r"is no stretch of a clip of 1\.417 s"):
+            Retake.execute(clip(5), start, end, 12.0, 4)
+    with pytest.raises(ValueError, match="the mask is empty"):
+        Retake.execute(clip(5), 0.5, 1.0, 12.0, 4, torch.zeros(1, 64, 64))
+
+
 def test_connect_by_gap_and_by_blend(tiny_objects):
     from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos
 

@@ -61,7 +61,7 @@ class Bench:
         self.options, self.models = options, load_models(options.checkpoint)
         width, height, frames = sizes(options.size)
         self.shape = OURS.latent_shape(frames, height, width)
-        self.clock = Clock(self.shape[0], FPS, OURS.time)
+        self.clock = Clock(self.shape[0], FPS, OURS.grid)
         self.clips: list[Frames] = []
         self.captions: list[str] = []
 
