@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 EVERY = {"wan2.1": 4, "wan2.2": 4, "ltx": 8}
 TASKS = (
     "SpacetimeExtendVideo", "SpacetimeConnectVideos", "SpacetimeLoopVideo", "SpacetimeRestyleVideo",
-    "SpacetimeFillRegion",
+    "SpacetimeFillRegion", "SpacetimeRetake",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def clip(channels: int = 16, length: int = 3, **entries: Any) -> dict[str, Any]:
 
 def timed_tasks() -> dict[str, Any]:
     """Each node with the input, and a call of it: (latent, frames_per_latent, vae) -> latents of the outcome."""
-    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos, ExtendVideo
+    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos, ExtendVideo, Retake
     from comfyui_spacetime.nodes.tasks.in_space import FillRegion, RestyleVideo
     from comfyui_spacetime.nodes.tasks.loops import LoopVideo
 
@@ -47,6 +47,7 @@ def timed_tasks() -> dict[str, Any]:
             model, one, 0.5, 0.5, 0.0, 16.0, "gate", n, None, vae
         ),
         "SpacetimeFillRegion": lambda one, n, vae: FillRegion.execute(one, mask, n, vae),
+        "SpacetimeRetake": lambda one, n, vae: Retake.execute(one, 0.25, 0.0, 16.0, n, None, vae),
     }
 
 
