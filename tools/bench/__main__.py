@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,17 @@ def main() -> int:
     if options.name and options.name not in known:
         print(f"There is no benchmark {options.name!r}; there are {', '.join(known)}.", file=sys.stderr)
         return 2
-    reports = []
+    reports: list[dict[str, Any]] = []
     for name in [options.name] if options.name else known:
         module = importlib.import_module(f".{name}", __package__)
         print(f"\n{name}: {(module.__doc__ or '').strip().splitlines()[0]}\n{machine()}\n", flush=True)
-        reports.append({"name": name, "machine": machine(), "rows": table(measure(module, name, rest))})
-    if options.json:
-        content = reports[0] if options.name else {"machine": machine(), "benchmarks": reports}
-        write_json(options.json, content, indent=1)
+        report: dict[str, Any] = {"name": name, "machine": machine(), "rows": []}
+        reports.append(report)
+        for row in shown(measure(module, name, rest)):
+            report["rows"].append(row)
+            if options.json:  # after each row, so that nothing is lost where a benchmark is ended
+                whole = report if options.name else {"machine": machine(), "benchmarks": reports}
+                write_json(options.json, whole, indent=1)
     return 0
 
 
@@ -53,18 +56,16 @@ def names() -> list[str]:
     return [file.stem for file in files if re.search(r"^def rows\(", read_text(file), re.MULTILINE)]
 
 
-def table(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Print rows as they come and return them all."""
-    seen: list[dict[str, Any]] = []
+def shown(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Print rows as they come, as a table."""
     widths: dict[str, int] = {}
     for row in rows:
-        if not seen:
+        if not widths:
             widths = {key: max(len(key), 34 if isinstance(value, str) else 10) for key, value in row.items()}
             print("  ".join(key.ljust(width) for key, width in widths.items()), flush=True)
             print("  ".join("-" * width for width in widths.values()), flush=True)
         print("  ".join(show(row.get(key)).ljust(width) for key, width in widths.items()), flush=True)
-        seen.append(row)
-    return seen
+        yield row
 
 
 def show(value: Any) -> str:
