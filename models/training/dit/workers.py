@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,6 +24,7 @@ from .batches import Batch
 
 HELD = "worker %d of %d holds %d bytes of parameters and optimiser state"
 LOST = "another worker of this run is gone: the same command continues from the last checkpoint"
+BUCKET = 1 << 23  # gradients in a message: 32 MB
 PATIENCE = timedelta(hours=1)  # the others wait while the first one makes its report; a dead worker is noticed at once
 
 
@@ -68,21 +69,28 @@ class Workers:
 
     @torch.no_grad()
     def sum_gradients(self, model: nn.Module, extra: Iterable[Tensor]) -> list[Tensor]:
-        """Add up all workers' gradients, in fp32 and in one message, and `extra` (scalars), whose sums are returned.
+        """Add up all workers' gradients, in fp32 and in buckets, and `extra` (scalars), whose sums are returned.
 
-        Parameters that no worker used stay without a gradient, as in a single process.
+        While a bucket is on its way the next one is filled. Parameters that no worker used stay without a gradient, as
+        in a single process.
         """
         parameters = [p for p in model.parameters() if p.requires_grad]
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        device, count = parts[0].device, len(parameters)
+        device, count = parameters[0].device, len(parameters)
         used = torch.tensor([float(p.grad is not None) for p in parameters])
         scalars = [used.to(device), *(value.detach().reshape(1).to(device).float() for value in extra)]
-        message = torch.cat([part.float().flatten() for part in parts] + scalars)
-        distributed.all_reduce(message)
-        *pieces, last = message.split([p.numel() for p in parameters] + [sum(len(part) for part in scalars)])
+        last = torch.cat(scalars)
+        distributed.all_reduce(last)
         sums = last.cpu()  # in one transfer
-        for parameter, piece, users in zip(parameters, pieces, sums[:count].tolist(), strict=True):
-            parameter.grad = piece.view_as(parameter).to(parameter.dtype) if users else None
+        learned = [p for p, users in zip(parameters, sums[:count].tolist(), strict=True) if users]
+        sent = []
+        for bucket in buckets(learned):
+            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            message = torch.cat([part.float().flatten() for part in parts])
+            sent.append((bucket, message, distributed.all_reduce(message, async_op=True)))
+        for bucket, message, arrives in sent:
+            arrives.wait()
+            for parameter, piece in zip(bucket, message.split([p.numel() for p in bucket]), strict=True):
+                parameter.grad = piece.view_as(parameter).to(parameter.dtype)
         return list(sums[count:])
 
     @torch.no_grad()
@@ -139,6 +147,20 @@ class ShardedWorkers(Workers):
                 f"not all workers see the checkpoint in {run.folder}: with --shard it must be on a disk that they share"
             )
         return run.resume(optimiser, average)
+
+
+def buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Parameters whose gradients go in one message; a large one goes alone."""
+    bucket: list[nn.Parameter] = []
+    held = 0
+    for parameter in parameters:
+        if bucket and held + parameter.numel() > BUCKET:
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(parameter)
+        held += parameter.numel()
+    if bucket:
+        yield bucket
 
 
 def join(device: str, *, shard: bool = False) -> tuple[Workers, str]:
