@@ -14,12 +14,11 @@ class Distillation(DiTTraining):
 
     steps: int = 1000
     tokens: int = 2592  # patches of the clips of a step; each clip is learned from at every level of the student
-    learning_rate: float = 5e-4
     dropout: float = 0.05  # share of clips without text and class: the empty prompt still works
     warmup: int = 50
     save_every: int = 200
     early: float = 0.0  # a student is not guided
-    lora_layers: str = "attn|mlp|modulation"
+    lora_layers: str = "."  # all: without the first and last layers adapters learn several times more slowly
     student_steps: int = 4
     substeps: int = 4  # steps of the teacher's solver for each of the student's
     cfg: float = CARD.cfg  # strength of the teacher's guidance, which the student has in its weights
