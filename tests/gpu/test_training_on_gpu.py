@@ -12,6 +12,8 @@ from comfyui_spacetime.models.clips.cache import LatentCache
 from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_pixels
 from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.training.captioner import train as captioner
+from comfyui_spacetime.models.training.distill import train as distilling
+from comfyui_spacetime.models.training.distill.settings import Distillation
 from comfyui_spacetime.models.training.dit import train as dit
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.run.ahead import AHEAD
@@ -86,6 +88,26 @@ def test_a_step_of_the_dit_waits_once(gpu, cache, network, tmp_path, changes):
     for steps in (2, 4):
         gpu.waits.clear()
         train_dit(cache, network, tmp_path / str(steps), **(QUIET | changes | {"steps": steps}))
+        counts.append(gpu.waits.copy())
+    assert waited(counts) <= 1
+
+
+def distil(cache: LatentCache, network: VideoVAE, out: Path, **changes: Any) -> DiT:
+    torch.manual_seed(0)
+    teacher = DiT(DITS["test"]).initialise()
+    settings = Distillation(**(DIT | {"substeps": 2} | changes))
+    start = Checkpoint(teacher.config, teacher.state_dict())
+    return distilling.train(settings, cache, cache, torch.zeros(2, 384), network, out, start, "cuda")
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": 2, "cfg": 1.0, "accumulate": 2}], ids=str)
+def test_a_dit_is_distilled_and_a_step_waits_once(gpu, cache, network, tmp_path, changes):
+    distil(cache, network, tmp_path / "whole", **changes)
+    assert (tmp_path / "whole" / "samples" / "000002.png").exists()
+    counts = []
+    for steps in (2, 4):
+        gpu.waits.clear()
+        distil(cache, network, tmp_path / str(steps), **(QUIET | changes | {"steps": steps}))
         counts.append(gpu.waits.copy())
     assert waited(counts) <= 1
 
