@@ -13,6 +13,7 @@ MODULES = (
     "tokens",
     "denoise",
     "runs",
+    "explore",
     "sampling",
     "guidance",
     "prompts",

@@ -25,7 +25,17 @@ from ...tools.in_process import load_host
 from .device import PretendedGPU
 
 MODES = {"normal": (), "partial": (), "gpu-only": ("--gpu-only",)}
-SMALL = {"width": 32, "height": 32, "seconds": 0.75, "steps": 2, "num_frames": 9, "count": 1, "clips": 1, "limit": 1}
+SMALL = {
+    "seeds": 1,
+    "width": 32,
+    "height": 32,
+    "seconds": 0.75,
+    "steps": 2,
+    "num_frames": 9,
+    "count": 1,
+    "clips": 1,
+    "limit": 1,
+}
 ALWAYS = {"negative", "conditioning"}  # optional, but a small model that reads text wants them
 IN_PROCESSES = {  # these start a process, which tests of models/ look into
     "SpacetimeTrainVAE", "SpacetimeTrainDiT", "SpacetimeTrainCaptioner", "SpacetimeGenerateOnCluster",
@@ -64,6 +74,8 @@ class Bench:
             "SpacetimeAnimateImage": {"images": lambda: torch.rand(1, 32, 32, 3)},
             "SpacetimeLoadCaptioner": {"vae": lambda: self.checkpoint("spacetime-toy")[2]},
             "SpacetimeClipsFromFolder": {"folder": lambda: "example"},
+            "SpacetimeExploreSeeds": {"tokens": lambda: self.of("SpacetimePatchify"), "steps": lambda: 1},
+            "SpacetimePickRuns": {"runs": lambda: self.of("SpacetimeExploreSeeds"), "pick": lambda: "1"},
             "SpacetimeDenoiseStep": {"tokens": lambda: self.of("SpacetimeForwardDiffusion")},
             "SpacetimeSaveRun": {"tokens": lambda: self.of("SpacetimeDenoiseStep")},
             "SpacetimeLoadRun": {"run": lambda: self.of("SpacetimeSaveRun", 1)},

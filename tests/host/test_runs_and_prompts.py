@@ -56,3 +56,32 @@ def test_one_prompt_over_all_times_is_an_ordinary_prompt(host):
 def test_bad_input_is_one_sentence_on_the_node(host, change, message):
     with pytest.raises(Trouble, match=message):
         host.run(WORKFLOWS / "prompt_over_time.json", set={**FEW, **change})
+
+
+EXPLORE = {**SMALL, "SpacetimeScheduler.steps": 4, "60.steps": 2, "60.seeds": 3}
+
+
+def test_a_picked_seed_is_finished_as_the_whole_run_of_it(host):
+    """The second of three seeds, and the same by one step node that makes all steps."""
+    workflow = WORKFLOWS / "explore_seeds.json"
+    picked = host.run(workflow, set={**EXPLORE, "61.pick": "2"})
+    assert [file["filename"].rpartition(".")[2] for file in picked.outputs["60"]["images"]] == ["webp"]
+    plain = host.client.prompt_of(workflow)
+    tokens, noise, sigmas = (plain["60"]["inputs"][name] for name in ("tokens", "noise", "sigmas"))
+    begin = {"tokens": tokens, "noise": noise, "sigmas": sigmas}
+    plain["60"] = {"class_type": "SpacetimeForwardDiffusion", "inputs": begin}
+    plain["40"]["inputs"]["tokens"] = ["60", 0]
+    del plain["61"]
+    small = {key: value for key, value in EXPLORE.items() if not key.startswith("60.")}
+    seed = host.client.prompt_of(workflow)["7"]["inputs"]["noise_seed"]
+    assert np.array_equal(
+        frames_of(host, picked), frames_of(host, host.run(plain, set={**small, "7.noise_seed": seed + 1}))
+    )
+
+
+def test_with_nothing_picked_the_sheet_is_all_there_is(host):
+    result = host.run(WORKFLOWS / "explore_seeds.json", set={**EXPLORE, "61.pick": ""})
+    assert not [one for one in result.files() if one["type"] == "output"]
+    assert "3 runs at step 2 of 4" in result.outputs["60"]["text"][0]
+    with pytest.raises(Trouble, match="write numbers from 1 to 3"):
+        host.run(WORKFLOWS / "explore_seeds.json", set={**EXPLORE, "61.pick": "4"})

@@ -16,7 +16,17 @@ from comfyui_spacetime.tools.in_process import load_host
 FOREIGN = "an_entry_of_another_pack"
 NOT_OURS = {"model's boundary"}  # choices for other models than the embedded one: it refuses them in a sentence
 # what a widget is set to where its default does nothing or takes long
-WIDGETS = {"left": 16, "bottom": 32, "seconds": 0.7, "window": 2.0, "context": 0.5, "steps": 1}
+WIDGETS = {
+    "left": 16,
+    "bottom": 32,
+    "seconds": 0.7,
+    "window": 2.0,
+    "context": 0.5,
+    "steps": 1,
+    "start": 0.25,
+    "seeds": 2,
+    "pick": "1",
+}
 
 
 def nodes() -> list[Any]:
@@ -112,14 +122,18 @@ def with_tokens(node: Any, arguments: dict[str, Any], place: str, objects: Mappi
     from comfyui_spacetime.nodes.denoise import ForwardDiffusion
     from comfyui_spacetime.nodes.tokens import Patchify
 
+    def run(tokens: Any) -> Any:
+        given = {**arguments, place: tokens}
+        return node.execute(**({name: [value] for name, value in given.items()} if listed else given))
+
+    listed = node.define_schema().is_input_list
     (tokens,) = Patchify.execute(arguments[place], 1, 2, 2).result
     try:
-        return node.execute(**{**arguments, place: tokens})
+        return run(tokens)
     except ValueError as error:
         if "Forward Diffusion" not in str(error):
             raise
-    (tokens,) = ForwardDiffusion.execute(tokens, objects["NOISE"], objects["SIGMAS"]).result
-    return node.execute(**{**arguments, place: tokens})
+    return run(ForwardDiffusion.execute(tokens, objects["NOISE"], objects["SIGMAS"]).result[0])
 
 
 def latents_in(node: Any, out: Any) -> list[dict[str, Any]]:
@@ -131,7 +145,7 @@ def latents_in(node: Any, out: Any) -> list[dict[str, Any]]:
         if socket.get_io_type() == "LATENT":
             found += value if isinstance(value, list) else [value]
         elif socket.get_io_type() == "SPACETIME_TOKENS":
-            found.append(Unpatchify.execute(value).result[0])
+            found += [Unpatchify.execute(one).result[0] for one in (value if isinstance(value, list) else [value])]
     return found
 
 
