@@ -91,6 +91,45 @@ def test_text_is_prepared_once_per_run(tiny_objects, latent, monkeypatch):
     assert "spacetime_run" not in model.model_options["transformer_options"]
 
 
+def test_single_steps_of_a_guider_share_the_prepared_text_until_weights_or_text_change(
+    tiny_objects, latent, monkeypatch
+):  # fmt: skip
+    from comfy.samplers import CFGGuider, sampler_object
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
+    model, clip, _ = tiny_objects
+    model = model.clone()
+    network, calls = model.model.diffusion_model, []
+    original = network.prepare
+    monkeypatch.setattr(network, "prepare", lambda *a, **k: calls.append(1) or original(*a, **k))
+    guider = CFGGuider(model)
+    guider.set_cfg(4.0)
+    texts = encode(clip, "a ball"), encode(clip, "a cube"), encode(clip, "")
+
+    def step(text: list, *, at: float = 0.8) -> Tensor:
+        guider.set_conds(text, texts[2])
+        noise = Noise_RandomNoise(3).generate_noise(latent)
+        levels = torch.tensor([at, at - 0.1])
+        return guider.sample(noise, latent["samples"], sampler_object("euler"), levels, disable_pbar=True, seed=3)
+
+    first = step(texts[0])
+    assert torch.equal(step(texts[0]), first)
+    step(texts[0], at=0.5)
+    assert len(calls) == 1
+    assert not torch.equal(step(texts[1]), first)
+    assert len(calls) == 2
+    key = next(name for name in model.model_state_dict() if name.endswith("blocks.0.cross_attn.kv.weight"))
+    weight = model.model_state_dict()[key]
+    model.add_patches({key: (torch.randn_like(weight),)}, 1.0)  # as a LoRA does
+    changed = step(texts[0])
+    assert len(calls) == 3
+    fresh = CFGGuider(model)
+    fresh.set_cfg(4.0)
+    guider = fresh
+    assert torch.equal(step(texts[0]), changed)
+    model.unpatch_model()
+
+
 def test_the_mask_gives_every_patch_its_own_noise_level(tiny_objects, monkeypatch):
     model, clip, _ = tiny_objects
     generator = torch.manual_seed(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import comfy.conds
 import comfy.latent_formats
@@ -32,6 +33,7 @@ TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of ea
 CLASS = "spacetime_class"  # entry of a conditioning: number of a class
 CLASS_NAMES = "spacetime_class_names"  # attachment of a MODEL: the names of its classes
 RGB_FIT_KEYS = ("rgb_factors", "rgb_bias")
+_kept: WeakKeyDictionary[Any, tuple[tuple[Any, Any], RunCache]] = WeakKeyDictionary()
 TRAINED_ON = "spacetime_trained_on"  # attachment of a MODEL: models.trained_on.TrainedOn or None
 
 
@@ -201,12 +203,28 @@ def open_run(
     And say so where the video is unlike those that the model was trained on.
     """
     options = extra_args["model_options"].setdefault("transformer_options", {})
-    options[RUN] = RunCache(texts_stay=texts_stay(extra_args["model_options"]))
+    options[RUN] = cache_of(guider, extra_args["model_options"])
     known = guider.model_patcher.get_attachment(TRAINED_ON)
     if known is not None and not options.get(GRIDS):
         frames, height, width = OURS.pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
         say_while_running(known.warning(width, height, frames))
     return executor(guider, sigmas, extra_args, callback, noise, *rest)
+
+
+def cache_of(guider: Any, model_options: Mapping[str, Any]) -> RunCache:
+    """What the steps of a run share. Single steps are runs of their own; on a CPU those of one guider share it too.
+
+    There it costs a GPU no memory, and texts are compared for nothing. Other weights are another cache.
+    """
+    patcher = guider.model_patcher
+    if patcher.load_device.type != "cpu":
+        return RunCache(texts_stay=texts_stay(model_options))
+    now = (patcher, patcher.patches_uuid)
+    before, cache = _kept.get(guider, (None, None))
+    if cache is None or before != now:
+        cache = RunCache()
+        _kept[guider] = now, cache
+    return cache
 
 
 def texts_stay(model_options: Mapping[str, Any]) -> bool:
