@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1] / "pack.py"
-SHARES = {"vae": 0.22, "dit": 0.62, "distilled": 0.12, "captioner": 0.0}  # of the minutes
+SHARES = {"vae": 0.2, "pair": 0.1, "dit": 0.56, "distilled": 0.12, "captioner": 0.0}  # of the minutes
 STARTS = 20.0  # seconds that a process of a part takes before and after its minutes
 
 
@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--keep", type=Path, required=True, help="folder for what is to be carried away")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
-    parser.add_argument("--parts", default="vae,dit,captioner,distilled")
+    parser.add_argument("--parts", default="vae,pair,dit,captioner,distilled")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--more", default="", help="further options of the parts, such as '--learning-rate 1e-3'")

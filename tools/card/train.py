@@ -1,15 +1,17 @@
 """Train on the card, one part after the other: `python3 tools/pack.py tools.card.train PART --work DIR`.
 
-Parts are vae, dit, distilled and captioner. The VAE trains on the first clips that are rendered, then the DiT on all
-that are encoded, while more come. What is ready goes to `--keep` in parts of at most 15 MB.
+Parts are vae, pair, dit, distilled and captioner. The VAE trains on the first clips that are rendered, then the DiT on
+all that are encoded, while more come. What is ready goes to `--keep` in parts of at most 15 MB.
 """
 
 import argparse
+import json
 import random
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +34,7 @@ from ...models.training.vae import train as vae
 from .parts import keep
 from .render import MIX, TINY, read_file
 
+ALIGNMENT = 0.5  # weight that is tried
 LOOK = 15  # seconds between looks for new clips
 
 
@@ -40,24 +43,26 @@ class GrowingCache(LatentCache):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.taken, self.lock, self.looked = set(self.names), threading.Lock(), time.monotonic()
+        self.taken, self.lock = set(self.names), threading.Lock()
         self.names, self.clips_mark, self.captions_mark = ["growing"], "growing", "growing"
+        threading.Thread(target=self.grow, daemon=True).start()
 
     def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
         """Random clips of those that are there by now."""
         with self.lock:
-            if time.monotonic() - self.looked > LOOK:
-                self.grow()
             return super().draw(size, count, rng)
 
     def grow(self) -> None:
-        """Take in what has come."""
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name not in self.taken:
-                self._add(*read_shard(path))
-                self.taken.add(path.name)
-        self.looked = time.monotonic()
-        print(f"{sum(map(len, self.buckets.values()))} clips", flush=True)
+        """Take in what comes, as long as the process lives."""
+        while True:
+            for path in sorted(self.folder.glob("*.safetensors")):
+                if path.name not in self.taken:
+                    shard = read_shard(path)
+                    with self.lock:
+                        self._add(*shard)
+                    self.taken.add(path.name)
+            print(f"{sum(map(len, self.buckets.values()))} clips", flush=True)
+            time.sleep(LOOK)
 
 
 def first_clips(work: Path, count: int, sizes: Sequence[str]) -> list[Tensor]:
@@ -104,30 +109,54 @@ def keep_log(run: Path, folder: Path | None, name: str) -> None:
         (folder / f"{name}.jsonl").write_text((run / "log.jsonl").read_text())
 
 
-def train_dit(options: argparse.Namespace) -> None:
-    """The DiT on what is encoded, as soon as each size is there, and the checkpoint for the nodes."""
+class Lessons:
+    """What a DiT is trained on: the clips that are there by now, and some to judge it by."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        mix, folder = TINY if options.tiny else MIX, options.work / "clips"
+        while {path.name.split("-")[1] for path in folder.glob("*.safetensors")} < set(mix):
+            time.sleep(0.5)
+        self.vae = load_checkpoint(options.work / "vae.safetensors").vae(torch.bfloat16).to(options.device)
+        encoder, held_out = load_text_encoder(options.device), options.work / "held-out"
+        size = ClipSize.parse("32x32x9" if options.tiny else "96x96x33")
+        cache_toy_world(held_out, self.vae, encoder, size, 8 if options.tiny else 64, first=HELD_OUT)
+        (options.work / "held-out.done").touch()
+        self.clips, self.judged = GrowingCache(folder), LatentCache(held_out)
+        self.empty = encoder([""])[0][0].cpu().bfloat16()
+
+
+def settings_of(options: argparse.Namespace, **changes: Any) -> DiTTraining:
+    """The settings of the DiT."""
     mix = TINY if options.tiny else MIX
-    folder = options.work / "clips"
-    while {path.name.split("-")[1] for path in folder.glob("*.safetensors")} < set(mix):
-        time.sleep(0.5)
-    time.sleep(options.wait)
-    made = load_checkpoint(options.work / "vae.safetensors").vae(torch.bfloat16)
-    encoder, held_out = load_text_encoder(options.device), options.work / "held-out"
-    judged = "32x32x9" if options.tiny else "96x96x33"
-    made.to(options.device)
-    cache_toy_world(held_out, made, encoder, ClipSize.parse(judged), 8 if options.tiny else 64, first=HELD_OUT)
-    (options.work / "held-out.done").touch()
-    empty, _ = encoder([""])
     small = {"preset": "test", "tokens": 256, "steps": 20, "dtype": "float32"} if options.tiny else {}
-    settings = DiTTraining(**{
+    return DiTTraining(**({
         "preset": "mini", "tokens": 82_944, "steps": 200_000, "images": 0.08, "learning_rate": options.learning_rate,
         "warmup": 200, "decay": 0.5, "save_every": 2000, "snapshots": 0, "early": 0.0, "compile": options.compile,
         "mix": tuple(mix.items()), "minutes": options.minutes, "steadiness": 0.3, "region": 0.08,
-        "alignment": options.alignment,
-    } | small)  # fmt: skip
-    run = options.work / "dit"
+    } | small | changes))  # fmt: skip
+
+
+def train_pair(options: argparse.Namespace) -> None:
+    """Two short runs that differ in one setting, on the same batches; what the DiT is then trained with."""
+    lessons, found = Lessons(options), {}
+    for weight in (0.0, ALIGNMENT):
+        run = options.work / f"alignment-{weight:g}"
+        settings = settings_of(options, alignment=weight, minutes=options.minutes / 2, save_every=100_000)
+        dit.train(settings, lessons.clips, lessons.judged, lessons.empty, lessons.vae, run, None, options.device)
+        last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+        found[weight] = last["validation_loss"]
+        print(f"alignment {weight:g}: validation loss {found[weight]} after {last['step']} steps", flush=True)
+        keep_log(run, options.keep, run.name)
+    best = min(found, key=lambda weight: found[weight])
+    (options.work / "alignment.json").write_text(json.dumps(best))
+
+
+def train_dit(options: argparse.Namespace) -> None:
+    """The DiT on what is encoded, as soon as each size is there, and the checkpoint for the nodes."""
+    chosen, run, lessons = options.work / "alignment.json", options.work / "dit", Lessons(options)
+    alignment = json.loads(chosen.read_text()) if chosen.exists() else options.alignment
     dit.train(
-        settings, GrowingCache(folder), LatentCache(held_out), empty[0].cpu().bfloat16(), made, run, None,
+        settings_of(options, alignment=alignment), lessons.clips, lessons.judged, lessons.empty, lessons.vae, run, None,
         options.device,
     )  # fmt: skip
     bundled = joined(load_checkpoint(run / "dit.safetensors"), load_checkpoint(options.work / "vae.safetensors"), CARD)
@@ -173,17 +202,21 @@ def train_captioner(options: argparse.Namespace) -> None:
     keep_log(options.work / "captioner", options.keep, "captioner")
 
 
+PARTS = {
+    "vae": train_vae, "pair": train_pair, "dit": train_dit, "distilled": train_distilled, "captioner": train_captioner,
+}  # fmt: skip
+
+
 def main() -> None:
     """One part of the training."""
     parser = argparse.ArgumentParser(prog="tools.card.train")
-    parser.add_argument("part", choices=["vae", "dit", "distilled", "captioner"])
+    parser.add_argument("part", choices=list(PARTS))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--keep", type=Path, help="folder for what is to be carried away")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--alignment", type=float, default=0.5)
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for more clips")
+    parser.add_argument("--alignment", type=float, default=0.0)
     parser.add_argument("--rank", type=int, default=48, help="distilled: rank of the LoRA")
     parser.add_argument("--files", type=int, default=120, help="captioner: files of cached clips")
     parser.add_argument("--steps", type=int, default=3000, help="captioner: steps")
@@ -191,7 +224,13 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
-    parts = {"vae": train_vae, "dit": train_dit, "distilled": train_distilled, "captioner": train_captioner}
+    parts = {
+        "vae": train_vae,
+        "pair": train_pair,
+        "dit": train_dit,
+        "distilled": train_distilled,
+        "captioner": train_captioner,
+    }
     parts[options.part](options)
 
 
