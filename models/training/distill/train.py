@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...checkpoints import Checkpoint
 from ...clips.cache import LatentCache
+from ...transformer.compiled import compile_blocks
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..dit import train as dit
@@ -40,7 +41,7 @@ def train(
     settings = replace(settings, text=bool(config.context_dim), classes=teacher.class_names)
     model = teacher.dit(getattr(torch, settings.dtype)).to(device)
     if settings.compile:
-        dit.compile_blocks(model)
+        compile_blocks(model.blocks)
     return dit.train(
         settings, cache, held_out, empty, vae, out, teacher, device, log=log,
         recipe=recipe(settings, Teacher.of(model, empty, settings)),

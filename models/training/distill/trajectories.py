@@ -94,8 +94,9 @@ class Teacher:
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             both = x.repeat(2, 1, 1) if guided else x
             level = share * sigma[:1]
-            output = model.forward_tokens(both.to(weight.dtype), level, prepared, labels=labels, attention=kernel)
             per_token = level.repeat_interleave(x.shape[1] // level.shape[1], dim=1)
+            levels = level if device.type == "cpu" else per_token  # as in `train dit`: one kind, one compiled graph
+            output = model.forward_tokens(both.to(weight.dtype), levels, prepared, labels=labels, attention=kernel)
             denoised = to_denoised(output.float(), both, per_token, model.config.prediction)
             if not guided:
                 return denoised

@@ -23,6 +23,7 @@ from ...schedules import highest_sigma, sigma_of, sigmas
 from ...solvers import Solver
 from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
+from ...transformer.compiled import compile_blocks
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.layout import Layout
@@ -60,8 +61,10 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0, alignment: 
     )  # fmt: skip
     kernel = matmul_attention if device.type == "cpu" else sdpa
     taps = {block_of(model): noisy} if alignment else None
+    # on a GPU always a level per patch: a compiled graph for each kind of level costs more than that
+    levels = sigma if device.type == "cpu" else per_token
     prediction = model.forward_tokens(
-        noisy.to(dtype), sigma, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps
+        noisy.to(dtype), levels, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps
     )
     unit = model.config.prediction
     loss = flow_loss(prediction, clean, noise, per_token, batch.lengths, unit=unit)
@@ -158,7 +161,7 @@ def train(
     model.checkpointing = settings.checkpointing
     layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
     if settings.compile:
-        compile_blocks(model)
+        compile_blocks(model.blocks)
     optimiser, average = kept_beside(settings, model, layout)
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
@@ -214,14 +217,6 @@ def config_of(settings: DiTTraining, cache: LatentCache) -> dict[str, Any]:
     """Settings and the names of the shards as a config.json has them."""
     lists = {"mix": [list(row) for row in settings.mix], "classes": list(settings.classes)}
     return asdict(settings) | lists | {"shards": cache.names}
-
-
-def compile_blocks(model: DiT) -> None:
-    """Let torch.compile write each block anew: on a CPU for each shape, on a GPU once for them all."""
-    torch._dynamo.config.cache_size_limit = 64  # one graph per clip size, caption length and kind of noise level
-    dynamic = next(model.parameters()).device.type != "cpu"  # a GPU gains little by fixed shapes, and has many
-    for block in model.blocks:
-        block.compile(dynamic=dynamic)
 
 
 def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
