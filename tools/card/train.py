@@ -139,6 +139,10 @@ def settings_of(options: argparse.Namespace, **changes: Any) -> DiTTraining:
 def train_pair(options: argparse.Namespace) -> None:
     """Two short runs that differ in one setting, on the same batches; what the DiT is then trained with."""
     lessons, found = Lessons(options), {}
+    warm = settings_of(options, steps=4, minutes=0.0, warmup=1)  # the first run would pay for compiling
+    dit.train(
+        warm, lessons.clips, lessons.judged, lessons.empty, lessons.vae, options.work / "warm", None, options.device
+    )
     for weight in (0.0, ALIGNMENT):
         run = options.work / f"alignment-{weight:g}"
         settings = settings_of(options, alignment=weight, minutes=options.minutes / 2, save_every=100_000)
