@@ -54,5 +54,8 @@ class SpacetimeExtension(ComfyExtension):
     """What ComfyUI asks for the pack's nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """All nodes, in the order of the pipeline."""
+        """All nodes, in the order of the pipeline; and from now on workflows say what they were made with."""
+        from .host import made_with
+
+        made_with.begin()
         return load_nodes()

@@ -35,7 +35,7 @@ def sampled(model: Link, latent: Link, extra: Prompt | None = None, **other: Any
         "1": node("SpacetimeLoadCheckpoint", checkpoint="spacetime-toy", dtype="auto"),
         "2": node("CLIPTextEncode", clip=["1", 1], text="a red ball rolls"),
         "3": node("CLIPTextEncode", clip=["1", 1], text=""),
-        "4": node("SpacetimeEmptyVideo", vae=["1", 2], fps=12.0, batch_size=1, **SIZE),
+        "4": node("SpacetimeEmptyVideo", vae=["1", 2], fps=12.0, batch=1, **SIZE),
         "5": node(
             "SpacetimeScheduler", schedule="linear", steps=2, shift_rule="fixed", shift=2.0, denoise=1.0, sigma_max=1.0
         ),
