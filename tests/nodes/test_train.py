@@ -158,6 +158,23 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
         TrainDiT.execute(clips, vae, "none", start_from="nothing", lora_rank=2, **settings)
 
 
+def test_a_distilled_dit_is_for_few_steps(folders, tiny_checkpoint):
+    from comfyui_spacetime.models.checkpoints import load_checkpoint, recommended_of
+    from comfyui_spacetime.models.recommended import Recommended
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.distill import DistillDiT
+    from comfyui_spacetime.nodes.host.model.recommended import own_settings
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
+    settings = {"steps": 2, "tokens": 48, "student_steps": 3, "cfg": 0.0, "lora_rank": 2, **COMMON}
+    model, _, vae, path = DistillDiT.execute(clips, tiny_checkpoint, "few", **settings).result
+    few = Recommended(cfg=1.0, shift=2.0, steps=3, solver="euler")
+    assert own_settings(model).settings == few
+    assert recommended_of(load_checkpoint(path).meta) == few
+    assert vae.latent_channels == 16
+    assert (folders / "output" / "loras" / "spacetime" / "few.safetensors").is_file()
+
+
 def test_another_models_vae_is_refused_before_anything_starts(folders):
     from comfyui_spacetime.nodes.clips import ToyWorld
     from comfyui_spacetime.nodes.train import TrainDiT
