@@ -125,7 +125,7 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     import folder_paths
 
     from comfyui_spacetime.models.checkpoints import load_checkpoint
-    from comfyui_spacetime.models.clips.toy import toy_class
+    from comfyui_spacetime.models.clips.toy import toy_example
     from comfyui_spacetime.models.geometry import ClipSize
     from comfyui_spacetime.models.training.dit.lora import merge
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
@@ -139,7 +139,7 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     settings = {"preset": "test", "steps": 4, "tokens": 48, **COMMON}
     switches = {"classes": True, "packing": True, "parts": 2, "checkpointing": True, "log": "tensorboard"}
     model, *_, path = TrainDiT.execute(clips, vae, "all", start_from="nothing", **settings, **switches).result
-    names = tuple(sorted({toy_class(seed, ClipSize(32, 32, 9)) for seed in range(4)}))
+    names = tuple(sorted({toy_example(seed, ClipSize(32, 32, 9)).kind for seed in range(4)}))
     assert load_checkpoint(path).class_names == names
     assert ClassLabel.execute(model, names[1], [["text", {}]]).result[0][0][1]["spacetime_class"] == 1
     assert load_checkpoint(Path(path).with_stem("all_early")).meta["dit"]["steps"] == 1
