@@ -65,6 +65,20 @@ class Frames:
         """How many latents last so long, in whole rounds; at least one round for any time above 0."""
         return self.step * max(1 if seconds > 0 else 0, round(seconds * fps / sum(self.rest)))
 
+    def gap_after(self, length: int, seconds: float, fps: float) -> int:
+        """How many latents of about this time lead from a clip to a next one whose rounds begin with it."""
+        return self._in_round(-length % self.step, seconds, fps)
+
+    def overlap_of(self, length: int, seconds: float, fps: float) -> int:
+        """How many latents of about this time lie in a clip's end and in the beginning of a next one alike."""
+        return self._in_round(length % self.step, seconds, fps)
+
+    def _in_round(self, least: int, seconds: float, fps: float) -> int:
+        if self.step == 1:
+            return self.lasting(seconds, fps)
+        rounds = (seconds * fps / self.usual - least) / self.step
+        return least + self.step * max(0 if least else 1, round(rounds))
+
     def nearest(self, seconds: float, fps: float) -> int:
         """The number of latents of the video whose length is nearest to a time."""
         rounds = (seconds * fps - self.count(self.least)) / sum(self.rest)

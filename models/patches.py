@@ -60,6 +60,7 @@ class Tokens:
     reference  (B, N, P) clean content that kept patches keep; None before a run begins
     trajectory state of a denoising run (noise, sigmas, step, solver history), owned by whoever runs it
     extra      other entries of the latent they were cut from, handed back when it is put together again
+    streams    what stands beside it on the same axis of time, as patches of its own: the sound of a clip
     """
 
     values: Tensor
@@ -70,6 +71,7 @@ class Tokens:
     reference: Tensor | None = None
     trajectory: Any = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    streams: tuple[Tokens, ...] = ()
 
     def __post_init__(self) -> None:
         count = sum(grid.num_tokens for grid in self.grids)
@@ -159,6 +161,8 @@ def pack(clips: Sequence[Tokens]) -> Tokens:
     for clip in clips:
         if (clip.patch, clip.channels, clip.values.shape[0]) != (first.patch, first.channels, first.values.shape[0]):
             raise ValueError("clips to pack must have the same batch size, patch size and latent channels")
+        if clip.streams:
+            raise ValueError("clips with sound cannot be packed: leave the sound out with core's Separate AV Latent")
         if clip.trajectory is not None:
             raise ValueError("clips must be packed before forward diffusion, not in the middle of a run")
     volume = first.patch[0] * first.patch[1] * first.patch[2]

@@ -29,7 +29,6 @@ MODULES = (
     "classes",
     "clips",
     "train",
-    "distill",
     "cluster",
 )
 

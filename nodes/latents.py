@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from comfy_api.latest import io
 
 from ..models.geometry import Frames
+from ..models.tasks.canvas import Canvas
 from . import sockets
 from .host import messages
 from .host.latent import content, empty, made
+from .host.sounding import nested_pair
 from .schema import Node, schema
 
 CATEGORY = "Spacetime/latents"
@@ -71,6 +74,8 @@ class EmptyVideo(Node):
         cls, width: int, height: int, seconds: float, fps: float, batch: int, model: Any = None, vae: Any = None
     ) -> io.NodeOutput:
         """Make the zeros."""
+        from .host.latent import latent_of
+        from .host.sounding import picture_channels, with_silence
         from .host.time import entry_of
         from .host.vae.others import latents_of
 
@@ -80,7 +85,11 @@ class EmptyVideo(Node):
         latents = empty(batch, channels, *compression.latent_shape(num_frames, h, w))
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
-        return io.NodeOutput(made(latents, entries=entry_of(compression.grid)), fps, num_frames)
+        entries = entry_of(compression.grid)
+        if model is None or picture_channels(model) is None:
+            return io.NodeOutput(made(latents, entries=entries), fps, num_frames)
+        canvas = Canvas(latents, torch.ones_like(latents[:, :1]), entries=entries, time=compression.grid)
+        return io.NodeOutput(latent_of(with_silence(canvas, fps)), fps, num_frames)
 
 
 def expectations(model: Any, width: int, height: int, num_frames: int) -> list[str]:
@@ -114,6 +123,14 @@ class VAEEncode(Node):
                 io.Int.Input(
                     "max_frames", default=0, min=0, max=1_000_000, tooltip="Use only the first frames. 0: all of them."
                 ),
+                io.Vae.Input(
+                    "audio_vae",
+                    optional=True,
+                    tooltip=(
+                        "For LTX-2 and MiniMax-H3: encodes the sound of a video too, as latents beside the picture's. "
+                        "A video without sound gets room for one, to be generated."
+                    ),
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="One clip, (1, C, T, H/8, W/8)."),
@@ -124,13 +141,13 @@ class VAEEncode(Node):
         )
 
     @classmethod
-    def execute(cls, vae: Any, frames: Any, max_frames: int) -> io.NodeOutput:
+    def execute(cls, vae: Any, frames: Any, max_frames: int, audio_vae: Any = None) -> io.NodeOutput:
         """Stream the frames through the encoder."""
         from .host.time import entry_of
         from .host.vae import frames as video
+        from .host.vae import heard, sound
         from .host.vae import others as other_vae
         from .host.vae import pieces as host_vae
-        from .host.vae import sound
 
         source = video.open_frames(frames)
         pieces = _counted(
@@ -143,11 +160,19 @@ class VAEEncode(Node):
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
             count, text = fitted.frames_out, fitted.describe()
-        heard = sound.entry_of(source.sound(), fps, latents)
-        said = [text, *source.remarks(), *(["its sound goes along, to VAE Decode Video"] if heard else [])]
+        entries, time = entry_of(other_vae.time_of(vae)), other_vae.time_of(vae)
+        said = [text, *source.remarks()]
+        if audio_vae is not None:
+            canvas = Canvas.of(latents)
+            canvas, remark = heard.with_sound(
+                audio_vae, replace(canvas, entries=entries, time=time), source.sound(), fps
+            )
+            messages.show_text(cls, "\n".join([*said, remark]))
+            return io.NodeOutput(heard.encoded(canvas), fps, count)
+        carried = sound.entry_of(source.sound(), fps, latents)
+        said += ["its sound goes along, to VAE Decode Video"] if carried else []
         messages.show_text(cls, "\n".join(said))
-        entries = {**heard, **entry_of(other_vae.time_of(vae))}
-        return io.NodeOutput(made(latents, entries=entries), fps, count)
+        return io.NodeOutput(made(latents, entries={**carried, **entries}), fps, count)
 
 
 class VAEDecode(Node):
@@ -201,6 +226,11 @@ class VAEDecode(Node):
                         "frames to the next one's or where a video was joined. Slower, and a little softer."
                     ),
                 ),
+                io.Vae.Input(
+                    "audio_vae",
+                    optional=True,
+                    tooltip="For LTX-2 and MiniMax-H3: decodes the sound that stands beside the picture.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="All frames. Not available with output 'video file'."),
@@ -211,20 +241,24 @@ class VAEDecode(Node):
 
     @classmethod
     def execute(
-        cls, vae: Any, latent: dict[str, Any], fps: float, output: str, deflicker: bool = False
+        cls, vae: Any, latent: dict[str, Any], fps: float, output: str, deflicker: bool = False, audio_vae: Any = None
     ) -> io.NodeOutput:
         """Decode into memory or into a file."""
         from .host.vae import frames as video
+        from .host.vae import heard as heard_vae
         from .host.vae import others as other_vae
         from .host.vae import sound
         from .host.vae.deflicker import decode_steadily
         from .host.vae.pieces import decode_pieces
 
-        samples, loop = content(latent), bool(latent.get(sockets.LOOP))
+        samples, beside = nested_pair(content(latent))
+        loop = bool(latent.get(sockets.LOOP))
         expected = _frames_to_decode(samples, loop, other_vae.time_of(vae))
         decode = decode_steadily if deflicker else decode_pieces
         pieces = _counted(decode(vae, samples, cyclic=loop), expected)
-        heard, said = sound.kept(latent, samples, fps)
+        heard, said = sound.kept(latent, samples, fps) if beside is None else heard_vae.of_latent(
+            audio_vae, samples, beside, cyclic=loop
+        )  # fmt: skip
         if said:
             messages.show_text(cls, said)
         if output == "video file":

@@ -142,8 +142,28 @@ class MeasureSeam(Node):
 
         source = video.open_frames(frames)
         images = frames_of(source, messages.progress_bar(source.num_frames))
-        report = measure_loop(images) if where == "loop" else measure_joins(images, whole_numbers(joins))
-        return answer(cls, remarked(report, source), report.value("seam"))
+        places = [] if where == "loop" else whole_numbers(joins)
+        report = measure_loop(images) if where == "loop" else measure_joins(images, places)
+        return answer(cls, with_sound(remarked(report, source), source, places), report.value("seam"))
+
+
+def with_sound(report: Report, source: Any, joins: list[int]) -> Report:
+    """A report of seams with those of the video's sound, where it has one; joins: none for a loop."""
+    import torch
+
+    from ..models.metrics.sound_seam import measure_sound
+
+    sound = source.sound()
+    if sound is None or not source.fps:
+        return report
+    seconds = source.num_frames / source.fps
+    samples = torch.from_numpy(sound.samples(seconds))
+    times = [join / source.fps for join in joins] or [seconds]
+    try:
+        heard = measure_sound(samples, sound.rate, times, cyclic=not joins)
+    except ValueError as error:
+        return replace(report, remarks=(*report.remarks, str(error)))
+    return replace(report, measures=(*report.measures, *heard))
 
 
 class CompareVideos(Node):

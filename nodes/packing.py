@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..models.patches import DEFAULT_PATCH, Grid, Patch, Tokens, from_patches, pack, split
 from . import sockets
 from .host import messages
-from .host.latent import made, samples_of
+from .host.latent import made, picture_alone, samples_of
 from .schema import Node, schema
 from .tokens import cut, laid_out
 
@@ -113,6 +113,7 @@ def clips_of(latent: dict[str, Any], patch: Patch = DEFAULT_PATCH) -> list[Token
 
     patch: how to cut a clip that is not packed. A row tells its own: it is one patch high and as long as its grids say.
     """
+    picture_alone(latent, "Pack Clips")
     if sockets.GRIDS not in latent:
         return [cut(latent, patch)]
     grids = tuple(Grid(*sizes) for sizes in latent[sockets.GRIDS])

@@ -8,9 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..models.patches import Grid, Patch, Tokens, change_mask, patchify, unpatchify
+from ..models.streams import layout_of
 from . import sockets
 from .host import messages
-from .host.latent import OPEN, entries_of, made, mask_of, samples_of
+from .host.latent import OPEN, entries_of, made, mask_of, samples_of, sound_mask_of, sound_of
+from .host.sounding import sound_latents
 from .schema import Node, schema
 
 CATEGORY = "Spacetime/patches"
@@ -93,21 +95,34 @@ class Unpatchify(Node):
 
 
 def cut(latent: dict[str, Any], patch: Patch) -> Tokens:
-    """A core LATENT as Tokens; entries besides samples and noise_mask travel along."""
-    return replace(patchify(samples_of(latent), patch, mask_of(latent)), extra=entries_of(latent))
+    """A core LATENT as Tokens; entries besides samples and noise_mask travel along. A patch of sound is one time."""
+    samples, sound = samples_of(latent), sound_of(latent)
+    tokens = replace(patchify(samples, patch, mask_of(latent)), extra=entries_of(latent))
+    if sound is None:
+        return tokens
+    layout, heard = layout_of(samples, sound), sound_latents(samples, sound)
+    return replace(tokens, streams=(patchify(heard, layout.patch(), sound_mask_of(latent)),))
 
 
 def laid_out(tokens: Tokens) -> dict[str, Any]:
     """Tokens as a core LATENT, with the mask and the other entries that it had. Mid-run nothing is generated yet."""
-    samples, mask = unpatchify(tokens), change_mask(tokens)
+    parts = [(unpatchify(one), change_mask(one)) for one in (tokens, *tokens.streams)]
     begun = tokens.trajectory is not None and not tokens.trajectory.done
-    return made(samples, mask, {**tokens.extra, OPEN: (samples, mask)} if begun and mask is not None else tokens.extra)
+    marked = all(mask is not None for _, mask in parts)
+    opened = {OPEN: tuple(one for part in parts for one in part)} if begun and marked else {}
+    (samples, mask), *others = parts
+    sound, sound_mask = others[0] if others else (None, None)
+    return made(samples, mask, {**tokens.extra, **opened}, sound=sound, sound_mask=sound_mask)
 
 
 def denoised_latent(tokens: Tokens) -> dict[str, Any]:
     """The last clean prediction of a run as a core LATENT; the tokens themselves where there is none."""
+    from .host.stepping.streams import with_latents
+
     if tokens.trajectory is None or tokens.trajectory.denoised is None:
         return laid_out(tokens)
+    if tokens.streams:
+        return laid_out(replace(with_latents(tokens, tokens.trajectory.denoised), trajectory=None))
     return made(tokens.trajectory.denoised, change_mask(tokens), tokens.extra)
 
 
@@ -119,7 +134,8 @@ def describe(tokens: Tokens) -> str:
 
     batch, _, width = tokens.values.shape
     clips = f", {batch} clips" if batch > 1 else ""
-    return f"{' + '.join(map(one, tokens.grids))} patches of {width} values{clips}"
+    sound = "".join(f", and {one.values.shape[1]} of sound with {one.values.shape[2]}" for one in tokens.streams)
+    return f"{' + '.join(map(one, tokens.grids))} patches of {width} values{clips}{sound}"
 
 
 NODES: list[type[io.ComfyNode]] = [Patchify, Unpatchify]

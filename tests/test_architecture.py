@@ -35,6 +35,7 @@ LEVELS = {
     "patches": 0,
     "flow": 0,
     "geometry": 0,
+    "streams": 0,
     "media": 0,
     "nested": 0,
     "pixels": 0,

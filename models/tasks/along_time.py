@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .canvas import Canvas, check_loop, check_open, check_same_size, check_share, filled, join, without_first
 from .statistics import slerp
+from .track import Track
 
 
 def animate(stills: Sequence[Tensor], positions: Sequence[int], num_latents: int) -> Canvas:
@@ -45,7 +46,10 @@ def animate(stills: Sequence[Tensor], positions: Sequence[int], num_latents: int
 
 
 def extend(clip: Tensor | Canvas, before: int = 0, after: int = 0) -> Canvas:
-    """New latents before and after a clip (B, C, T, H, W), which is kept; before > 0 drops its first latent."""
+    """New latents before and after a clip (B, C, T, H, W), which is kept; before > 0 drops its first latent.
+
+    Unless that is as long as later ones: then they may be added in whole rounds of its time alone.
+    """
     if before < 0 or after < 0 or before + after == 0:
         raise ValueError(f"extend by {before} latents before and {after} after: one of them must be above 0")
     given = Canvas.of(clip)
@@ -103,12 +107,25 @@ def connect_blend(
     w = smooth_steps(overlap).to(one.latents).reshape(1, 1, -1, 1, 1)
     end, start = one.part(-overlap, None), other.part(None, overlap)
     morph = slerp(end.latents, start.latents, w) if between is None else between
+    end = replace(end, sound=blended(end.sound, start.sound, strength))
     if morph.shape != end.latents.shape:
         raise ValueError(
             f"{tuple(morph.shape)} latents between clips of {tuple(one.latents.shape)} do not fit {overlap}"
         )
     middle = replace(end, latents=morph).freed(start.change).freed(strength * 4 * w * (1 - w))
     return join([one.part(None, -overlap), middle, other.part(overlap, None)])
+
+
+def blended(first: Track | None, second: Track | None, strength: float) -> Track | None:
+    """The sound of an overlap: one turns into the other, as the pictures do. None where either has none."""
+    if first is None or second is None:
+        return first
+    # both may be rounded to unlike lengths, so each is held a little; where they are joined, what is too long goes
+    length = max(first.latents.shape[2], second.latents.shape[2]) + 1
+    one, other = first.held(length), second.held(length)
+    w = smooth_steps(length).to(one.latents).reshape(1, 1, -1, 1, 1)
+    mixed = replace(one, latents=slerp(one.latents, other.latents.to(one.latents), w))
+    return mixed.freed(other.change).freed(strength * 4 * w * (1 - w))
 
 
 def check_overlap(first: Tensor, second: Tensor, overlap: int) -> None:
@@ -137,7 +154,7 @@ def loop_new(latents: Tensor | Canvas) -> Canvas:
     """A loop to be generated on these latents, with what a canvas already knows of them (a still, for example)."""
     canvas = Canvas.of(latents, level=1.0)
     check_loop(canvas.length)
-    return replace(canvas, cyclic=True)
+    return canvas.closed()
 
 
 def loop_clip(clip: Tensor | Canvas, gap: int) -> Canvas:
@@ -148,7 +165,7 @@ def loop_clip(clip: Tensor | Canvas, gap: int) -> Canvas:
     check_open(given, "lead back from")
     canvas = extend(without_first(given, "loop"), after=gap)
     check_loop(canvas.length)
-    return replace(canvas, cyclic=True)
+    return canvas.closed()
 
 
 def loop_shift(step: int, num_latents: int, skip: int = 0) -> int:

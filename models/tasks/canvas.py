@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..geometry import Frames
+from .track import Track, joined_tracks
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -19,12 +22,16 @@ class Canvas:
     change   (B, 1, T, H, W) how far each place may change: 1 generate, 0 keep
     cyclic   the time axis is a circle: after the last latent comes the first
     entries  what else the clip carries, by name; tasks hand it on
+    time     which frames its latents stand for, where that is known
+    sound    what is heard with it, on the same axis of time
     """
 
     latents: Tensor
     change: Tensor
     cyclic: bool = False
     entries: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    time: Frames | None = None
+    sound: Track | None = None
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 5:
@@ -43,17 +50,44 @@ class Canvas:
         """Latents in time."""
         return self.latents.shape[2]
 
+    @property
+    def first_is_single(self) -> bool:
+        """Whether its first latent stands for a single frame as no later one does."""
+        return self.time is None or bool(self.time.head)
+
     def freed(self, change: Tensor) -> Canvas:
         """The same places may change this far too, (B or 1, 1, T, H, W). What was still to be generated stays so."""
         return replace(self, change=torch.maximum(self.change, change.to(self.change)))
 
     def grown(self, sides: tuple[int, ...]) -> Canvas:
         """With new latents around it, to be generated: (left, right, top, bottom, before, after), or the first four."""
-        return replace(self, latents=pad(self.latents, sides), change=pad(self.change, sides, value=1.0))
+        latents, sound = pad(self.latents, sides), self.sound
+        if sound is not None and any(sides[4:]):
+            sound = sound.placed(sides[4], latents.shape[2])
+        return replace(self, latents=latents, change=pad(self.change, sides, value=1.0), sound=sound)
 
     def part(self, start: int | None, stop: int | None) -> Canvas:
         """The latents from start to stop in time, as a slice takes them."""
-        return replace(self, latents=self.latents[:, :, start:stop], change=self.change[:, :, start:stop])
+        begin, end, _ = slice(start, stop).indices(self.length)
+        sound = None if self.sound is None else self.sound.part(begin, end)
+        return replace(self, latents=self.latents[:, :, begin:end], change=self.change[:, :, begin:end], sound=sound)
+
+    def sound_freed(self, level: float, start: int, stop: int) -> Canvas:
+        """Its sound may change this far from one latent of the picture to another."""
+        return self if self.sound is None else replace(self, sound=self.sound.freed(level, start, stop))
+
+    def sound_freed_with(self, region: Tensor) -> Canvas:
+        """Its sound is generated wherever any place of a region (B or 1, 1, T, H, W) of the picture is."""
+        canvas = self
+        for latent, touched in enumerate((region > 0).flatten(3).any(dim=3).any(dim=0)[0].tolist()):
+            if touched:
+                canvas = canvas.sound_freed(1.0, latent, latent + 1)
+        return canvas
+
+    def closed(self) -> Canvas:
+        """Its time as a circle."""
+        sound = None if self.sound is None else self.sound.placed(0, self.length, cyclic=True)
+        return replace(self, cyclic=True, sound=sound)
 
 
 def join(parts: Sequence[Canvas]) -> Canvas:
@@ -65,6 +99,8 @@ def join(parts: Sequence[Canvas]) -> Canvas:
         torch.cat([part.latents for part in parts], dim=2),
         torch.cat([part.change.to(parts[0].change) for part in parts], dim=2),
         entries=entries,
+        time=parts[0].time,
+        sound=joined_tracks([part.sound for part in parts], [part.length for part in parts]),
     )
 
 
@@ -95,7 +131,9 @@ def check_open(clip: Canvas, task: str) -> None:
 
 
 def without_first(clip: Canvas, task: str) -> Canvas:
-    """A clip without the latent of its first frame, which can only stand at the beginning of a video."""
+    """A clip without the latent of its first frame, where that can only stand at the beginning of a video."""
+    if not clip.first_is_single:
+        return clip
     if clip.length < 2:
         raise ValueError(
             f"a clip of {clip.length} latents is too short to {task}: its first latent "

@@ -23,12 +23,11 @@ from .inputs import (
     describe,
     fps_input,
     joined,
+    moment_of,
     per_latent_input,
     seconds_input,
     vae_input,
 )  # fmt: skip
-
-LATEST = 86_400.0  # seconds; a clip is shorter
 
 
 class AnimateImage(Node):
@@ -54,6 +53,10 @@ class AnimateImage(Node):
                 ),
                 seconds_input("seconds", 2.75, "Length of the video.", low=0.25),
                 fps_input(),
+                io.Model.Input(
+                    "model", optional=True,
+                    tooltip="Only where it makes sound too (LTX-2, MiniMax-H3): the latent then has room for it.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The stills at their places, with a mask."),
@@ -61,11 +64,14 @@ class AnimateImage(Node):
                 io.Int.Output(display_name="num_frames", tooltip="The number of pixel frames."),
             ],
             hidden=[io.Hidden.unique_id],
-        )
+        )  # fmt: skip
 
     @classmethod
-    def execute(cls, vae: Any, images: Tensor, times: str, seconds: float, fps: float) -> io.NodeOutput:
+    def execute(
+        cls, vae: Any, images: Tensor, times: str, seconds: float, fps: float, model: Any = None
+    ) -> io.NodeOutput:
         """Encode each still by itself and put it in its place."""
+        from ..host.sounding import picture_channels, with_silence
         from ..host.time import entry_of
         from ..host.vae.others import encode_still, time_of
 
@@ -76,20 +82,13 @@ class AnimateImage(Node):
             raise ValueError(
                 f"{len(images)} stills and {len(moments)} times ({shown(times)}): give each still its time"
             )
-        positions = [-1 if moment == "end" else time.holding(round(_seconds(moment) * fps)) for moment in moments]
-        canvas = along_time.animate([encode_still(vae, image[None]) for image in images], positions, total)
+        positions = [-1 if moment == "end" else time.holding(round(moment_of(moment) * fps)) for moment in moments]
+        stills = [encode_still(vae, image[None]) for image in images]
+        canvas = replace(along_time.animate(stills, positions, total), entries=entry_of(time), time=time)
+        if model is not None and picture_channels(model) is not None:
+            canvas = with_silence(canvas, fps)
         messages.show_text(cls, describe(canvas, time))
-        return io.NodeOutput(latent_of(replace(canvas, entries=entry_of(time))), fps, time.count(total))
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= LATEST:
-        raise ValueError(f"{shown(text)} is no time: write seconds from 0 to {LATEST:g}, or `end`")
-    return value
+        return io.NodeOutput(latent_of(canvas), fps, time.count(total))
 
 
 class ExtendVideo(Node):
@@ -136,7 +135,7 @@ class ExtendVideo(Node):
         time = clip_time(frames_per_latent, latent, vae=vae)
         more = time.lasting(seconds, fps)
         before, after = more * (direction != "forward"), more * (direction != "backward")
-        clip = canvas_of(latent)
+        clip = canvas_of(latent, fps=fps, time=time)
         canvas = along_time.extend(clip, before, after)
         joins = ([before] if before else []) + ([canvas.length - after] if after else [])
         messages.show_text(cls, and_still_open(describe(canvas, time), clip))
@@ -276,7 +275,9 @@ class ConnectVideos(Node):
         from ..host.time import clip_time
 
         time = clip_time(frames_per_latent, first, second, vae=vae, model=model)
-        a, b, count = canvas_of(first), canvas_of(second), time.lasting(seconds, fps)
+        a, b = (canvas_of(clip, fps=fps, time=time) for clip in (first, second))
+        lasting = time.gap_after if method == "gap" else time.overlap_of
+        count = lasting(a.length, seconds, fps)
         if method == "gap":
             canvas, begin = along_time.connect_gap(a, b, count), a.length
         else:

@@ -20,6 +20,7 @@ from .inputs import (
     fps_input,
     per_latent_input,
     seconds_input,
+    sound_input,
     vae_input,
 )
 
@@ -98,6 +99,7 @@ class RestyleVideo(Node):
                 per_latent_input(),
                 io.Mask.Input("mask", optional=True, tooltip="Change only here: one frame or one per video frame."),
                 vae_input(),
+                sound_input("keep"),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model that understands the levels."),
@@ -109,17 +111,21 @@ class RestyleVideo(Node):
     @classmethod
     def execute(
         cls, model: Any, latent: dict[str, Any], strength: float, start: float, end: float, fps: float, levels: str,
-        frames_per_latent: int, mask: Tensor | None = None, vae: Any = None,
+        frames_per_latent: int, mask: Tensor | None = None, vae: Any = None, sound: str = "keep",
     ) -> io.NodeOutput:  # fmt: skip
         """Set the levels."""
         from ..host.model.levels import with_levels
         from ..host.time import clip_time
 
-        clip, time = canvas_of(latent), clip_time(frames_per_latent, latent, vae=vae, model=model)
+        time = clip_time(frames_per_latent, latent, vae=vae, model=model)
+        clip = canvas_of(latent, fps=fps, time=time)
         region = None if mask is None else in_space.region_of_pixels(mask, clip, time)
         first, last = (time.holding(round(seconds * fps), cyclic=clip.cyclic) for seconds in (start, end))
         after = last + 1
-        canvas = in_space.restyle(clip, strength, region, first, clip.length if end == 0 else min(clip.length, after))
+        stop = clip.length if end == 0 else min(clip.length, after)
+        canvas = in_space.restyle(clip, strength, region, first, stop)
+        if sound == "change":
+            canvas = canvas.sound_freed(strength, first, stop)
         text = describe(canvas, time)
         if region is not None and not bool(region.any()):
             text = f"{text}\nthe mask is empty, so nothing changes: paint what may"
@@ -147,18 +153,25 @@ class FillRegion(Node):
                 io.Mask.Input("mask", tooltip="1 where to generate: one frame, or as many as the video has."),
                 per_latent_input(),
                 vae_input(),
+                sound_input("keep"),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The clip with a mask, for any sampler.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any], mask: Tensor, frames_per_latent: int, vae: Any = None) -> io.NodeOutput:
+    def execute(
+        cls, latent: dict[str, Any], mask: Tensor, frames_per_latent: int, vae: Any = None, sound: str = "keep"
+    ) -> io.NodeOutput:
         """Find the patches that the mask touches."""
         from ..host.time import clip_time
 
-        clip, time = canvas_of(latent), clip_time(frames_per_latent, latent, vae=vae)
-        canvas = in_space.fill(clip, in_space.region_of_pixels(mask, clip, time))
+        time = clip_time(frames_per_latent, latent, vae=vae)
+        clip = canvas_of(latent, time=time)
+        region = in_space.region_of_pixels(mask, clip, time)
+        canvas = in_space.fill(clip, region)
+        if sound == "change":
+            canvas = canvas.sound_freed_with(region)
         messages.show_text(cls, and_still_open(f"{float(canvas.change.mean()):.0%} of the video is generated", clip))
         return io.NodeOutput(latent_of(canvas))
 

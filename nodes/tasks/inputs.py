@@ -8,8 +8,11 @@ from comfy_api.latest import io
 
 from ...models.geometry import Frames
 from ...models.tasks.canvas import Canvas
+from ..checks import shown
 
 CATEGORY = "Spacetime/tasks"
+SOUND = ["keep", "change"]
+LATEST = 86_400.0  # seconds; a clip is shorter
 
 
 def fps_input() -> Any:
@@ -35,6 +38,17 @@ def per_latent_input() -> Any:
     )  # fmt: skip
 
 
+def moment_of(text: str) -> float:
+    """A time in seconds from a text. ValueError for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= LATEST:
+        raise ValueError(f"{shown(text)} is no time: write seconds from 0 to {LATEST:g}, or `end`")
+    return value
+
+
 def vae_input() -> Any:
     """The VAE of a clip, to be asked."""
     return io.Vae.Input(
@@ -43,11 +57,23 @@ def vae_input() -> Any:
     )  # fmt: skip
 
 
+def sound_input(default: str) -> Any:
+    """What becomes of the sound of a clip that has one."""
+    return io.Combo.Input(
+        "sound", options=SOUND, default=default, optional=True,
+        tooltip="Of a clip with sound: keep it, or let it change at the same times as the picture.",
+    )  # fmt: skip
+
+
 def describe(canvas: Canvas, time: Frames) -> str:
     """For example: 33 frames (9 latents), of which 5 latents are known."""
     frames = time.count(canvas.length, cyclic=canvas.cyclic)
     known = int((canvas.change.amax(dim=(0, 1, 3, 4)) == 0).sum())
-    return f"{frames} frames ({canvas.length} latents), of which {known} latents are known"
+    text = f"{frames} frames ({canvas.length} latents), of which {known} latents are known"
+    if canvas.sound is None:
+        return text
+    heard = float((canvas.sound.change == 0).float().mean())
+    return f"{text}; of its sound ({canvas.sound.latents.shape[2]} latents) {heard:.0%}"
 
 
 def and_still_open(text: str, given: Canvas) -> str:

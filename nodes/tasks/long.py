@@ -11,7 +11,7 @@ from ...models.metrics.report import Measure, Report
 from ...models.tasks.canvas import check_open
 from ...models.tasks.far import Extended, Windows, extend_far
 from ..host import messages
-from ..host.latent import known_clip, made
+from ..host.latent import known_clip, made, picture_alone
 from ..measure import answer, report_outputs
 from ..schema import Node, schema
 from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input, vae_input
@@ -84,6 +84,7 @@ class ExtendFar(Node):
             words,
             lambda index: messages.show_text(cls, f"window {index + 1} of {total}"),
         )
+        picture_alone(latent, "Extend Far")
         given = known_clip(latent, "extend")
         check_open(given, "extend")
         check_mask(guider.model_patcher, (one for entries in guider.original_conds.values() for one in entries))

@@ -74,12 +74,12 @@ class LoopVideo(Node):
 
         time = clip_time(frames_per_latent, latent, vae=vae, model=model)
         if mode == "generate":
-            canvas, joins = along_time.loop_new(canvas_of(latent, unmarked=1.0, again=True)), ""
+            canvas, joins = along_time.loop_new(canvas_of(latent, unmarked=1.0, again=True, fps=fps, time=time)), ""
             text = describe(canvas, time)
         else:
-            clip = canvas_of(latent)
-            canvas = along_time.loop_clip(clip, time.lasting(seconds, fps))
-            joins = str(time.count(clip.length - 1, cyclic=True))
+            clip = canvas_of(latent, fps=fps, time=time)
+            canvas = along_time.loop_clip(clip, time.gap_after(clip.length, seconds, fps))
+            joins = str(time.count(clip.length - clip.first_is_single, cyclic=True))
             text = and_still_open(describe(canvas, time), clip)
         messages.show_text(cls, and_how_it_is_kept(text, model, canvas))
         frames = time.count(canvas.length, cyclic=True)

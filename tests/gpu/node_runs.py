@@ -38,8 +38,7 @@ SMALL = {
 }
 ALWAYS = {"negative", "conditioning"}  # optional, but a small model that reads text wants them
 IN_PROCESSES = {  # these start a process, which tests of models/ look into
-    "SpacetimeTrainVAE", "SpacetimeTrainDiT", "SpacetimeDistillDiT", "SpacetimeTrainCaptioner",
-    "SpacetimeGenerateOnCluster",
+    "SpacetimeTrainVAE", "SpacetimeTrainDiT", "SpacetimeTrainCaptioner", "SpacetimeGenerateOnCluster",
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from . import tiny_models
 
 STEPS = 5
 SEED = 5
+FEW = ("euler", "dpmpp_2m_sde", "uni_pc", "spacetime unipc")  # for families: one of each way to keep history
 Outputs = tuple[Tensor, Tensor]
 
 
@@ -33,6 +34,20 @@ def rows() -> Iterable[dict[str, Any]]:
         guider, latent = cfg_guider(tiny_models.model(name), name), tiny_models.latent(name, masked=masked)
         for label, sampler in samplers().items():
             yield {"sampler": label, "model": name, "mask": masked} | judge(guider, sampler, latent)
+    yield from family_rows()
+
+
+def family_rows() -> Iterable[dict[str, Any]]:
+    """A few samplers on every family of video models that the host has; those with sound too are two streams in one."""
+    from ...nodes.host.model.masks import mask_reading
+    from . import families
+
+    for name in (one for one in families.FAMILIES if not families.lacking(one)):
+        reading, flow = mask_reading(families.family_model(name)), name not in families.UNLIKE_FLOW
+        for masked, label in product((False, True) if reading.fits else (False,), FEW):
+            if flow or not label.startswith("spacetime"):
+                given = families.guider(name), samplers()[label], families.latent(name, masked=masked)
+                yield {"sampler": label, "model": name, "mask": masked} | judge(*given)
 
 
 def judge(guider: Any, sampler: Any, latent: dict[str, Any]) -> dict[str, bool]:
@@ -137,12 +152,14 @@ def step(tokens: Any, guider: Any, sampler: Any, steps: int = 1) -> Any:
 
 
 def same(one: Outputs, other: Outputs) -> bool:
-    """Every bit of both outputs."""
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    """Every bit of both outputs, of all their streams."""
+    from ...nodes.host.stepping.streams import from_core
+
+    return all(torch.equal(from_core(a), from_core(b)) for a, b in zip(one, other, strict=True))
 
 
 def laid(tokens: Any) -> Tensor:
-    """Unpatchify."""
-    from ...models.patches import unpatchify
+    """Unpatchify; picture and sound as one tensor."""
+    from ...nodes.host.stepping.streams import latents_of
 
-    return unpatchify(tokens)
+    return latents_of(tokens)

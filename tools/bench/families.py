@@ -34,6 +34,8 @@ class Family:
     header    settings stand in the file's header, as for LTX
     prompt    what its conditioning has besides text
     levels    it takes a noise level for each place, or frame
+    sound     shape of the latents of its sound without the batch, as long as those of its picture
+    scale     factor on its random weights: with the usual ones the tokens of some hardly heed each other
     """
 
     kind: str
@@ -46,6 +48,8 @@ class Family:
     header: bool = False
     prompt: Mapping[str, Any] = field(default_factory=dict)
     levels: bool = False
+    sound: tuple[int, int, int] | None = None
+    scale: float = 1.0
 
 
 HUNYUAN: dict[str, Any] = {
@@ -71,7 +75,19 @@ COG: dict[str, Any] = {
     "use_rotary_positional_embeddings": True,
 }  # fmt: skip
 MASKED = {"attention_mask": torch.ones(1, 4, dtype=torch.long)}
+LTX2: dict[str, Any] = {
+    "num_attention_heads": 2, "attention_head_dim": 32, "audio_num_attention_heads": 2, "audio_attention_head_dim": 16,
+    "num_layers": 2, "caption_channels": 64, "cross_attention_dim": 64, "audio_cross_attention_dim": 32,
+    "connector_attention_head_dim": 32, "connector_num_attention_heads": 2, "connector_num_layers": 1,
+}  # fmt: skip
+H3: dict[str, Any] = {
+    "hidden_size": 64, "num_layers": 1, "token_refiner_num_layers": 1, "num_attention_heads": 1,
+    "attention_head_dim": 128, "ffn_hidden_size": 64, "text_dim": 32, "timestep_input_dim": 32,
+    "time_embed_hidden_size": 32, "time_embed_dim": 32,
+}  # fmt: skip
 POOLED = {"pooled_output": torch.zeros(1, 768)}
+
+UNLIKE_FLOW = {"cosmos 1", "cogvideox", "cosmos predict 2"}  # they count noise otherwise, which our solvers refuse
 
 FAMILIES: dict[str, Family] = {
     "wan 2.1": Family("WAN21_T2V", WAN_MODEL, WAN, (16, 3, 4, 4), 4096),
@@ -118,6 +134,14 @@ FAMILIES: dict[str, Family] = {
         "Kandinsky5", ("comfy.ldm.kandinsky5.model", "Kandinsky5"), KANDINSKY, (16, 3, 4, 4), 3584,
         read={"axes_dims": (16, 24, 24)}, prompt=POOLED,
     ),
+    "ltx-2": Family(
+        "LTXAV", ("comfy.ldm.lightricks.av_model", "LTXAVModel"), LTX2, (128, 3, 4, 4), 128, (1, 1, 1), header=True,
+        levels=True, prompt=MASKED, sound=(8, 17, 16),
+    ),
+    "minimax h3": Family(
+        "MiniMaxH3", ("comfy.ldm.minimax.model", "MiniMaxH3Model"), H3, (24, 7, 4, 4), 32, levels=True,
+        sound=(32, 2, 37), scale=3.0,
+    ),
     "cogvideox": Family(
         "CogVideoX_T2V", ("comfy.ldm.cogvideo.model", "CogVideoXTransformer3DModel"), COG, (16, 4, 4, 4), 32
     ),
@@ -142,7 +166,8 @@ def family_model(name: str) -> Any:
     module = network(**_known(network, family.settings), operations=comfy.ops.disable_weight_init)
     header = {"config": json.dumps({"transformer": dict(family.settings)})} if family.header else None
     with reading(family.read):
-        return tiny_models.loaded(tiny_models.random_state(module, 0), header)
+        state = {key: value * family.scale for key, value in tiny_models.random_state(module, 0).items()}
+        return tiny_models.loaded(state, header)
 
 
 def _known(network: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,9 +203,28 @@ def conditioning(name: str, seed: int) -> list[Any]:
 
 def latent(name: str, *, masked: bool = False) -> dict[str, Any]:
     """A small random LATENT that fits a family."""
-    shape = (1, *FAMILIES[name].latent)
-    plain = {"samples": torch.randn(shape, generator=torch.Generator().manual_seed(11))}
-    return tiny_models.with_mask(plain) if masked else plain
+    generator = torch.Generator().manual_seed(11)
+    family = FAMILIES[name]
+    picture = {"samples": torch.randn((1, *family.latent), generator=generator)}
+    picture = tiny_models.with_mask(picture) if masked else picture
+    if family.sound is None:
+        return picture
+    return _with_sound(picture, torch.randn((1, *family.sound), generator=generator))
+
+
+def _with_sound(picture: dict[str, Any], sound: torch.Tensor) -> dict[str, Any]:
+    """A LATENT of both; with a mask the beginning of the sound is kept too, and its middle in part."""
+    import comfy.nested_tensor
+
+    from ...models.streams import layout_of
+
+    both = {"samples": comfy.nested_tensor.NestedTensor([picture["samples"], sound])}
+    if "noise_mask" not in picture:
+        return both
+    layout = layout_of(picture["samples"], sound)
+    mask = torch.ones_like(layout.seen(sound)[:, :1])
+    mask[:, :, :5], mask[:, :, 5:8] = 0, 0.5
+    return {**both, "noise_mask": comfy.nested_tensor.NestedTensor([picture["noise_mask"], layout.given(mask)])}
 
 
 def guider(name: str, cfg: float = 3.0, model: Any = None, **more: Any) -> Any:

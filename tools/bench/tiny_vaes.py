@@ -23,6 +23,44 @@ LTX = {
     "norm_layer": "pixel_norm", "patch_size": 4, "latent_log_var": "uniform", "causal_decoder": False,
 }  # fmt: skip
 
+LTX_AUDIO = {
+    "audio_vae": {
+        "model": {
+            "params": {
+                "sampling_rate": 16000,
+                "ddconfig": {
+                    "double_z": True, "mel_bins": 64, "z_channels": 8, "resolution": 256, "downsample_time": False,
+                    "in_channels": 2, "out_ch": 2, "ch": 8, "ch_mult": [1, 2, 4], "num_res_blocks": 1,
+                    "attn_resolutions": [], "dropout": 0.0, "mid_block_add_attention": False, "norm_type": "pixel",
+                    "causality_axis": "height",
+                },
+            }
+        },
+        "preprocessing": {"stft": {"filter_length": 1024, "hop_length": 160}},
+    },
+    "vocoder": {
+        "upsample_initial_channel": 32, "upsample_rates": [6, 5, 2, 2, 2], "upsample_kernel_sizes": [16, 15, 8, 4, 4],
+    },
+}  # fmt: skip
+
+
+def ltx_audio() -> Any:
+    """The tiny core VAE of LTX-2's sound: mel spectrograms of 16 kHz to 25 latents a second, and samples of 24 kHz."""
+    import comfy.sd
+
+    state, metadata = ltx_audio_content()
+    loaded = comfy.sd.VAE(sd=state, metadata=metadata)
+    loaded.throw_exception_if_invalid()
+    return loaded
+
+
+def ltx_audio_content(seed: int = 3) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Its weights and metadata as they stand in a file, under the names that core's loader gives them."""
+    import comfy.ldm.lightricks.vae.audio_vae as audio
+
+    metadata = {"config": json.dumps(LTX_AUDIO)}
+    return weights(audio.AudioVAE(metadata), seed), metadata
+
 
 def vae(name: str) -> Any:
     """The tiny core VAE of this name."""

@@ -12,6 +12,8 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....models.guidance import hidden_history, history_guidance
+from ....models.streams import apart, joint
+from .levels import MASKS
 from .masks import mask_reading
 
 KEY = "spacetime_history"  # attachment of a MODEL: the function that is in its options
@@ -86,19 +88,43 @@ class _Run:
 
 def _without_history(args: Mapping[str, Any], run: _Run) -> Tensor | None:
     """What the model predicts for the same prompt where known places are noise; None where nothing is known."""
-    x, sigma, change = args["input"], args["sigma"], _change(args["cond"])
+    x, sigma, change = args["input"], args["sigma"], _change(args["cond"], args["input"])
     if change is None or not run.knows(change):
         return None
     state, hidden = hidden_history(x, change.to(x), sigma, run.noise(x))
     entries = [
-        {**entry, "model_conds": {**entry["model_conds"], "denoise_mask": comfy.conds.CONDRegular(hidden)}}
+        {**entry, "model_conds": {**entry["model_conds"], **_masks(hidden, entry["model_conds"])}}
         for entry in args["cond"]
     ]
     (prediction,) = comfy.samplers.calc_cond_batch(args["model"], [entries], state, sigma, args["model_options"])
     return prediction
 
 
-def _change(cond: Sequence[Mapping[str, Any]]) -> Tensor | None:
-    """The mask of the run, as its conditioning carries it."""
-    found = (entry.get("model_conds", {}).get("denoise_mask") for entry in cond or ())
-    return next((mask.cond for mask in found if mask is not None), None)
+def _change(cond: Sequence[Mapping[str, Any]], x: Tensor) -> Tensor | None:
+    """The mask of the run, as its conditioning carries it; of picture and sound like x where it has both."""
+    for entry in cond or ():
+        conds = entry.get("model_conds", {})
+        found = [conds.get(name) for name in MASKS]
+        shapes = _shapes(conds)
+        if shapes is None and found[0] is not None:
+            mask: Tensor = found[0].cond
+            return mask
+        if shapes is not None and any(one is not None for one in found):
+            whole = [torch.ones(tuple(shape)).to(x) for shape in shapes]
+            given = zip(whole, found, strict=True)
+            return joint([ones if one is None else one.cond.to(x).expand_as(ones).contiguous() for ones, one in given])
+    return None
+
+
+def _masks(hidden: Tensor, conds: Mapping[str, Any]) -> dict[str, Any]:
+    """A mask as the conditions that a model reads it from."""
+    shapes = _shapes(conds)
+    if shapes is None:
+        return {MASKS[0]: comfy.conds.CONDRegular(hidden)}
+    return {name: comfy.conds.CONDRegular(one) for name, one in zip(MASKS, apart(hidden, shapes), strict=True)}
+
+
+def _shapes(conds: Mapping[str, Any]) -> Any:
+    """Shapes of the streams of a run of picture and sound; None for pictures alone."""
+    found = conds.get("latent_shapes")
+    return found.cond if found is not None and len(found.cond) > 1 else None

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ....models.tasks.along_time import loop_shift
 from ....models.tasks.levels import Levels, open_places, seen_change
+from .circle import Circle
 from .hosted_dit import CYCLIC, HostedDiT
 
 KEY = "spacetime_levels"
 SHIFT = "spacetime_shift"
+MASKS = ("denoise_mask", "audio_denoise_mask")  # conditions of a model: the masks of its picture and of its sound
 
 
 def is_ours(model: Any) -> bool:
@@ -51,9 +53,10 @@ def with_levels(model: Any, levels: Levels) -> Any:
         return seen_change(mask, noise_share((extra_options or {}).get("model"), sigma), levels)
 
     def apply_model(executor: Any, x: Tensor, sigma: Tensor, *rest: Any, **conds: Any) -> Any:
-        if conds.get("denoise_mask") is not None:
-            share = noise_share(executor.class_obj, sigma)
-            conds["denoise_mask"] = seen_change(conds["denoise_mask"], share, levels)
+        for name in MASKS:
+            if conds.get(name) is not None:
+                share = noise_share(executor.class_obj, sigma)
+                conds[name] = seen_change(conds[name], share, levels)
         return executor(x, sigma, *rest, **conds)
 
     patched.set_model_denoise_mask_function(at_step)
@@ -117,15 +120,12 @@ def looped(model: Any, skip: int = 0) -> Any:
         options: dict[str, Any] | None = None, **conds: Any,
     ) -> Any:  # fmt: skip
         options = options if options is not None else conds.pop("transformer_options", {})
-        shift = loop_shift(step_of(sigma, options), x.shape[2], skip)
-
-        def rolled(value: Any) -> Any:
-            along_time = isinstance(value, Tensor) and value.ndim == x.ndim and value.shape[2] == x.shape[2]
-            return value.roll(-shift, dims=2) if along_time else value
-
-        conds = {name: rolled(value) for name, value in conds.items()}
-        out = executor(rolled(x), sigma, rolled(c_concat), c_crossattn, control, options, **conds)
-        return out.roll(shift, dims=2)
+        circle = Circle.of(x, conds.get("latent_shapes"))
+        shift = loop_shift(step_of(sigma, options), circle.length, skip)
+        conds = {name: circle.condition(name, value, -shift) for name, value in conds.items()}
+        concat = circle.condition("c_concat", c_concat, -shift)
+        out = executor(circle.rolled(x, -shift), sigma, concat, c_crossattn, control, options, **conds)
+        return circle.rolled(out, shift)
 
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, SHIFT, apply_model)
     return patched

@@ -16,6 +16,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ....models.streams import joint, layout_beside
+from ..sounding import FORMATS
+
 LEVEL = 0.5  # of the way from clean to noise at which it is asked
 FRAMES, SIDE = 3, 4  # latents of the example
 _known: WeakKeyDictionary[Any, MaskReading] = WeakKeyDictionary()
@@ -79,18 +82,41 @@ def check_mask(model: Any, prompts: Iterable[Mapping[str, Any]] = ()) -> None:
 
 
 def _asked(base: Any) -> MaskReading:
-    noise = torch.zeros(1, base.latent_format.latent_channels, FRAMES, SIDE, SIDE)
-    mask = torch.ones_like(noise)
-    mask[:, :, 0] = 0
-    without, conds = (_conds(base, noise, one) for one in (None, mask))
+    noise, mask, shapes = _example(base)
+    before = getattr(base, "latent_shapes", None)
+    base.latent_shapes = shapes  # newer hosts set it when a run begins, and models with sound go by it
+    try:
+        return _read(base, noise, mask, shapes)
+    finally:
+        base.latent_shapes = before
+
+
+def _read(base: Any, noise: Tensor, mask: Tensor, shapes: Any) -> MaskReading:
+    without, conds = (_conds(base, noise, one, shapes) for one in (None, mask))
     pictures = [one.get("c_concat") for one in (without, conds)]
     fits = pictures[0] is None or pictures[1] is None or pictures[0].cond.shape == pictures[1].cond.shape
     return MaskReading(_takes_levels(base, noise, conds), _shows_clean(base, noise, mask), fits)
 
 
-def _conds(base: Any, noise: Tensor, mask: Tensor | None) -> dict[str, Any]:
+def _example(base: Any) -> tuple[Tensor, Tensor, list[tuple[int, ...]] | None]:
+    """Empty latents and their mask, the first frame known; with sound as one tensor, and the shapes of both."""
+    with_sound = FORMATS.get(type(base.latent_format).__name__)
+    noise = torch.zeros(1, with_sound or base.latent_format.latent_channels, FRAMES, SIDE, SIDE)
+    mask = torch.ones_like(noise)
+    mask[:, :, 0] = 0
+    layout = None if with_sound is None else layout_beside(with_sound)
+    if layout is None:
+        return noise, mask, None
+    sound = layout.given(torch.zeros(1, layout.channels, FRAMES, layout.height, 1))
+    shapes = [tuple(noise.shape), tuple(sound.shape)]
+    return joint([noise, sound]), joint([mask, torch.ones_like(sound)]), shapes
+
+
+def _conds(base: Any, noise: Tensor, mask: Tensor | None, shapes: Any) -> dict[str, Any]:
     """What core would hand to the network besides text."""
     given = {"noise": noise, "device": noise.device, "pooled_output": torch.zeros(1, 768), "seed": 0}
+    if shapes is not None:
+        given["latent_shapes"] = shapes
     found: dict[str, Any] = base.extra_conds(**given, **({} if mask is None else {"denoise_mask": mask}))
     return found
 

@@ -22,7 +22,7 @@ from ....models import VERSION
 from ....models.files import parsed_json, read_tensors, write_tensors
 from ....models.media.sound import LAYOUTS, Sound
 from ....models.nested import Apart, digest_of, together
-from ....models.patches import Grid, Tokens, unpatchify
+from ....models.patches import Grid, Tokens
 from ....models.remedies import cut
 from ....models.solvers import Evaluation, SolverState
 from ... import sockets
@@ -30,6 +30,7 @@ from ..vae.sound import Carried
 from .hidden_state import KEYFRAME_STATE, HiddenState
 from .randomness import RngState
 from .state import MadeBy, Origin, Past, Pause, Record, Schedule, Trajectory
+from .streams import latents_of, shown
 
 ENTRY, CHECKSUM, FORMAT = "spacetime_run", "sha256", 1
 
@@ -72,7 +73,7 @@ def load(path: Path) -> tuple[Tokens, str]:
             f"{path.name} has format {cut(held.get('format'), 20)}, this version of the pack reads {FORMAT}: update it"
         )
     try:
-        tokens = together(held.get("tokens"), tensors, KINDS)
+        tokens = together(_with_streams(held.get("tokens")), tensors, KINDS)
         _check(tokens)
     except (ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{path.name} holds no run that can be continued, {cut(str(error))}: {advice}") from error
@@ -80,6 +81,13 @@ def load(path: Path) -> tuple[Tokens, str]:
     if isinstance(heard, Heard):
         tokens = replace(tokens, extra={**tokens.extra, sockets.SOUND: _carried(heard)})
     return tokens, str(held.get("pack"))
+
+
+def _with_streams(tree: Any) -> Any:
+    """Runs from before there were streams beside a picture hold none."""
+    if isinstance(tree, dict) and isinstance(tree.get("Tokens"), dict):
+        return {"Tokens": {"streams": {"tuple": []}, **tree["Tokens"]}}
+    return tree
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -106,9 +114,11 @@ def _check(tokens: Any) -> None:
     run = tokens.trajectory if isinstance(tokens, Tokens) else None
     if not isinstance(tokens, Tokens) or not isinstance(run, Trajectory):
         raise ValueError("no tokens with a run")
-    latents = unpatchify(tokens)
+    latents = latents_of(tokens)
     _alike("the latents", latents.shape, [run.origin.latents, run.origin.noise, run.origin.edited, run.origin.same])
-    _alike("the patches", tokens.values.shape, [tokens.values, run.values, tokens.reference])
+    for one in (tokens, *tokens.streams):
+        _alike("the patches", one.values.shape, [one.values, one.reference])
+    _alike("the patches", shown(tokens).shape, [run.values])
     batch, _, *sizes = latents.shape
     mask = run.origin.mask
     if mask is not None and (mask.shape[1:] != (1, *sizes) or mask.shape[0] not in (1, batch)):

@@ -25,6 +25,7 @@ class Origin:
 
     latents   (B, C, T, H, W) clean content, in the VAE's units; mask (B, 1, T, H, W) or None: 1 generate, 0 keep
     noise     (B, C, T, H, W), seed, rng: what core's sampler would have started with
+              (all of them (B, 1, N) where there are several streams: see .streams)
     start     x that replaces noised latents at the first sigma after a restart, in the model's units
     edited    the same in the VAE's units, until a model is there to convert it; same: where it is still `start`
     """
@@ -135,7 +136,7 @@ class MadeBy:
 class Trajectory:
     """State of a denoising run at the call of the model that comes next.
 
-    values    (B, N, P) what the tokens showed, to notice edits; denoised the last prediction, in the VAE's units
+    values    what the tokens showed (see .streams), to notice edits; denoised the last prediction, in the VAE's units
     made_by   what the last steps were made by
     done      whether nothing is left; note: what the node says of it
     """

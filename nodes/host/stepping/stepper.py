@@ -23,9 +23,10 @@ import latent_preview
 import torch
 from torch import Tensor
 
-from ....models.patches import Tokens, to_patches
+from ....models.patches import Tokens
 from ..messages import check_interrupted
 from ..model.masks import check_mask
+from ..sounding import picture_channels
 from .brownian import remembered
 from .fingerprint import fingerprint, made_by
 from .goal import Goal
@@ -33,6 +34,7 @@ from .own_solver import SolverWatcher
 from .randomness import rng_state, set_rng_state
 from .replay import Callback, Diverged, Stop, Watcher, kept
 from .state import Trajectory
+from .streams import for_core, from_core, shapes_of, shown, with_latents
 from .trajectory import restart, resume
 
 StepText = Callable[[str], None]
@@ -202,7 +204,7 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepTex
     trajectory = resume(tokens, fingerprint(sampler))
     if trajectory.done or goal.steps == 0:
         return tokens
-    _check_channels(trajectory, guider)
+    _check_channels(tokens, guider)
     if trajectory.origin.mask is not None:
         conds = getattr(guider, "original_conds", {})
         check_mask(guider.model_patcher, (entry for entries in conds.values() for entry in entries))
@@ -217,32 +219,40 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepTex
     stepper = StepSampler(sampler, trajectory, goal)
     origin = trajectory.origin
     set_rng_state(origin.rng)
-    latents = (
-        guider.sample(
-            origin.noise.clone(),
-            origin.latents.clone(),
-            stepper,
-            trajectory.schedule.sigmas.clone(),
-            denoise_mask=origin.mask,
-            callback=callback,
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=origin.seed,
-        )
-        .detach()
-        .to(comfy.model_management.intermediate_device())
+    shapes = shapes_of(tokens)
+    made = guider.sample(
+        for_core(origin.noise.clone(), shapes),
+        for_core(origin.latents.clone(), shapes),
+        stepper,
+        trajectory.schedule.sigmas.clone(),
+        denoise_mask=for_core(origin.mask, shapes),
+        callback=callback,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=origin.seed,
     )
+    latents = from_core(made).detach().to(comfy.model_management.intermediate_device())
     after = stepper.trajectory
     denoised = latents
     if stepper.denoised is not None:
         denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised)).to(latents.device)
-    values = to_patches(latents, tokens.patch)
-    after = replace(after, values=values.clone(), denoised=denoised, made_by=made_by(guider))
-    return replace(tokens, values=values, trajectory=after)
+    reached = with_latents(tokens, latents)
+    after = replace(after, values=shown(reached).clone(), denoised=denoised, made_by=made_by(guider))
+    return replace(reached, trajectory=after)
 
 
-def _check_channels(trajectory: Trajectory, guider: Any) -> None:
-    wanted = guider.model_patcher.get_model_object("latent_format").latent_channels
-    channels = trajectory.origin.latents.shape[1]
+def _check_channels(tokens: Tokens, guider: Any) -> None:
+    model = guider.model_patcher
+    with_sound = picture_channels(model)
+    if bool(tokens.streams) != (with_sound is not None):
+        raise ValueError(
+            "these tokens carry sound and this model makes pictures alone: leave the sound out with core's Separate AV "
+            "Latent, or connect LTX-2 or MiniMax-H3"
+            if tokens.streams
+            else "this model makes picture and sound and these tokens hold a picture alone: give Empty Video or "
+            "Animate Image the model, or VAE Encode Video the audio_vae"
+        )
+    wanted = with_sound or model.get_model_object("latent_format").latent_channels
+    channels = tokens.channels
     if channels != wanted:
         raise ValueError(
             f"this model works on latents of {wanted} channels, these tokens have {channels}: "

@@ -9,10 +9,22 @@ import torch
 from torch import Tensor
 
 from ....models.flow import add_noise
-from ....models.patches import Tokens, change_mask, from_patches, to_patches, unpatchify
+from ....models.patches import Tokens
 from ..latent import made
 from .randomness import rng_state
 from .state import Origin, Past, Pause, Schedule, Trajectory
+from .streams import (
+    begun,
+    for_core,
+    from_core,
+    latents_of,
+    masks_of,
+    reference_of,
+    shapes_of,
+    shown,
+    was_shown,
+    with_latents,
+)  # fmt: skip
 
 
 def begin(tokens: Tokens, noise: Any, sigmas: Tensor) -> Tokens:
@@ -31,22 +43,23 @@ def begin(tokens: Tokens, noise: Any, sigmas: Tensor) -> Tokens:
         raise ValueError(
             f"a run needs at least two sigmas, got {sigmas.numel()}: raise steps or denoise in the scheduler"
         )
-    latents, mask = unpatchify(tokens), change_mask(tokens)
-    generated = noise.generate_noise(made(latents, mask, tokens.extra))
+    latents, mask, shapes = latents_of(tokens), masks_of(tokens), shapes_of(tokens)
+    given = made(for_core(latents, shapes), for_core(mask, shapes), tokens.extra)
+    generated = from_core(noise.generate_noise(given))
     if generated.shape != latents.shape:
         raise ValueError(
             f"the noise has shape {tuple(generated.shape)}, the latents {tuple(latents.shape)}: they must agree"
         )
     levels = float(sigmas[0]) if mask is None else mask * float(sigmas[0])
-    values = to_patches(_noised(latents, generated.to(latents), levels), tokens.patch)
+    noisy = with_latents(begun(tokens), _noised(latents, generated.to(latents), levels))
     levels_of_run = sigmas.detach().cpu().clone()
     trajectory = Trajectory(
         origin=Origin(latents=latents, mask=mask, noise=generated, seed=noise.seed, rng=rng_state()),
         schedule=Schedule(sigmas=levels_of_run, whole=levels_of_run),
         pause=Pause(sigma=float(sigmas[0])),
-        values=values.clone(),
+        values=shown(noisy).clone(),
     )
-    return replace(tokens, values=values, reference=tokens.values, trajectory=trajectory)
+    return replace(noisy, trajectory=trajectory)
 
 
 def _noised(latents: Tensor, noise: Tensor, levels: Tensor | float) -> Tensor:
@@ -64,15 +77,15 @@ def resume(tokens: Tokens, sampler: str) -> Trajectory:
         return trajectory
     origin = trajectory.origin
     latents = origin.latents
-    if tokens.reference is not None:
-        latents = from_patches(tokens.reference, tokens.grids[0], tokens.patch)
-    mask, edited = change_mask(tokens), not torch.equal(tokens.values, trajectory.values)
+    kept = reference_of(tokens)
+    if kept is not None:
+        latents = kept
+    mask, edited = masks_of(tokens), not torch.equal(shown(tokens), trajectory.values)
     if not (_equal(mask, origin.mask) and torch.equal(latents, origin.latents)):
         origin = replace(origin, mask=mask, latents=latents)
         trajectory = restart(replace(trajectory, origin=origin), "mask or kept content edited")
     if edited:
-        before = from_patches(trajectory.values, tokens.grids[0], tokens.patch)
-        trajectory = _edit(trajectory, unpatchify(tokens), before)
+        trajectory = _edit(trajectory, latents_of(tokens), was_shown(tokens, trajectory.values))
     if trajectory.past.sampler not in (None, sampler):
         trajectory = restart(trajectory, "sampler changed")
     return replace(trajectory, past=replace(trajectory.past, sampler=sampler))

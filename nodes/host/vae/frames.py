@@ -167,9 +167,9 @@ class FitFrames:
         """One line: what was encoded, and what was cut off."""
         text = f"{self.frames_out} frames of {self.size_out[0]} x {self.size_out[1]}"
         if self.frames_in != self.frames_out:
-            text += (
-                f"; the last {self.frames_in - self.frames_out} of {self.frames_in} dropped (1 + {self._fit.time}k fit)"
-            )
+            grid, lost = self._fit.grid, self.frames_in - self.frames_out
+            fits = f"{grid.count(grid.least)} + {sum(grid.rest)}k fit"
+            text += f"; the last {lost} of {self.frames_in} dropped ({fits})"
         if self.size_in != self.size_out:
             text += f"; cropped from {self.size_in[0]} x {self.size_in[1]} (multiples of {self._fit.side} fit)"
         return text

@@ -17,6 +17,7 @@ from ....models.tasks.along_time import check_overlap, cross_fade
 from ....models.vae.loops import around, led_by
 from ..formats import compression_of_format
 from ..messages import check_interrupted
+from ..sounding import picture_channels
 
 LEADS = (4, 8, 16, 32)  # latents to decode besides a loop, tried one after the other
 INVISIBLE = 1 / 512  # root mean square, of full scale: half a step of 8 bits
@@ -65,7 +66,7 @@ def latents_of(model: Any | None, vae: Any | None) -> tuple[int, Compression]:
     ValueError when the two do not belong together.
     """
     described = None if model is None else model.get_model_object("latent_format")
-    channels = None if described is None else int(described.latent_channels)
+    channels = None if described is None else picture_channels(model) or int(described.latent_channels)
     if vae is not None:
         own = int(getattr(vae, "latent_channels", channels or CHANNELS))
         if channels not in (None, own):
