@@ -29,6 +29,7 @@ MODULES = (
     "classes",
     "clips",
     "train",
+    "distill",
     "cluster",
 )
 

@@ -81,7 +81,7 @@ class TrainVAE(Node):
             with training.vae_for_process(start_from, folder / "start.safetensors") as start:
                 training.train(cls, [*arguments, "--init", str(start)], folder, follower)
         path = folder / "vae.safetensors"
-        return io.NodeOutput(load_vae(path), str(path), ui=_result(folder, steps, str(path)))
+        return io.NodeOutput(load_vae(path), str(path), ui=result(folder, steps, str(path)))
 
 
 class TrainDiT(Node):
@@ -151,10 +151,10 @@ class TrainDiT(Node):
         )
         if start_from != "nothing":
             arguments += ["--init", str(folders.checkpoint_path(start_from))]
-        with _trained_on_latents(cls, "dit", clips, vae, folder, steps, arguments) as vae_file:
+        with trained_on_latents(cls, "dit", clips, vae, folder, steps, arguments) as vae_file:
             path, checkpoint = training.publish(folder, vae_file, name)
         objects = build_objects(checkpoint, Source.of(path, name, "auto"))
-        return io.NodeOutput(*objects, str(path), ui=_result(folder, steps, f"spacetime/{path.name}"))
+        return io.NodeOutput(*objects, str(path), ui=result(folder, steps, f"spacetime/{path.name}"))
 
 
 class TrainCaptioner(Node):
@@ -216,9 +216,9 @@ class TrainCaptioner(Node):
         arguments += shared.shared_arguments(learning_rate, save_every, run_seed, numbers)
         if start_from != "nothing":
             arguments += ["--init", str(captioning.captioner_path(start_from))]
-        with _trained_on_latents(cls, "captioner", clips, vae, folder, steps, arguments):
+        with trained_on_latents(cls, "captioner", clips, vae, folder, steps, arguments):
             path = captioning.publish(folder / "captioner.safetensors", name)
-        return io.NodeOutput(captioning.read_file(path, vae), str(path), ui=_result(folder, steps, f"spacetime/{name}"))
+        return io.NodeOutput(captioning.read_file(path, vae), str(path), ui=result(folder, steps, f"spacetime/{name}"))
 
 
 def _captioners() -> list[str]:
@@ -228,7 +228,7 @@ def _captioners() -> list[str]:
 
 
 @contextmanager
-def _trained_on_latents(
+def trained_on_latents(
     node: Any, command: str, clips: Any, vae: Any, folder: Path, steps: int, arguments: list[str]
 ) -> Iterator[Path]:
     """Encode the clips and run a training command on their latents; gives the VAE's file, which then goes."""
@@ -253,7 +253,7 @@ def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> li
     return options
 
 
-def _result(folder: Path, steps: int, text: str) -> dict[str, Any]:
+def result(folder: Path, steps: int, text: str) -> dict[str, Any]:
     """The finished run's curve and latest strip for the node."""
     from ..models.training.run.chart import progress_picture
     from .host.processes import training

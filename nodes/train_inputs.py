@@ -127,6 +127,10 @@ def shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: 
 
 
 def latent_arguments(preset: str, steps: int, tokens: int) -> list[str]:
-    """The options of a run on latents. Over its first steps the learning rate rises: a short one cannot spare 100."""
-    warmup = min(100, max(1, steps // 10))
-    return ["--preset", preset, "--steps", str(steps), "--tokens", str(tokens), "--warmup", str(warmup)]
+    """The options of a run on latents."""
+    return ["--preset", preset, *length_arguments(steps, tokens)]
+
+
+def length_arguments(steps: int, tokens: int) -> list[str]:
+    """How long a run is. Over its first steps the learning rate rises: a short one cannot spare 100."""
+    return ["--steps", str(steps), "--tokens", str(tokens), "--warmup", str(min(100, max(1, steps // 10)))]

@@ -38,7 +38,8 @@ SMALL = {
 }
 ALWAYS = {"negative", "conditioning"}  # optional, but a small model that reads text wants them
 IN_PROCESSES = {  # these start a process, which tests of models/ look into
-    "SpacetimeTrainVAE", "SpacetimeTrainDiT", "SpacetimeTrainCaptioner", "SpacetimeGenerateOnCluster",
+    "SpacetimeTrainVAE", "SpacetimeTrainDiT", "SpacetimeDistillDiT", "SpacetimeTrainCaptioner",
+    "SpacetimeGenerateOnCluster",
 }  # fmt: skip
 
 

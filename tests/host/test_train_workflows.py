@@ -9,19 +9,22 @@ import pytest
 from comfyui_spacetime.models.checkpoints import load_checkpoint
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-SHORT = {"SpacetimeTrainDiT.steps": 4, "SpacetimeTrainDiT.save_every": 2, "KSampler.steps": 2}
+DIT = {"SpacetimeTrainDiT.steps": 4, "SpacetimeTrainDiT.save_every": 2, "KSampler.steps": 2}
+TOY = {"SpacetimeToyWorld.count": 4}
 CLIPS = {"SpacetimeTrainVAE.steps": 4, "SpacetimeTrainVAE.save_every": 2}
+STUDENT = {"SpacetimeDistillDiT.steps": 4, "SpacetimeDistillDiT.save_every": 2, "SpacetimeDistillDiT.tokens": 80}
 CASES = {
-    "train_on_your_clips": (CLIPS, "clips_model", (9, 64, 32)),
-    "train_dit": ({"SpacetimeToyWorld.count": 4}, "toy_model", (9, 32, 32)),
-    "train_classes": ({"SpacetimeToyWorld.count": 4, "SpacetimeClassLabel.label": "spin"}, "toy_classes", (9, 32, 32)),
+    "train_on_your_clips": (DIT | CLIPS, "clips_model", (9, 64, 32)),
+    "train_dit": (DIT | TOY, "toy_model", (9, 32, 32)),
+    "train_classes": (DIT | TOY | {"SpacetimeClassLabel.label": "spin"}, "toy_classes", (9, 32, 32)),
+    "distill": (STUDENT | TOY, "toy_4_steps", (17, 64, 64)),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_training_workflow_ends_in_a_video_and_a_checkpoint(host, name):
     settings, run, expected = CASES[name]
-    result = host.run(WORKFLOWS / f"{name}.json", set={**SHORT, **settings})
+    result = host.run(WORKFLOWS / f"{name}.json", set=settings)
     output = host.base / "output"
     (video,) = [file for file in result.files() if file["filename"].endswith(".mp4")]
     with av.open(str(output / video["subfolder"] / video["filename"])) as container:

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 from PIL import Image
 
+from comfyui_spacetime.models.checkpoints import load_checkpoint, save_checkpoint, with_few_steps
+from comfyui_spacetime.models.embedded import EMBEDDED
+from comfyui_spacetime.models.lora import Pair
+from comfyui_spacetime.models.recommended import Recommended
 from comfyui_spacetime.tools.client import load_workflow
 from comfyui_spacetime.tools.widgets import choices_of, input_specs, kind_of, options_of
 from comfyui_spacetime.tools.workflow import VIRTUAL, is_link
@@ -73,6 +78,32 @@ def test_the_starter_and_ksampler_agree(host):
     small = {f"{key}.{name}": value for key in ("4", "k4") for name, value in (("width", 48), ("seconds", 0.5))}
     (text,) = host.run(ours, set={**small, "7.noise_seed": 5}).outputs[report]["text"]
     assert "PSNR inf dB" in text
+
+
+def test_a_model_with_a_form_for_few_steps_runs_in_these_without_guidance(host):
+    full = load_checkpoint(EMBEDDED)
+    layer = "blocks.0.mlp.down"
+    rows, columns = full.dit_state[f"{layer}.weight"].shape
+    torch.manual_seed(0)
+    pairs = {layer: Pair(0.01 * torch.randn(rows, 2), 0.01 * torch.randn(2, columns))}
+    few = Recommended(cfg=1.0, shift=3.0, steps=2, solver="euler")
+    save_checkpoint(host.base / "models" / "checkpoints" / "both_forms.safetensors", with_few_steps(full, pairs, few))
+    chosen = {"SpacetimeLoadCheckpoint.checkpoint": "both_forms.safetensors", "7.noise_seed": 1, **SMALL}
+    said = {"SpacetimeScheduler.steps": 2, "SpacetimeScheduler.shift": 3.0, "SpacetimeSampler.solver": "euler"}
+    said |= {"SpacetimeGuider.cfg": 1.0}
+    left, asked, full_form = (
+        saved_file(host, host.run(BY_NAME["text_to_video_4_steps"], set=chosen | changes))
+        for changes in ({}, said, said | {"SpacetimeLoadCheckpoint.form": "full"})
+    )
+    assert probe(left) == (9, 64, 48, 12)
+    assert decoded_frames(left) == decoded_frames(asked) != decoded_frames(full_form)
+
+
+def test_the_embedded_model_has_its_form_for_few_steps(host):
+    if not load_checkpoint(EMBEDDED).few_state:
+        pytest.skip("the embedded model was not distilled yet: its file holds no form for few steps")
+    result = host.run(BY_NAME["text_to_video_4_steps"], set=SMALL)
+    assert probe(saved_file(host, result)) == (9, 64, 48, 12)
 
 
 def test_an_image_is_one_frame(host):

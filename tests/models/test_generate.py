@@ -18,6 +18,7 @@ from comfyui_spacetime.models.pixels import from_uint8
 from comfyui_spacetime.models.tasks.along_time import extend
 from comfyui_spacetime.models.text.encoder import TextEncoder
 from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
+from comfyui_spacetime.models.training.dit import samples
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
@@ -131,7 +132,7 @@ def test_a_model_that_knows_the_clip_makes_it_whatever_it_predicts(models, unit)
     dit, vae = Oracle(replace(PRESETS["test"], prediction=unit)), Watched()
     generate(Models(dit, vae, models.text), ["a red ball"], num_frames=9, height=32, width=32, steps=4)
     empty = models.text([""])[0][0]
-    strip = training.sample(dit, [empty], empty, (16, 3, 4, 4), steps=4)
+    strip = samples.sample(dit, [empty], empty, (16, 3, 4, 4), steps=4)
     for made in (vae.seen[0], strip[0]):
         assert torch.allclose(made, dit.clip, atol=1e-4)
 
@@ -142,7 +143,7 @@ def test_a_strip_of_a_run_shows_what_generate_makes(models, unit, monkeypatch):
     dit.load_state_dict(models.dit.state_dict())
     context, mask = models.text(["a red ball", "a blue cube rolls"])
     texts, empty = [row[real] for row, real in zip(context, mask, strict=True)], models.text([""])[0][0]
-    strip = training.sample(dit, texts, empty, (16, 3, 4, 4), steps=3, cfg=3.0, shift=1.5)
+    strip = samples.sample(dit, texts, empty, (16, 3, 4, 4), steps=3, cfg=3.0, shift=1.5)
     noise = torch.randn(2, 16, 3, 4, 4, generator=training.generator(0, 0))
     monkeypatch.setattr(generating, "clip_noise", lambda _models, _shape, seed: noise[seed])
     options = {"num_frames": 9, "height": 32, "width": 32, "steps": 3, "cfg": 3.0, "shift": 1.5, "solver": "euler"}

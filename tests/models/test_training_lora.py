@@ -7,9 +7,10 @@ import torch
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, joined, load_checkpoint, save_checkpoint
 from comfyui_spacetime.models.clips.cache import LatentCache
-from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_class
+from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_example
 from comfyui_spacetime.models.files import read_tensors
 from comfyui_spacetime.models.geometry import ClipSize
+from comfyui_spacetime.models.training.dit import samples
 from comfyui_spacetime.models.training.dit import train as training
 from comfyui_spacetime.models.training.dit.batches import draw_batch
 from comfyui_spacetime.models.training.dit.initial import build, class_names
@@ -140,7 +141,7 @@ def labelled(tmp_path_factory) -> LatentCache:
 
 
 def test_a_cache_knows_the_class_of_every_clip(labelled):
-    expected = [toy_class(seed, ClipSize(32, 32, 9)) for seed in range(12)]
+    expected = [toy_example(seed, ClipSize(32, 32, 9)).kind for seed in range(12)]
     assert labelled.classes["32x32x9"] == expected
     assert labelled.class_names == tuple(sorted(set(expected)))
     drawn = labelled.draw("32x32x9", 30, generator(0, 0))
@@ -186,8 +187,8 @@ def test_classes_end_in_the_checkpoint_and_steer_samples(labelled, tmp_path, tex
     assert joined(stored, Checkpoint()).class_names == names
     torch.nn.init.normal_(model.label_embedder)
     common = {"texts": [EMPTY] * 2, "empty": EMPTY, "shape": (16, 3, 4, 4), "steps": 2}
-    one, other = training.sample(model, labels=torch.tensor([0, 1]), **common)
-    again, _ = training.sample(model, labels=torch.tensor([0, 0]), **common)
+    one, other = samples.sample(model, labels=torch.tensor([0, 1]), **common)
+    again, _ = samples.sample(model, labels=torch.tensor([0, 0]), **common)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 

@@ -125,7 +125,7 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     import folder_paths
 
     from comfyui_spacetime.models.checkpoints import load_checkpoint
-    from comfyui_spacetime.models.clips.toy import toy_class
+    from comfyui_spacetime.models.clips.toy import toy_example
     from comfyui_spacetime.models.geometry import ClipSize
     from comfyui_spacetime.models.training.dit.lora import merge
     from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
@@ -139,7 +139,7 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     settings = {"preset": "test", "steps": 4, "tokens": 48, **COMMON}
     switches = {"classes": True, "packing": True, "parts": 2, "checkpointing": True, "log": "tensorboard"}
     model, *_, path = TrainDiT.execute(clips, vae, "all", start_from="nothing", **settings, **switches).result
-    names = tuple(sorted({toy_class(seed, ClipSize(32, 32, 9)) for seed in range(4)}))
+    names = tuple(sorted({toy_example(seed, ClipSize(32, 32, 9)).kind for seed in range(4)}))
     assert load_checkpoint(path).class_names == names
     assert ClassLabel.execute(model, names[1], [["text", {}]]).result[0][0][1]["spacetime_class"] == 1
     assert load_checkpoint(Path(path).with_stem("all_early")).meta["dit"]["steps"] == 1
@@ -156,6 +156,23 @@ def test_classes_an_early_model_and_a_lora_come_out_of_train_dit(folders):
     assert (result.dit_state[name].float() - made.dit_state[name].float()).abs().max() < 1e-2
     with pytest.raises(ValueError, match="choose that model in start_from"):
         TrainDiT.execute(clips, vae, "none", start_from="nothing", lora_rank=2, **settings)
+
+
+def test_a_distilled_dit_is_for_few_steps(folders, tiny_checkpoint):
+    from comfyui_spacetime.models.checkpoints import load_checkpoint, recommended_of
+    from comfyui_spacetime.models.recommended import Recommended
+    from comfyui_spacetime.nodes.clips import ToyWorld
+    from comfyui_spacetime.nodes.distill import DistillDiT
+    from comfyui_spacetime.nodes.host.model.recommended import own_settings
+
+    clips = ToyWorld.execute("32x32x9", 4).result[0]
+    settings = {"steps": 2, "tokens": 48, "student_steps": 3, "cfg": 0.0, "lora_rank": 2, **COMMON}
+    model, _, vae, path = DistillDiT.execute(clips, tiny_checkpoint, "few", **settings).result
+    few = Recommended(cfg=1.0, shift=2.0, steps=3, solver="euler")
+    assert own_settings(model).settings == few
+    assert recommended_of(load_checkpoint(path).meta) == few
+    assert vae.latent_channels == 16
+    assert (folders / "output" / "loras" / "spacetime" / "few.safetensors").is_file()
 
 
 def test_another_models_vae_is_refused_before_anything_starts(folders):

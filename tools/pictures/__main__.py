@@ -26,6 +26,7 @@ from .editor import Editor, open_browser, visit
 from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
 
 BROUGHT = {"UNETLoader", "CheckpointLoaderSimple", "SpacetimeLoadDiT"}  # they load what does not come with the pack
+TRAINING = ("SpacetimeTrain", "SpacetimeDistill")
 DRAWN = ("save_and_resume",)  # in web/docs/guides
 IMAGES = ROOT / "web" / "docs" / "images"
 WIDTH = 480
@@ -72,7 +73,7 @@ def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
                 save_jpeg(diagram(workflow, WIDTH), path.with_suffix(".jpg"))
             continue
         prompt = host.client.prompt_of(workflow)
-        trains = any(node["class_type"].startswith("SpacetimeTrain") for node in prompt.values())
+        trains = any(node["class_type"].startswith(TRAINING) for node in prompt.values())
         if path.stem not in names if names else trains:
             continue
         upload_files(host, prompt)

@@ -30,6 +30,8 @@ class Distillation(DiTTraining):
             raise ValueError("a student learns from its teacher alone: leave out --alignment")
         if self.packing:
             raise ValueError("a teacher makes its videos in rows of one size: leave out --packing")
+        if self.alignment:
+            raise ValueError("a student learns from its teacher, not from the clips' features: leave out --alignment")
 
     @property
     def recommended(self) -> Recommended:

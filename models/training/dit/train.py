@@ -11,16 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import solvers
 from ...checkpoints import Checkpoint, save_checkpoint
-from ...clips.cache import LatentCache, stack_text
-from ...generate import text_denoiser
-from ...guidance import Guidance
+from ...clips.cache import LatentCache
 from ...lora import merged, pairs_of
-from ...pixels import to_uint8
-from ...recommended import Recommended
-from ...schedules import highest_sigma, sigma_of, sigmas
-from ...solvers import Solver
 from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.compiled import compile_blocks
@@ -30,16 +23,17 @@ from ..optim.layout import Layout
 from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
 from ..run.ahead import AHEAD, ahead
 from ..run.devices import taking_turns
-from ..run.folder import Run, generator, saves_after, strip
+from ..run.folder import Run, generator, saves_after
 from ..run.pace import Pace
 from ..run.stopping import StoppedError, asked_to_stop
 from .alignment import add_aligner, alignment_loss, block_of, without
-from .batches import Batch, class_labels, draw_batch
+from .batches import Batch, draw_batch
 from .initial import build
 from .lora import save_lora
 from .losses import flow_loss, steadiness_loss
 from .profiles import Profiles, save_snapshots, snapshot_steps
 from .recipe import PLAIN, Recipe
+from .samples import save_samples
 from .settings import ASSUMED, DiTTraining
 from .workers import Workers, join
 
@@ -115,26 +109,6 @@ def accumulated(
 def validation_loss(model: DiT, batches: Sequence[Batch]) -> float:
     """Mean loss over fixed held-out batches at fixed noise levels."""
     return sum(float(batch_loss(model, batch)) for batch in batches) / len(batches)
-
-
-@torch.no_grad()
-def sample(
-    model: DiT, texts: Sequence[Tensor], empty: Tensor, shape: tuple[int, int, int, int], *,
-    labels: Tensor | None = None, steps: int = 24, cfg: float = 2.0, shift: float = 2.0, seed: int = 0,
-    cyclic: bool = False,
-) -> Tensor:  # fmt: skip
-    """Latents (B, C, T, H, W) for texts (L_i, E) and class labels (B,), as `generate` makes them, by Euler steps:
-    enough to see how a run is doing."""
-    device = next(model.parameters()).device
-    classes = None if labels is None else labels.to(device)
-    no_class = None if classes is None else torch.full_like(classes, model.config.num_classes)
-    conditional = text_denoiser(model, stack_text(texts), shape[1:], labels=classes, cyclic=cyclic)
-    no_text = stack_text([empty] * len(texts))
-    unconditional = text_denoiser(model, no_text, shape[1:], labels=no_class, cyclic=cyclic)
-    denoise = Guidance(scale=cfg).denoiser(conditional, unconditional, sigma_of(shift))
-    levels = sigmas("linear", steps, shift=shift, sigma_max=highest_sigma(model.config.prediction))
-    noise = torch.randn(len(texts), *shape, generator=generator(seed, 0)).to(device)
-    return solvers.sample(Solver(name="euler"), denoise, noise, levels)
 
 
 def train(
@@ -288,21 +262,3 @@ def report(
         run.record(step=step, validation_loss=round(validation_loss(best, fixed), 4))
         save_samples(run, best, vae, held_out, empty, step, recipe.shown)
     run.show(step, run.sample_file(step))
-
-
-def save_samples(
-    run: Run, best: DiT, vae: VideoVAE, held_out: LatentCache, empty: Tensor, step: int, shown: Recommended
-) -> None:
-    """A strip of what a model makes of held-out captions with these settings, decoded where the VAE lies."""
-    size = next(iter(held_out.buckets))
-    rows = held_out.buckets[size][:10]
-    texts = [texts[0] for _, texts in rows]
-    labels = class_labels(held_out.classes[size][:10], run.meta.get("classes", ()))
-    shape: tuple[int, int, int, int] = tuple(rows[0][0].shape)  # type: ignore[assignment]
-    latents = sample(
-        best, texts, empty, shape, labels=labels, cyclic=size.endswith("c"), steps=shown.steps, cfg=shown.cfg,
-        shift=shown.shift,
-    )  # fmt: skip
-    weight = vae.decoder.linear.weight
-    videos = (vae.decode(clip[None].to(weight), cyclic=size.endswith("c"))[0] for clip in latents)
-    strip([to_uint8(video) for video in videos], run.sample_file(step))
