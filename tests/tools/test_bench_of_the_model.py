@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from comfyui_spacetime.models.generate import Models
 from comfyui_spacetime.models.metrics.probe_cases import cases
+from comfyui_spacetime.models.recommended import Recommended
 from comfyui_spacetime.tools.bench import __main__ as runner
 from comfyui_spacetime.tools.bench import fidelity, probes
-from comfyui_spacetime.tools.bench.sampling import add_sampling_options, sheet, sizes
+from comfyui_spacetime.tools.bench.sampling import add_sampling_options, load_models, sheet, sizes
 
 
 def test_what_cannot_be_judged_counts_as_wrong():
@@ -38,6 +40,31 @@ def test_perfect_clips_score_as_the_truth(monkeypatch):
     assert "motion, unseen wording" in names
     assert all(row["value"] == row["truth"] for row in rows)
     assert [row["n"] for row in rows[:5]] == [4] * 5
+
+
+def test_the_form_for_few_steps_stands_beside_the_full_one(monkeypatch):
+    def made(prompts, options):
+        clips = [fidelity.drawn(scene, options.size) for _, scene, _ in fidelity.held_out_scenes(options.limit)]
+        return [np.zeros_like(clip) for clip in clips] if options.few_steps else clips
+
+    monkeypatch.setattr(fidelity, "generated", made)
+    parser = ArgumentParser()
+    fidelity.add_options(parser)
+    (row, *_) = fidelity.rows(parser.parse_args(["--limit", "4", "--size", "64x64x33", "--both"]))
+    assert row["value"] == row["truth"] > row["few steps"] == 0
+
+
+def test_settings_for_few_steps_are_those_of_the_file(monkeypatch):
+    best = Recommended(cfg=1.0, shift=3.0, steps=4, solver="euler")
+    monkeypatch.setattr(Models, "load", lambda _file, *, few_steps, **_more: SimpleNamespace(best=best, few=few_steps))
+    parser = ArgumentParser()
+    add_sampling_options(parser)
+    options = parser.parse_args(["--few-steps"])
+    assert load_models(options).few
+    assert (options.cfg, options.shift, options.steps, options.solver) == (1.0, 3.0, 4, "euler")
+    options = parser.parse_args(["--steps", "7"])
+    assert not load_models(options).few
+    assert options.steps == 7
 
 
 def test_long_videos_are_made_in_windows_that_hand_over_their_last_frames(monkeypatch):

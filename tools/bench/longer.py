@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per way: true clips, the known length, longer as it is, longer with a frequency slowed down."""
-    models = load_models(options.checkpoint)
+    models = load_models(options)
     width, height, usual = sizes(options.size)
     known = known_sizes(load_checkpoint(options.checkpoint).meta)
     trained = known.frames if known else usual

@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per probe and measure."""
-    models = load_models(options.checkpoint)
+    models = load_models(options)
     width, height, frames = sizes(options.size)
     clips: list[Frames] = []
     captions: list[str] = []

@@ -58,7 +58,7 @@ class Bench:
     """Models, and the clips that were made."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.models = options, load_models(options.checkpoint)
+        self.options, self.models = options, load_models(options)
         width, height, frames = sizes(options.size)
         self.shape = OURS.latent_shape(frames, height, width)
         self.clock = Clock(self.shape[0], FPS, OURS.grid)

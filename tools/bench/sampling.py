@@ -3,6 +3,7 @@
 import argparse
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,24 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", type=float, default=2.0)
     parser.add_argument("--shift", type=float, default=2.0)
     parser.add_argument("--solver", default="euler_sde")
+    parser.add_argument(
+        "--few-steps", action="store_true", help="the checkpoint's form for few steps, with the settings of that form"
+    )
     parser.add_argument("--batch", type=int, default=8, help="clips at once")
     parser.add_argument("--seed", type=int, default=0)
 
 
-def load_models(checkpoint: Path) -> Models:
-    """In bf16 on a GPU or a CPU that multiplies it in hardware, otherwise in fp32."""
-    if torch.cuda.is_available():
-        return Models.load(checkpoint, device="cuda")
-    return Models.load(checkpoint, dtype=torch.bfloat16 if cpu_multiplies_bf16() else torch.float32)
+def load_models(options: argparse.Namespace) -> Models:
+    """In bf16 on a GPU or a CPU that multiplies it in hardware, otherwise in fp32.
+
+    For few steps the sampling options become those that the file recommends for that form.
+    """
+    where = {"device": "cuda"} if torch.cuda.is_available() else {}
+    dtype = torch.bfloat16 if where or cpu_multiplies_bf16() else torch.float32
+    models = Models.load(options.checkpoint, dtype=dtype, few_steps=options.few_steps, **where)
+    if options.few_steps:
+        vars(options).update(asdict(models.best))
+    return models
 
 
 def sizes(text: str) -> tuple[int, int, int]:

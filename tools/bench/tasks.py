@@ -82,7 +82,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.models = load_models(options.checkpoint)
+        self.models = load_models(options)
         width, height, frames = sizes(options.size)
         self.truths: list[Frames] = []
         self.prompts: list[str] = []
