@@ -69,7 +69,7 @@ class SolverWatcher(Watcher):
             reached = self.steps_made > 0 and state.sigma <= self.goal.until
             if reached or self.steps_made >= self.goal.steps:
                 self.state = moved(state, "cpu")
-                self.leave(state.x, torch.tensor(state.sigma))
+                self.leave(self.state.x, torch.tensor(state.sigma))
             before, state = state, solvers.step(solver, state, denoiser, levels[index + 1])
             callback({"i": index, "denoised": state.denoised, "x": before.x, "sigma": before.sigma})
         return state.x.to(x.dtype)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....models.transfer import sent
 from .goal import ALL_STEPS, Goal
 from .hidden_state import HiddenState
 from .randomness import rng_state, set_rng_state
@@ -97,32 +98,39 @@ class Watcher:
             return self._replay(self.records[index], x, sigma, options)
         if index == past:
             self._arrive(x, options)
-        elif self._is_enough(index, float(sigma.flatten()[0])):
+        elif self._is_enough(index, sigma):
             self.leave(x, sigma)
         self._note("C")
         return self._record(x, sigma, kwargs, options)
 
-    def _is_enough(self, index: int, sigma: float) -> bool:
-        """Whether the goal is reached before this new call."""
+    def _is_enough(self, index: int, sigma: Tensor) -> bool:
+        """Whether the goal is reached before this new call. A level on a GPU is read only where that depends on it."""
         if self.foreseen:
-            return index == self.stop_at or (index in self.starts and sigma <= self.goal.until)
+            return index == self.stop_at or (index in self.starts and self._is_low(sigma))
         begins = self.events.endswith("B") and self.steps_made > 0
-        return self.steps_made >= self.goal.steps or (begins and sigma <= self.goal.until)
+        return self.steps_made >= self.goal.steps or (begins and self._is_low(sigma))
+
+    def _is_low(self, sigma: Tensor) -> bool:
+        return self.goal.until >= 0 and float(sigma.flatten()[0]) <= self.goal.until
 
     def _arrive(self, x: Tensor, options: dict[str, Any]) -> None:
         """The replay is over: be sure that it led where the last call had stopped, and restore what hides elsewhere."""
         before = self.trajectory.pause.x
-        if not self._asked_the_same() or (before is not None and not torch.equal(before, x.to(before))):
+        if before is not None and before.shape != x.shape:
+            raise Diverged
+        if not self._asked_the_same(*([] if before is None else [(x, before)])):
             raise Diverged
         self.restore(options, x.device)
 
-    def _asked_the_same(self) -> bool:
-        """Whether the replay asked for the noise levels that were recorded; compared at its end, all at once."""
+    def _asked_the_same(self, *more: tuple[Tensor, Tensor]) -> bool:
+        """Whether the replay asked for the noise levels that were recorded, and `more` found what was recorded.
+
+        Compared at its end, all at once, where the found ones lie: a GPU is waited for once.
+        """
         asked, self.replayed = self.replayed, []
-        if not asked:
-            return True
-        found, recorded = (torch.cat([pair[i].flatten() for pair in asked]) for i in (0, 1))
-        return torch.equal(found.to(recorded), recorded)
+        pairs = [*more, *([tuple(torch.cat([pair[i].flatten() for pair in asked]) for i in (0, 1))] if asked else [])]
+        same = [(found == sent(recorded.to(found.dtype), found.device)).all() for found, recorded in pairs]
+        return not same or bool(torch.stack(same).all())
 
     def restore(self, options: dict[str, Any], device: torch.device) -> None:
         """Put the host's hidden state back as it was at the last stop."""
@@ -133,7 +141,8 @@ class Watcher:
     def leave(self, x: Tensor, sigma: Tensor) -> None:
         """End the sampler here."""
         self.check_answers()
-        self.x, self.sigma = x, float(sigma.flatten()[0])
+        self.x, level = kept_together(x, sigma.flatten()[:1])
+        self.sigma = float(level)
         self.hidden = HiddenState.take(self._guider, self.own_options)
         raise Stop
 
@@ -199,10 +208,11 @@ class Watcher:
             raise Diverged
         live = {"input": x, "sigma": sigma, "model": self._guider.inner_model, "model_options": options}
         for place, seen in record.cfg:
-            added[place](live | {key: value if value is None else value.to(x.device) for key, value in seen.items()})
+            added[place](live | {key: value if value is None else sent(value, x.device) for key, value in seen.items()})
         if record.rng is not None:
             set_rng_state(record.rng)
-        return record.denoised.to(x.device, copy=True)
+        answer = sent(record.denoised, x.device)  # without waiting for it: there is one for each past call
+        return answer.clone() if answer is record.denoised else answer
 
     def stopped(self) -> Trajectory:
         """The trajectory at the call where the sampler was stopped."""
@@ -215,7 +225,7 @@ class Watcher:
             callbacks=self.callbacks,
             step=starts.index(calls) if self.foreseen and calls in starts else past.step + self.steps_made,
         )
-        return replace(self.trajectory, past=after, pause=Pause(sigma=self.sigma, x=kept(self.x), hidden=self.hidden))
+        return replace(self.trajectory, past=after, pause=Pause(sigma=self.sigma, x=self.x, hidden=self.hidden))
 
     def finished(self) -> Trajectory:
         """The trajectory after the sampler's return: nothing is left to replay."""
