@@ -23,6 +23,7 @@ MODULES = (
     "tasks.long",
     "packing",
     "measure",
+    "compare",
     "probes",
     "words",
     "captioning",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import zip_longest
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.metrics.report import Measure, Report
+from ..models.metrics.report import Report
 from . import sockets
 from .checks import shown
 from .host import messages
@@ -166,78 +165,6 @@ def with_sound(report: Report, source: Any, joins: list[int]) -> Report:
     return replace(report, measures=(*report.measures, *heard))
 
 
-class CompareVideos(Node):
-    """Two videos -> how alike they are."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="SpacetimeCompareVideos",
-            display_name="Compare Videos",
-            category=CATEGORY,
-            description=(
-                "Measures how close a video is to the one it should equal, frame by frame: PSNR in dB (30 is fair, 40 "
-                "is good, inf is equal) and SSIM (1 is equal). The longer video is trimmed at its end, the larger one "
-                "at its borders, and the report says so."
-            ),
-            search_aliases=["psnr", "ssim", "video quality", "compare", "difference", "reconstruction error"],
-            inputs=[
-                io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
-                io.MultiType.Input("reference", types=FRAMES, tooltip="The images or video that it should equal."),
-            ],
-            outputs=[
-                sockets.Report.Output(display_name="report", tooltip="All numbers, also per frame."),
-                io.Float.Output(display_name="psnr", tooltip="Mean PSNR over the frames, dB."),
-                io.Float.Output(display_name="ssim", tooltip="Mean SSIM over the frames."),
-                io.String.Output(display_name="text", tooltip="The report as text, for Preview as Text."),
-            ],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(cls, frames: Any, reference: Any) -> io.NodeOutput:
-        """Stream both videos side by side."""
-        from .host.vae import frames as video
-
-        report = compare(video.open_frames(frames), video.open_frames(reference))
-        text = report.text()
-        messages.show_text(cls, text)
-        return io.NodeOutput(report, report.value("PSNR"), report.value("SSIM"), text, ui={"text": (text,)})
-
-
-def compare(frames: Any, reference: Any) -> Report:
-    """PSNR and SSIM of two FrameSources over the frames and the area that they share."""
-    from ..models.metrics.reference import psnr, ssim
-    from .host.vae import frames as video
-
-    height, width = min(frames.height, reference.height), min(frames.width, reference.width)
-    psnrs, ssims = [], []
-    counts = [0, 0]
-    for pair in zip_longest(_frame_by_frame(frames), _frame_by_frame(reference)):
-        messages.check_interrupted()
-        counts = [count + (images is not None) for count, images in zip(counts, pair, strict=True)]
-        if None in pair:  # one has ended: the rest of the other is only counted
-            continue
-        a, b = (video.crop_centre(images[..., :3], height, width) for images in pair)
-        psnrs.append(float(psnr(a, b)))
-        ssims.append(float(ssim(a, b)))
-    remarks = [f"over {len(psnrs)} frames of {width} x {height}"]
-    if counts[0] != counts[1]:
-        remarks.append(f"the videos have {counts[0]} and {counts[1]} frames")
-    if (frames.width, frames.height) != (reference.width, reference.height):
-        sizes = f"{frames.width} x {frames.height} and {reference.width} x {reference.height}"
-        remarks.append(f"the videos are {sizes}; the middle of the larger one was compared")
-    mean = (sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
-    measures = Measure("PSNR", mean[0], "dB", tuple(psnrs)), Measure("SSIM", mean[1], "", tuple(ssims))
-    return remarked(Report("Compare Videos", measures, tuple(remarks)), frames, reference)
-
-
-def _frame_by_frame(source: Any) -> Any:
-    for piece in source.pieces():
-        yield from piece.split(1)
-
-
 def whole_numbers(text: str) -> list[int]:
     """Numbers from `3, 17 33`. ValueError for anything else."""
     words = text.replace(",", " ").split()
@@ -246,4 +173,4 @@ def whole_numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-NODES: list[type[io.ComfyNode]] = [MeasureVideo, MeasureSeam, CompareVideos]
+NODES: list[type[io.ComfyNode]] = [MeasureVideo, MeasureSeam]

@@ -149,7 +149,7 @@ def test_a_video_that_is_too_small_is_refused(tiny_objects):
 
 def test_compare_reports_equal_and_different_videos(comfy_host, images, temp):
     from comfyui_spacetime.models.metrics.report import Report
-    from comfyui_spacetime.nodes.measure import CompareVideos
+    from comfyui_spacetime.nodes.compare import CompareVideos
 
     output = CompareVideos.execute(images, images)
     report, psnr, ssim, text = output.result
@@ -165,6 +165,29 @@ def test_compare_reports_equal_and_different_videos(comfy_host, images, temp):
     assert len(report.measures[0].per_frame) == 30
     flat = torch.full((5, 32, 32, 3), 0.4)
     assert CompareVideos.execute(video_file(flat, temp), flat).result[1] > 30
+
+
+def test_compare_takes_more_videos_and_shows_each_as_a_file(comfy_host, images):
+    import json
+    from pathlib import Path
+
+    import folder_paths
+
+    from comfyui_spacetime.models.media.reader import open_file
+    from comfyui_spacetime.nodes.compare import CompareVideos
+
+    odd = images[:6, :33, :41]
+    noisy = (odd + 0.1 * torch.randn(odd.shape, generator=torch.manual_seed(1))).clamp(0, 1)
+    output = CompareVideos.execute(noisy, odd, odd, noisy)
+    report = output.result[0]
+    assert [one.name for one in report.measures[::2]] == ["PSNR", "PSNR of third", "PSNR of fourth"]
+    assert report.value("PSNR of fourth") == report.value("PSNR") < report.value("PSNR of third") == float("inf")
+    shown = output.ui["spacetime_videos"]
+    assert [one["name"] for one in shown] == ["frames", "reference", "third", "fourth"]
+    for one in shown:
+        file = open_file(Path(folder_paths.get_temp_directory()) / one["filename"])
+        assert (file.width, file.height) == (40, 32)
+    json.dumps(output.ui["spacetime_measures"], allow_nan=False)  # browsers read no Infinity
 
 
 def test_the_loader_lists_our_files_and_refuses_others(tiny_checkpoint, tmp_path, monkeypatch):
