@@ -60,7 +60,7 @@ class DistillDiT(Node):
                     "lora_rank", default=0, **limits("lora"),
                     tooltip=(
                         "0 trains the whole model. Above 0 only a small addition of this rank to the teacher, which "
-                        "core's Load LoRA nodes list as spacetime/<name>. Three times the learning rate suits it."
+                        "core's Load LoRA nodes list as spacetime/<name>."
                     ),
                 ),
             ],
