@@ -70,6 +70,24 @@ def test_what_was_chosen_is_told(monkeypatch):
     assert packed.told("cuda:0") == "a call per clip, because varlen is broken"
 
 
+@pytest.mark.parametrize(("long_apart", "calls"), [(False, ["long", "short"]), (True, ["short"])])
+def test_long_clips_get_a_call_each_where_the_dense_kernel_is_faster(monkeypatch, long_apart, calls):
+    seen = []
+
+    def counted(q, k, v, lengths, key_lengths):
+        seen.append("long" if lengths[0] > 1000 else "short")
+        return packed.per_clip(q, k, v, lengths, key_lengths)
+
+    monkeypatch.setitem(packed.PACKED, "xformers", counted)
+    monkeypatch.setattr(packed, "chosen", lambda _: packed.Choice("xformers", {}, long_apart))
+    for lengths in ((1100, 1200), (100, 200)):
+        given = drawn(lengths, lengths, "cpu", torch.float32)
+        wanted = packed.per_clip(*given, lengths, lengths)
+        assert torch.equal(packed.packed_attention(*given, lengths, lengths), wanted)
+    assert seen == calls
+    assert ("from 1024 patches" in packed.told("cuda:0")) == long_apart
+
+
 def test_kernels_for_halves_do_not_get_fp32_nor_odd_heads():
     q = torch.zeros(1, 1, 4, 64)
     assert packed.takes("varlen", q.half())

@@ -1,4 +1,9 @@
-"""Muon's update directions: matrices made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon)."""
+"""Muon's update directions: matrices made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
+
+Fused matrices (queries, keys and values; gate and up) stay fused: taken apart, a small DiT learned neither better nor
+worse (held-out losses after 400 steps within 1 %, two seeds each: better at the higher of two learning rates, worse at
+the lower one).
+"""
 
 from __future__ import annotations
 
