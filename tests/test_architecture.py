@@ -20,7 +20,7 @@ HOST_MODULES = {
 }  # fmt: skip
 # what a node file may use of the host without going through nodes/host
 NODE_API = {"comfy_api"}
-MODELS_MAY_IMPORT = {"PIL", "av", "einops", "numpy", "safetensors", "torch", "cv2", "ray"}
+MODELS_MAY_IMPORT = {"PIL", "av", "einops", "numpy", "safetensors", "torch", "cv2", "ray", "xformers"}
 MODELS_MAY_IMPORT |= {"wandb"}  # a log that some users keep; only where it is asked for
 # inside models, from the bottom up; a room may import its own level's and those below
 LEVELS = {
