@@ -1,4 +1,4 @@
-"""A custom node of the test host: files of Wan 2.2 5B and LTX-Video, tiny and random, under the names that people have.
+"""A custom node of the test host: files of Wan 2.2 and LTX-Video, tiny and random, under the names that people have.
 
 Core's own loaders read them. It fixes the widths of three networks (T5, umT5, Wan 2.2's VAE) instead of reading them
 from the file, so those classes are made narrower in this host, and T5 is told by its narrow width; key layout, layers,
@@ -94,12 +94,19 @@ def vocabulary() -> Tensor:
 
 
 def write_wan() -> None:
-    """The three files of Wan 2.2 5B."""
+    """The files of Wan 2.2: 5B, and the two experts of A14B."""
     module = comfy.ldm.wan.model.WanModel(
         dim=128, ffn_dim=16, num_heads=1, num_layers=1, in_dim=48, out_dim=48, operations=comfy.ops.disable_weight_init
     )
     write("diffusion_models", "wan2.2_ti2v_5B_fp16.safetensors", tiny_models.random_state(module, 0))
     write("vae", "wan2.2_vae.safetensors", tiny_vaes.file_content("wan2.2")[0])
+    for seed, expert in enumerate(("high", "low")):
+        module = comfy.ldm.wan.model.WanModel(
+            dim=128, ffn_dim=16, num_heads=1, num_layers=1, operations=comfy.ops.disable_weight_init
+        )
+        name = f"wan2.2_t2v_{expert}_noise_14B_fp8_scaled.safetensors"
+        write("diffusion_models", name, tiny_models.random_state(module, seed))
+    write("vae", "wan_2.1_vae.safetensors", tiny_vaes.file_content("wan2.1")[0])
     words = text_encoder("umt5_config_xxl.json", 1) | {"spiece_model": vocabulary()}
     write("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", words)
 
