@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..headers import Depth, Heads, Ratio, Side, Width, Within, check_fields
 from ..patches import Grid, Patch
+from ..transfer import sent
 from ..transformer.attention import Kernel, SelfAttention, sdpa
 from ..transformer.blocks import GatedMLP
 from ..transformer.embeddings import sinusoidal
@@ -189,7 +190,7 @@ def word_rope(first: int, count: int, head_dim: int, device: torch.device | str)
     pairs = head_dim // 2
     speeds = THETA ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
     angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * speeds
-    return torch.stack([angles.cos(), angles.sin()]).float().to(device)
+    return sent(torch.stack([angles.cos(), angles.sin()]).float(), device)
 
 
 def causal_sdpa(q: Tensor, k: Tensor, v: Tensor, _mask: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..transfer import sent
 from .network import CaptionNetwork, causal_sdpa
 from .vocabulary import Vocabulary
 
@@ -46,18 +47,18 @@ def write_captions(
     latest = torch.full((count,), vocabulary.starts[detailed])
     written: list[Tensor] = []
     ended = torch.zeros(count, dtype=torch.bool)
-    x = torch.cat([x, network.decoder.words(latest.to(weight.device))[:, None]], dim=1)
+    x = torch.cat([x, network.decoder.words(sent(latest, weight.device))[:, None]], dim=1)
     while len(written) < max_pieces and not ended.all():
         on_wait()
         hidden = network.decoder(x, place, memories)
         place += x.shape[1]
-        logits = network.decoder.head(hidden[:, -1]).float().cpu()  # (B, V)
+        logits = network.decoder.head(hidden[:, -1]).float().cpu()  # (B, V); all that a word waits for
         logits[:, vocabulary.never] = -torch.inf
         latest = choose(logits, temperature, generator)
         latest = torch.where(ended, vocabulary.end, latest)
         ended |= latest == vocabulary.end
         written.append(latest)
-        x = network.decoder.words(latest.to(weight.device))[:, None]
+        x = network.decoder.words(sent(latest, weight.device))[:, None]
     rows = torch.stack(written, dim=1).tolist()
     return [vocabulary.decode(row) for row in rows]
 

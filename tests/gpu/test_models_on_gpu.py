@@ -305,3 +305,15 @@ def test_a_captioner_looks_wherever_it_and_its_vae_lie(gpu, network_at, vae_at):
     captioner.network.to(network_at)
     vae.to(vae_at)
     assert written() == wanted
+
+
+def test_a_caption_waits_once_a_word(gpu):
+    vocabulary = Vocabulary.of(["a red ball rolls to the left"])
+    torch.manual_seed(0)
+    network = CaptionNetwork(replace(CAPTIONERS["test"], vocabulary=len(vocabulary))).initialise().eval().cuda()
+    latents, waits = X[:1].cuda(), []
+    for words in (2, 6):
+        gpu.waits.clear()
+        write_captions(network, vocabulary, latents, max_pieces=words)
+        waits.append(sum(number for (kind, _), number in gpu.waits.items() if "asynchronous" not in kind))
+    assert waits[1] - waits[0] == 4, gpu.waits
