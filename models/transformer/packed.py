@@ -185,7 +185,8 @@ def blocks_of_xformers(
 
     with torch.inference_mode(mode=False):
         made = BlockDiagonalMask.from_seqlens(list(lengths * batch), list(key_lengths * batch))
-        return made.to(device) if hasattr(made, "to") else made
+        moved = made.to(device) if hasattr(made, "to") else made
+        return made if moved is None else moved  # older ones move themselves
 
 
 @lru_cache(maxsize=4)
