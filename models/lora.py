@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .remedies import cut
@@ -22,6 +23,14 @@ class Pair(NamedTuple):
     def delta(self) -> Tensor:
         """The addition, fp32 (out, in)."""
         return self.scale * (self.up.float() @ self.down.float())
+
+    def reduced(self, rank: int) -> Pair:
+        """The nearest addition of at most this rank: the largest singular values of delta, shared by both matrices."""
+        if rank >= len(self.down):
+            return self
+        left, values, right = torch.linalg.svd(self.delta(), full_matrices=False)
+        root = values[:rank].sqrt()
+        return Pair(left[:, :rank] * root, root[:, None] * right[:rank])
 
 
 def pairs_of(weights: Mapping[str, Tensor]) -> dict[str, Pair]:

@@ -106,6 +106,7 @@ def add_finishing(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         four.add_argument(f"--{name}", type=within(name), help=meaning)
     four.add_argument("--solver", choices=list(SOLVERS), help=f"the same (or {CARD.solver})")
     four.add_argument("--few", type=Path, help="lora.safetensors of a `distill` run on --dit: its form for few steps")
+    add_number(four, "few_rank", 1024, "of it at most; a lower one makes the file smaller")
     four.add_argument("--trained-on", type=sizes, default=(), help="clip sizes of its training, if --dit has none")
 
     five = commands.add_parser("ema", help="choose, after the run, how long a memory the averaged weights have")
@@ -195,7 +196,10 @@ def bundle(args: argparse.Namespace) -> None:
         recommended_of(dit.meta) or CARD, **{name: value for name, value in given.items() if value is not None}
     )
     made = joined(dit, load_checkpoint(args.vae), settings, known)
-    save_checkpoint(args.out, with_few_steps(made, *read_few_steps(args.few)) if args.few else made)
+    if args.few:
+        pairs, best = read_few_steps(args.few)
+        made = with_few_steps(made, {layer: pair.reduced(args.few_rank) for layer, pair in pairs.items()}, best)
+    save_checkpoint(args.out, made)
 
 
 def ema(args: argparse.Namespace) -> None:

@@ -78,9 +78,22 @@ def test_a_distilled_lora_is_bundled_with_its_model(full, tmp_path):
     assert recommended_of(found.meta) == FEW
     wanted = full.dit_state[f"{LAYER}.weight"].float() + pair.up @ pair.down
     assert torch.allclose(found.dit_state[f"{LAYER}.weight"].float(), wanted, atol=0.1)
+    bundle(parser().parse_args(["bundle", *options, "--few-rank", "1"]))
+    assert load_checkpoint(tmp_path / "both.safetensors").few_state[f"{LAYER}.lora_down"].shape[0] == 1
     save_lora(tmp_path / "other.safetensors", weights, {"steps": 3})
     with pytest.raises(ValueError, match="does not say in how many steps it is run"):
         read_few_steps(tmp_path / "other.safetensors")
+
+
+def test_a_lower_rank_keeps_the_largest_part_of_the_change():
+    torch.manual_seed(0)
+    pair = Pair(torch.randn(20, 6), torch.randn(6, 12), 0.5)
+    values = torch.linalg.svdvals(pair.delta())
+    for rank in (1, 3, 6, 9):
+        made = pair.reduced(rank)
+        assert len(made.down) == made.up.shape[1] == min(rank, 6)
+        off = (made.delta() - pair.delta()).square().sum()
+        assert torch.allclose(off, values[rank:6].square().sum(), atol=1e-3), "no other of that rank is nearer"
 
 
 def test_generate_runs_the_form_for_few_steps_as_its_file_says(both, full, monkeypatch):

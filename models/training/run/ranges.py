@@ -45,7 +45,7 @@ RANGES = {
     "gradient_scales": Range(1, 8), "perceptual": Range(0.0, 10.0), "perceptual_frames": Range(1, 1024),
     "adversarial": Range(0.0, 10.0), "adversarial_from": Range(0.0, 1.0), "latent_noise": Range(0.0, 10.0),
     "lora": Range(0, 1024), "snapshots": Range(0, 1000), "early": Range(0.0, 0.99),
-    "student_steps": Range(1, 64), "substeps": Range(1, 256),
+    "student_steps": Range(1, 64), "substeps": Range(1, 256), "few_rank": Range(1, 1024),
     # of clips
     "fps": Range(1.0, 60.0), "clips": Range(1, 100_000), "count": Range(1, 1_000_000), "first": Range(0, 10**9),
     # of what is done with a model
