@@ -20,7 +20,7 @@ from comfyui_spacetime.models.generate import Models, generate
 from comfyui_spacetime.models.lora import Pair
 from comfyui_spacetime.models.recommended import CARD, Recommended
 from comfyui_spacetime.models.training.__main__ import bundle, parser
-from comfyui_spacetime.models.training.dit.lora import read_few_steps, save_lora
+from comfyui_spacetime.models.training.dit.lora import merge, read_few_steps, save_lora
 from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
@@ -83,6 +83,15 @@ def test_a_distilled_lora_is_bundled_with_its_model(full, tmp_path):
     save_lora(tmp_path / "other.safetensors", weights, {"steps": 3})
     with pytest.raises(ValueError, match="does not say in how many steps it is run"):
         read_few_steps(tmp_path / "other.safetensors")
+
+
+def test_a_model_with_another_lora_has_no_form_of_the_one_before(both, full, tmp_path):
+    (pair,) = pairs(full).values()
+    save_lora(tmp_path / "style.safetensors", {f"{LAYER}.lora_up": pair.up, f"{LAYER}.lora_down": pair.down}, {})
+    made = merge(both, tmp_path / "style.safetensors")
+    assert not made.few_state
+    assert "few" not in made.meta
+    assert recommended_of(made.meta) == CARD
 
 
 def test_a_lower_rank_keeps_the_largest_part_of_the_change():

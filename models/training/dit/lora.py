@@ -106,7 +106,10 @@ def read_lora(path: Path) -> dict[str, Pair]:
 
 
 def merge(checkpoint: Checkpoint, path: Path, strength: float = 1.0) -> Checkpoint:
-    """A checkpoint with the LoRA of a file added to its DiT. ValueError when it belongs to another model."""
+    """A checkpoint with the LoRA of a file added to its DiT; a form for few steps, which was the DiT's before, goes.
+
+    ValueError when the LoRA belongs to another model.
+    """
     state, pairs = dict(checkpoint.dit_state), read_lora(path)
     wrong = misfit(state, pairs)
     if wrong:
@@ -114,4 +117,5 @@ def merge(checkpoint: Checkpoint, path: Path, strength: float = 1.0) -> Checkpoi
     for layer, pair in pairs.items():
         weight = state[f"{layer}.weight"]
         state[f"{layer}.weight"] = (weight.float() + strength * pair.delta()).to(weight.dtype)
-    return replace(checkpoint, dit_state=state, few_state={})
+    meta = {name: value for name, value in checkpoint.meta.items() if name != "few"}
+    return replace(checkpoint, dit_state=state, few_state={}, meta=meta)
