@@ -21,6 +21,7 @@ MODULES = (
     "tasks.loops",
     "tasks.in_space",
     "tasks.long",
+    "tasks.second_pass",
     "packing",
     "measure",
     "compare",

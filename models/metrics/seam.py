@@ -80,3 +80,19 @@ def _report(title: str, seams: dict[str, float], elsewhere: Sequence[float], cur
     if usual == 0:
         remarks.append("nothing moves in this video, so a seam means little")
     return Report(title, measures, tuple(remarks))
+
+
+def picture_seams(frames: Tensor, columns: Sequence[int], rows: Sequence[int], apart: int = 8) -> list[float]:
+    """Change across lines of the picture, in frames (F, H, W, 3), over that across lines `apart` pixels beside them.
+
+    A line at j lies between pixels j - 1 and j. About 1 where it is not seen. ValueError for lines near the border.
+    """
+    ratios = []
+    for axis, lines in ((2, columns), (1, rows)):
+        steps = frames.float().diff(dim=axis).abs().mean(dim=[other for other in range(4) if other != axis])
+        for line in lines:
+            if not apart < line < len(steps) + 1 - apart:
+                raise ValueError(f"a line at {line} of {len(steps) + 1} pixels has no lines {apart} beside it")
+            beside = [float(steps[line - 1 - apart]), float(steps[line - 1 + apart])]
+            ratios.append(seam_ratio(float(steps[line - 1]), beside))
+    return ratios

@@ -85,3 +85,17 @@ def test_with_nothing_picked_the_sheet_is_all_there_is(host):
     assert "3 runs at step 2 of 4" in result.outputs["60"]["text"][0]
     with pytest.raises(Trouble, match="write numbers from 1 to 3"):
         host.run(WORKFLOWS / "explore_seeds.json", set={**EXPLORE, "61.pick": "4"})
+
+
+def test_a_second_pass_is_larger_and_may_have_more_frames(host):
+    few = {**SMALL, "KSampler.steps": 2, "SpacetimeScheduler.steps": 3}
+    workflow = WORKFLOWS / "second_pass.json"
+    assert frames_of(host, host.run(workflow, set=few)).shape == (9, 80, 96, 3)  # 4.5 patches high are 5
+    assert frames_of(host, host.run(workflow, set={**few, "21.frame_rate": 2, "21.scale": 1.0})).shape == (
+        17,
+        48,
+        64,
+        3,
+    )
+    with pytest.raises(Trouble, match="has no way down from"):
+        host.run(workflow, set={**few, "SpacetimeScheduler.denoise": 0.3})

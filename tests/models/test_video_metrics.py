@@ -115,3 +115,17 @@ def test_a_report_can_be_drawn_and_stored():
 def test_bad_input_gets_a_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_seam_across_the_picture_is_told_from_what_lies_beside_it():
+    from comfyui_spacetime.models.metrics.seam import picture_seams
+
+    frames = torch.rand(3, 64, 96, 3, generator=torch.manual_seed(0))
+    plain = picture_seams(frames, [32, 48], [24])
+    assert all(0.8 < ratio < 1.25 for ratio in plain)
+    frames[:, :, 32:] += 2.0
+    assert picture_seams(frames, [32], [])[0] > 4
+    assert picture_seams(torch.zeros(2, 64, 64, 3), [32], [32]) == [1.0, 1.0]
+    for columns, rows in (([8], []), ([88], []), ([], [60])):
+        with pytest.raises(ValueError, match="has no lines 8 beside it"):
+            picture_seams(frames, columns, rows)

@@ -66,7 +66,7 @@ def test_every_node_that_counts_in_latents_asks(comfy_host):
         if any(one.id == "frames_per_latent" for one in node.define_schema().inputs)
     }
     assert set(timed_tasks()) == set(TASKS)
-    over_time = {"SpacetimePromptOverTime", "SpacetimeGuidanceOverTime"}
+    over_time = {"SpacetimePromptOverTime", "SpacetimeGuidanceOverTime", "SpacetimeSecondPass"}
     assert set(asking) == {*TASKS, "SpacetimeExtendFar", *over_time}
     for inputs in asking.values():
         assert (inputs["frames_per_latent"].default, inputs["frames_per_latent"].min) == (0, 0)

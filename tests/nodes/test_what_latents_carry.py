@@ -210,7 +210,8 @@ def may_refuse(case: Case, latent: dict[str, Any]) -> bool:
     from comfyui_spacetime.nodes import sockets
 
     packed = sockets.GRIDS in latent or case[0].__name__ == "SplitClips"
-    return bool(latent.get(sockets.LOOP)) or packed or (samples_itself(case) and bool(places(latent)[1].any()))
+    finished = samples_itself(case) or case[0].__name__ == "SecondPass"  # they want nothing that is still open
+    return bool(latent.get(sockets.LOOP)) or packed or (finished and bool(places(latent)[1].any()))
 
 
 def attempt(case: Case, latent: dict[str, Any], objects: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,11 +4,16 @@ Two prompts of the toy world hold one after the other, or side by side. Colour a
 bench fidelity: `right` is the share of clips in which each half shows what its own prompt asks for and not what the
 other one does, `plain` the same for clips of the first prompt alone, which cannot be right. No clip of training turns
 round on its way. `difference` is the largest difference of latents to the plain run where all prompts are one.
+
+And a second pass at one and a half times the size, in tiles that overlap. What it differs in from a second pass in one
+piece is looked at across the borders of tiles: `seam` is the change across them over that across lines a latent beside
+them, the median over borders and clips; `plain` the same for tiles that do not overlap.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +21,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...models.flow import Denoiser
+from ...models.flow import Denoiser, add_noise
 from ...models.generate import clip_noise, placed_predictor, predictor
-from ...models.geometry import OURS
+from ...models.geometry import CHANNELS, OURS
 from ...models.guidance import Guidance
 from ...models.metrics.motions import TURNING, evidence, track
+from ...models.metrics.seam import picture_seams
 from ...models.metrics.segmentation import Blob, find_blobs
 from ...models.pixels import to_uint8
 from ...models.schedules import highest_sigma, sigma_of, sigmas
 from ...models.solvers import Solver, noise_generator, sample
+from ...models.tasks.canvas import Canvas
 from ...models.tasks.prompts import Clock, covered, parse_keys, shares_over_time
+from ...models.tasks.second_pass import enlarge, sigmas_from, tiling_of
+from ...models.tasks.tiles import Part, Tiling, in_tiles
 from ...models.toyworld.world import COLOURS, SHAPES
 from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
 FPS = 12.0
 TURN = 0.5  # part of the video after which the second prompt holds
+SCALE, STRENGTH, OVERLAP = 1.5, 0.5, 0.25  # of the second pass
 SETTLED = 4  # frames on either side of the turn that are not looked at
-ROW: dict[str, Any] = {"name": "", "right": None, "plain": None, "difference": None, "n": 0}
+ROW: dict[str, Any] = {"name": "", "right": None, "plain": None, "difference": None, "seam": None, "n": 0}
 Blobs = list[list[Blob]]
 
 
@@ -40,6 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be set."""
     parser.add_argument("--limit", type=int, default=16, help="clips per row")
     parser.add_argument("--fade", type=float, default=0.0, help="seconds from one prompt to the next")
+    parser.add_argument("--only", help="the rows whose names begin so")
     parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
     add_sampling_options(parser)
 
@@ -47,10 +58,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """One row per question."""
     bench = Bench(options)
-    yield ROW | {"name": "one prompt at all times", "difference": bench.equality(), "n": 1}
-    for name, (pair, places, judge) in QUESTIONS.items():
-        yield ROW | {"name": name, **bench.ask(pair, places, judge)}
-    if options.sheet:
+    asked: dict[str, Callable[[], dict[str, Any]]] = {"one prompt at all times": bench.equality}
+    asked |= {name: partial(bench.ask, *question) for name, question in QUESTIONS.items()}
+    asked["second pass in tiles"] = bench.second_pass
+    for name, answer in asked.items():
+        if name.startswith(options.only or ""):
+            yield ROW | {"name": name, **answer()}
+    if options.sheet and bench.clips:
         sheet(bench.clips, bench.captions).save(options.sheet)
 
 
@@ -81,30 +95,75 @@ class Bench:
             print(f"\r{index + 1} of {self.options.limit}", end="\r", file=sys.stderr, flush=True)
         return {"right": float(np.mean(right)), "plain": float(np.mean(plain)), "n": len(right)}
 
-    def equality(self) -> float:
+    def equality(self) -> dict[str, Any]:
         """The largest difference of latents to the plain run where two keys say the same in other words of time."""
         prompt = "a red ball rolls to the right"
         half = torch.full(self.shape, 0.5)
         one = self.latents(placed_predictor(self.models, {prompt: half, f"{prompt} ": 1 - half}), 0)
-        return float((one - self.latents(predictor(self.models, [prompt], self.shape), 0)).abs().max())
+        plain = self.latents(predictor(self.models, [prompt], self.shape), 0)
+        return {"difference": float((one - plain).abs().max()), "n": 1}
 
-    @torch.no_grad()
+    def second_pass(self) -> dict[str, Any]:
+        """Seams of tiles in larger clips, and the same lines in clips that were made larger in one piece."""
+        seams: dict[float, list[float]] = {OVERLAP: [], 0.0: []}
+        for index in range(self.options.limit):
+            prompt = two_colours(np.random.default_rng([11, index]))[0]
+            first = Canvas.of(self.latents(predictor(self.models, [prompt], self.shape), index).cpu())
+            large = enlarge(first, SCALE).latents
+            whole = torch.from_numpy(self.finer(prompt, large, None, index)).float()
+            for overlap, found in seams.items():
+                tiling = tiling_of(first, 1.0, overlap)
+                tiled = torch.from_numpy(self.finer(prompt, large, tiling, index)).float()
+                columns, rows = (borders(tiling.parts(large.shape), axis) for axis in (2, 1))
+                found.extend(picture_seams(tiled - whole, columns, rows))
+        middle = {overlap: float(np.median(found)) for overlap, found in seams.items()}
+        return {"seam": middle[OVERLAP], "plain": middle[0.0], "n": self.options.limit}
+
+    def finer(self, prompt: str, large: Tensor, tiling: Tiling | None, seed: int) -> Frames:
+        """The frames of a second pass over large latents."""
+        positive, unguided = (self.over(text, large, tiling) for text in (prompt, ""))
+        return self.decoded(self.sampled(positive, unguided, large, STRENGTH, seed))
+
+    def over(self, prompt: str, large: Tensor, tiling: Tiling | None) -> Denoiser:
+        """A denoiser of large latents, tile by tile or in one piece."""
+        shape = large.shape[2:] if tiling is None else tiling.largest(large.shape)[2:]
+        predict = predictor(self.models, [prompt], tuple(shape))
+        if tiling is None:
+            return predict
+        return lambda x, sigma: in_tiles(x, tiling, lambda tile, _: predict(tile, sigma))
+
     def latents(self, positive: Denoiser, seed: int) -> Tensor:
         """The latents of one clip."""
-        options = self.options
-        denoise = Guidance(scale=options.cfg).denoiser(
-            positive, predictor(self.models, [""], self.shape), sigma_of(options.shift)
-        )
-        noise = clip_noise(self.models, self.shape, options.seed + seed)[None]
-        highest = highest_sigma(self.models.dit.config.prediction)
-        levels = sigmas("linear", options.steps, shift=options.shift, sigma_max=highest)
-        return sample(Solver(name=options.solver), denoise, noise, levels, generator=noise_generator(seed))
+        unguided = predictor(self.models, [""], self.shape)
+        return self.sampled(positive, unguided, torch.zeros(1, CHANNELS, *self.shape), 1.0, seed)
 
     @torch.no_grad()
-    def clip(self, positive: Denoiser, seed: int) -> Frames:
+    def sampled(self, positive: Denoiser, unguided: Denoiser, start: Tensor, strength: float, seed: int) -> Tensor:
+        """Latents (1, C, T, H, W) of a run from a noise level on, over `start`."""
+        options = self.options
+        denoise = Guidance(scale=options.cfg).denoiser(positive, unguided, sigma_of(options.shift))
+        noise = clip_noise(self.models, start.shape[2:], options.seed + seed)[None]
+        highest = highest_sigma(self.models.dit.config.prediction)
+        whole = sigmas("linear", options.steps, shift=options.shift, sigma_max=highest)
+        levels = whole if strength == 1 else sigmas_from(whole, strength)
+        x = add_noise(start.to(noise), noise, float(levels[0])) if strength < 1 else noise
+        return sample(Solver(name=options.solver), denoise, x, levels, generator=noise_generator(seed))
+
+    @torch.no_grad()
+    def decoded(self, latents: Tensor) -> Frames:
         """The frames of one clip."""
-        weight = self.models.vae.decoder.linear.weight
-        return to_uint8(self.models.vae.decode(self.latents(positive, seed).to(weight))[0])
+        return to_uint8(self.models.vae.decode(latents.to(self.models.vae.decoder.linear.weight))[0])
+
+    def clip(self, positive: Denoiser, seed: int) -> Frames:
+        """The frames of one clip from noise."""
+        return self.decoded(self.latents(positive, seed))
+
+
+def borders(parts: Sequence[Part], axis: int) -> list[int]:
+    """The pixels at which tiles begin or end inside of the picture."""
+    starts = {part[axis][0] for part in parts}
+    ends = {sum(part[axis]) for part in parts}
+    return [OURS.space * place for place in sorted((starts - {0}) | (ends - {max(ends)}))]
 
 
 # -- pairs of prompts, and what they are about --

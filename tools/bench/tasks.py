@@ -244,6 +244,12 @@ def backward(bench: Bench, index: int) -> dict[str, float]:
     return bench.judge("extend backward", index, canvas, [13], [13])
 
 
+def retake(bench: Bench, index: int) -> dict[str, float]:
+    """12 frames in the middle are made anew, those before and after are known."""
+    canvas = along_time.retake(bench.latents[index], 3, 6)
+    return bench.judge("retake", index, canvas, [9, 21], [9, 21])
+
+
 def loop_text(bench: Bench, index: int) -> dict[str, float]:
     """A loop of 32 frames from text."""
     return bench.judge("loop from text", index, along_time.loop_new(torch.zeros_like(bench.latents[index][:, :, :8])))
@@ -280,6 +286,7 @@ TASKS: dict[str, Task] = {
     "animate": animate,
     "extend forward": forward,
     "extend backward": backward,
+    "retake": retake,
     "loop from text": loop_text,
     "clip closed into a loop": loop_clip,
     "connect by a gap": gap,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,14 @@ def entry_of(sound: Sound | None, fps: float, latents: Tensor) -> dict[str, Any]
     if sound is None or latents.ndim != 5:
         return {}
     return {sockets.SOUND: Carried(sound, fps, latents.shape[2])}
+
+
+def slowed(entries: Mapping[str, Any], times: int, length: int) -> dict[str, Any]:
+    """The entries of a clip that has so many times the frames in the same time, now so many latents."""
+    carried = entries.get(sockets.SOUND)
+    if not isinstance(carried, Carried):
+        return dict(entries)
+    return {**entries, sockets.SOUND: replace(carried, fps=carried.fps * times, length=length)}
 
 
 def kept(latent: Mapping[str, Any], samples: Tensor, fps: float) -> tuple[Sound | None, str]:
