@@ -14,6 +14,7 @@ from ..models.remedies import cut
 from . import sockets
 from .denoise import CATEGORY
 from .host import messages
+from .host.latent import samples_of
 from .schema import Node, schema
 from .tokens import denoised_latent
 
@@ -87,7 +88,7 @@ def guess_of(vae: Any, run: Tokens) -> torch.Tensor:
     from .host.vae.pieces import decode_pieces
 
     latent = denoised_latent(run)
-    pieces = decode_pieces(vae, latent["samples"][:1], cyclic=bool(latent.get(sockets.LOOP)))
+    pieces = decode_pieces(vae, samples_of(latent)[:1], cyclic=bool(latent.get(sockets.LOOP)))
     return torch.cat(list(pieces))
 
 
