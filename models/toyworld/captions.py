@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
+from . import casual_words as casual
 from . import wordings as words
 from .world import Body, Scene
 
@@ -59,7 +60,7 @@ def casual_caption(scene: Scene, rng: Generator) -> str:
         return (", " if rng.random() < 0.6 else " ").join(listed)
     if form == 2:  # a sentence whose things have no colour, or not all of them
         return _action(scene, rng, TRAINING, named=[_article(name) for name in bare])
-    return _pick(rng, words.WRAPPINGS).format(_action(scene, rng, TRAINING))
+    return _pick(rng, casual.WRAPPINGS).format(_action(scene, rng, TRAINING))
 
 
 def _bare(body: Body, rng: Generator) -> str:
@@ -71,7 +72,7 @@ def _bare(body: Body, rng: Generator) -> str:
 def _key_words(scene: Scene, rng: Generator) -> list[str]:
     """What happens, in a word or two, and perhaps where to and in which light."""
     kind = "bounce in place" if scene.kind == "bounce" and scene.direction is None else scene.kind
-    listed = [_pick(rng, words.KEY_WORDS[kind])]
+    listed = [_pick(rng, casual.KEY_WORDS[kind])]
     if scene.direction and rng.random() < 0.7:
         listed.append(_pick(rng, (scene.direction, f"to the {scene.direction}")))
     if scene.sky != "day" and rng.random() < 0.5:

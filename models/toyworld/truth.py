@@ -10,11 +10,11 @@ import numpy as np
 from einops import reduce
 from numpy.typing import NDArray
 
+from ..geometry import OURS
 from .renderer import Clip
 from .world import COLOURS, FLOORS, SHAPES, SKIES, WALL_COLOURS, Array, Body, Scene
 
-CELL = 16  # pixels of a patch's side: 2 latents of 8 pixels
-TIME = 4  # frames of a latent
+TIME, CELL = OURS.time, 2 * OURS.space  # frames and pixels of a patch's sides
 MOST = 4  # bodies of a scene that are told apart
 _LOOKS = (*COLOURS, *WALL_COLOURS)
 _FORMS = (*SHAPES, "wall")

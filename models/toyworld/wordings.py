@@ -252,23 +252,6 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "turning on the spot: {a}",
     ),
 }
-KEY_WORDS: dict[str, tuple[str, ...]] = {
-    "bounce": ("bouncing", "bounces", "hopping", "jumping"),
-    "bounce in place": ("bouncing up and down", "bouncing in place", "hopping on the spot"),
-    "fall": ("falling", "falls", "dropping", "drop from above"),
-    "roll": ("moving", "rolling", "sliding", "crossing"),
-    "collide": ("collision", "colliding", "crash"),
-    "hide": ("behind a wall", "hidden by a wall", "passing behind a wall"),
-    "orbit": ("orbiting camera", "camera orbit", "circling camera"),
-    "pan": ("camera pan", "panning camera", "moving camera"),
-    "circle": ("circling", "going around", "orbiting"),
-    "still": ("still", "at rest", "no motion"),
-    "spin": ("spinning", "rotating", "turning in place"),
-}
-WRAPPINGS = (
-    "a video of {}", "a clip of {}", "video: {}", "animation of {}", "please show {}", "show me {}", "make a video: {}",
-    "a short film in which {}", "{}, 3d animation", "{}, simple render", "a scene where {}", "can you make {}",
-)  # fmt: skip
 TEMPLATES_HELD_OUT: dict[str, tuple[str, ...]] = {
     "bounce": ("we see {a} that bounces along towards the {dir} side", "watch {a} hop its way over to the {dir}"),
     "bounce in place": ("watch {a} that hops and hops without going anywhere",),

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from ...models.files import read_text
+
 PACK = Path(__file__).resolve().parents[1] / "pack.py"
 SHARES = {"vae": 0.2, "pair": 0.1, "dit": 0.56, "distilled": 0.12, "captioner": 0.0}  # of the minutes
 STARTS = 20.0  # seconds that a process of a part takes before and after its minutes
@@ -72,7 +74,7 @@ def main() -> int:
     if beside is not None:
         codes["captioner"] = beside.wait()
     for name in ("render", "encode"):
-        print((options.work / f"{name}.log").read_text()[-1500:], flush=True)
+        print(read_text(options.work / f"{name}.log")[-1500:], flush=True)
     return max(codes.values(), default=0)
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     told: dict[str, list[Tensor]] = {}
     checkpoint = options.work / "vae.safetensors"
     while not checkpoint.exists():  # until then the texts
-        fresh = [p for p in (options.work / "rendered").glob("*.npz") if p.stem not in told]
+        fresh = [p for p in (options.work / "rendered").glob("*.safetensors") if p.stem not in told]
         for path in fresh[:4]:
             lines = [line for lines in read_file(path).captions for line in lines]
             told[path.stem] = text_features(encoder, lines, TEXTS)
@@ -90,7 +90,7 @@ def main() -> None:
 
 def oldest(folder: Path) -> list[Path]:
     """At most eight rendered files, the oldest first."""
-    return sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)[:8]
+    return sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)[:8]
 
 
 if __name__ == "__main__":

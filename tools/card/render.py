@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...models.clips.toy import toy_example
-from ...models.files import replacing
+from ...models.files import parsed_json, read_tensors, write_tensors
 from ...models.geometry import ClipSize
 
 CLIPS = 100  # in a file
@@ -51,7 +51,7 @@ def order(mix: dict[str, float], count: int) -> list[tuple[str, int]]:
 
 def file_of(folder: Path, size: str, start: int) -> Path:
     """Where a file of the rendered clips lies."""
-    return folder / f"{size}-{start:06d}.npz"
+    return folder / f"{size}-{start:06d}.safetensors"
 
 
 def render_file(folder: Path, size: str, start: int, count: int) -> None:
@@ -61,23 +61,22 @@ def render_file(folder: Path, size: str, start: int, count: int) -> None:
     seeds = range(start, start + count)
     clips = [toy_example(seed, parsed, truth=True) for seed in seeds]
     told = json.dumps([[clip.captions for clip in clips], [clip.kind for clip in clips]])
-    frames, truth = (np.stack(parts) for parts in ([c.frames for c in clips], [c.truth for c in clips]))
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, frames=frames, truth=truth, told=np.frombuffer(told.encode(), dtype=np.uint8))
+    parts = {"frames": [clip.frames for clip in clips], "truth": [clip.truth for clip in clips]}
+    write_tensors(path, {name: torch.from_numpy(np.stack(part)) for name, part in parts.items()}, {"told": told})
 
 
 def read_file(path: Path) -> Rendered:
     """The clips of a file."""
-    with np.load(path) as held:
-        captions, classes = json.loads(held["told"].tobytes())
-        return Rendered(held["frames"], captions, classes, held["truth"])
+    held, header = read_tensors(path)
+    captions, classes = parsed_json(header["told"], f"the header of {path.name}", list)
+    return Rendered(held["frames"].numpy(), captions, classes, held["truth"].numpy())
 
 
 def work(job: tuple[Path, str, int, int]) -> None:
     """One file, in a process of its own with one thread; it waits while too many files do."""
     folder, size, start, count = job
     torch.set_num_threads(1)
-    while sum(1 for _ in folder.glob("*.npz")) > WAITING:
+    while sum(1 for _ in folder.glob("*.safetensors")) > WAITING:
         time.sleep(1)
     done = folder.parent / "encoded" / f"{size}-{start:06d}"
     if not done.exists() and not file_of(folder, size, start).exists():

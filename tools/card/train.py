@@ -5,7 +5,6 @@ all that are encoded, while more come. What is ready goes to `--keep` in parts o
 """
 
 import argparse
-import json
 import random
 import threading
 import time
@@ -21,6 +20,7 @@ from ...models.clips.cache import Example, LatentCache
 from ...models.clips.clips import HELD_OUT
 from ...models.clips.shards import read_shard
 from ...models.clips.toy import cache_toy_world, toy_pixels
+from ...models.files import parsed_json, read_json, read_text, write_json, write_text
 from ...models.geometry import ClipSize
 from ...models.pixels import stored
 from ...models.recommended import CARD
@@ -70,7 +70,7 @@ def first_clips(work: Path, count: int, sizes: Sequence[str]) -> list[Tensor]:
     clips: list[Tensor] = []
     seen: set[str] = set()
     while len(clips) < count:
-        for path in sorted((work / "rendered").glob("*.npz")):
+        for path in sorted((work / "rendered").glob("*.safetensors")):
             if path.stem not in seen and path.stem.rpartition("-")[0] in sizes and len(clips) < count:
                 seen.add(path.stem)
                 clips += [stored(frames) for frames in read_file(path).frames]
@@ -106,7 +106,7 @@ def train_vae(options: argparse.Namespace) -> None:
 def keep_log(run: Path, folder: Path | None, name: str) -> None:
     """A run's log, to be carried away."""
     if folder:
-        (folder / f"{name}.jsonl").write_text((run / "log.jsonl").read_text())
+        write_text(folder / f"{name}.jsonl", read_text(run / "log.jsonl"))
 
 
 class Lessons:
@@ -147,18 +147,18 @@ def train_pair(options: argparse.Namespace) -> None:
         run = options.work / f"alignment-{weight:g}"
         settings = settings_of(options, alignment=weight, minutes=options.minutes / 2, save_every=100_000)
         dit.train(settings, lessons.clips, lessons.judged, lessons.empty, lessons.vae, run, None, options.device)
-        last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+        last = parsed_json(read_text(run / "log.jsonl").splitlines()[-1], run / "log.jsonl", dict)
         found[weight] = last["validation_loss"]
         print(f"alignment {weight:g}: validation loss {found[weight]} after {last['step']} steps", flush=True)
         keep_log(run, options.keep, run.name)
     best = min(found, key=lambda weight: found[weight])
-    (options.work / "alignment.json").write_text(json.dumps(best))
+    write_json(options.work / "alignment.json", {"alignment": best})
 
 
 def train_dit(options: argparse.Namespace) -> None:
     """The DiT on what is encoded, as soon as each size is there, and the checkpoint for the nodes."""
     chosen, run, lessons = options.work / "alignment.json", options.work / "dit", Lessons(options)
-    alignment = json.loads(chosen.read_text()) if chosen.exists() else options.alignment
+    alignment = read_json(chosen)["alignment"] if chosen.exists() else options.alignment
     dit.train(
         settings_of(options, alignment=alignment), lessons.clips, lessons.judged, lessons.empty, lessons.vae, run, None,
         options.device,

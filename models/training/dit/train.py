@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from ...checkpoints import Checkpoint, save_checkpoint
 from ...clips.cache import LatentCache
 from ...lora import merged, pairs_of
+from ...patches import Patch
 from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.compiled import compile_blocks
 from ...transformer.dit import DiT
 from ...vae.autoencoder import VideoVAE
 from ..optim.layout import Layout
-from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..optim.optimiser import EMA, Optimiser
 from ..run.ahead import AHEAD, ahead
 from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after
@@ -150,18 +151,11 @@ def train(
 
     if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
         tell(first)  # a kill came between checkpoint and report
-    place = torch.device(device)
     pace = Pace(settings.steps, settings.minutes)
-
-    def drawn(step: int) -> Batch:
-        return draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch, device=place)
-
-    for step, batch in zip(pace(first), ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
+    batches = drawn_ahead(cache, empty, settings, patch, torch.device(device), first)
+    for step, batch in zip(pace(first), batches, strict=False):
         loss, stop = backward(model, recipe.lesson(batch), workers, settings=settings, stop=asked_to_stop())
-        scale = learning_rate_scale(
-            step, settings.steps, warmup=settings.warmup, decay=settings.decay, place=pace.at(step)
-        )
-        norm = optimiser.step(scale, loss)
+        norm = optimiser.step(pace.scale(step, warmup=settings.warmup, decay=settings.decay), loss)
         average.update(optimiser.masters, step + 1)
         keep(run, model, average, settings, step + 1)
         if step % 20 == 0:
@@ -176,6 +170,17 @@ def train(
             raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
     run.close()
     return averaged(model, result(model, average))
+
+
+def drawn_ahead(
+    cache: LatentCache, empty: Tensor, settings: DiTTraining, patch: Patch, device: torch.device, first: int
+) -> Iterator[Batch]:
+    """The batches of all steps from `first` on; to a GPU they come while it computes the step before."""
+
+    def drawn(step: int) -> Batch:
+        return draw_batch(cache, empty, settings, generator(settings.seed, step), patch=patch, device=device)
+
+    return ahead(drawn, count(first), threads=AHEAD[device.type])
 
 
 def kept_beside(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Optimiser, EMA]:

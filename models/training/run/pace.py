@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from ..optim.optimiser import learning_rate_scale
+
 
 class Pace:
     """Counts a run's steps. With `minutes` a run that is too slow for all of them ends when these are over.
@@ -30,6 +32,10 @@ class Pace:
         if not self.seconds:
             return step
         return max(step, min(self.steps - 1, int(self.steps * (self.clock() - self.began) / self.seconds)))
+
+    def scale(self, step: int, *, warmup: int, decay: float) -> float:
+        """The learning rate's scale at a step (optimiser.learning_rate_scale)."""
+        return learning_rate_scale(step, self.steps, warmup=warmup, decay=decay, place=self.at(step))
 
     def ends(self, done: int) -> bool:
         """Whether the run ends after `done` steps. To be asked once after each step."""

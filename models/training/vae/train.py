@@ -23,7 +23,7 @@ from ...pixels import as_pixels, to_uint8
 from ...transfer import sent
 from ...vae.autoencoder import BLOCK, PRESETS, TIME, VideoVAE, weights_mark
 from ...vae.layers import space_to_depth
-from ..optim.optimiser import EMA, Optimiser, learning_rate_scale
+from ..optim.optimiser import EMA, Optimiser
 from ..run.ahead import AHEAD, ahead
 from ..run.folder import Run, generator, saves_after, strip
 from ..run.pace import Pace
@@ -170,7 +170,7 @@ def train(
     for step, (video, rng) in zip(steps, ahead(drawn, count(first), threads=AHEAD[place.type]), strict=False):
         judged = objective.judge(vae, video, rng, step)
         judged.loss.backward()
-        scale = learning_rate_scale(step, settings.steps, warmup=20, decay=settings.decay, place=pace.at(step))
+        scale = pace.scale(step, warmup=20, decay=settings.decay)
         norm = optimiser.step(scale, judged.loss)
         average.update(optimiser.masters, step + 1)
         said = objective.learn(judged, step, scale)
