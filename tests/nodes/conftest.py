@@ -97,6 +97,7 @@ def one_thread():
 def tiny_models_go_first():
     """Models must be gone before the interpreter takes core's modules apart, or their end is noisy."""
     yield
-    from comfyui_spacetime.tools.bench import tiny_models
+    from comfyui_spacetime.tools.bench import families, tiny_models
 
     tiny_models.model.cache_clear()
+    families.family_model.cache_clear()

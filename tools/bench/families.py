@@ -91,6 +91,10 @@ UNLIKE_FLOW = {"cosmos 1", "cogvideox", "cosmos predict 2"}  # they count noise 
 
 FAMILIES: dict[str, Family] = {
     "wan 2.1": Family("WAN21_T2V", WAN_MODEL, WAN, (16, 3, 4, 4), 4096),
+    "wan vace": Family(
+        "WAN21_Vace", ("comfy.ldm.wan.model", "VaceWanModel"), WAN | {"vace_layers": 1, "vace_in_dim": 96},
+        (16, 3, 4, 4), 4096,
+    ),
     "wan 2.2 a14b": Family("WAN21_T2V", WAN_MODEL, WAN, (16, 3, 4, 4), 4096),
     "wan 2.2 a14b image": Family("WAN21_T2V", WAN_MODEL, WAN | {"in_dim": 36}, (16, 3, 4, 4), 4096),
     "wan 2.2 5b": Family("WAN22_T2V", WAN_MODEL, WAN | {"in_dim": 48, "out_dim": 48}, (48, 3, 4, 4), 4096, levels=True),
