@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..models.patches import Tokens
 from . import sockets
 from .host import messages
+from .looking import patches_shown
 from .schema import Node, schema
 from .tokens import denoised_latent
 
@@ -47,7 +48,7 @@ class ForwardDiffusion(Node):
 
         noisy = begin(tokens, noise, sigmas)
         messages.show_text(cls, f"sigma {float(sigmas[0]):.4g}, {len(sigmas) - 1} steps to go")
-        return io.NodeOutput(noisy)
+        return io.NodeOutput(noisy, ui=patches_shown(noisy) or None)
 
 
 class DenoiseStep(Node):
@@ -120,7 +121,7 @@ class DenoiseStep(Node):
         after = advance(tokens, guider, sampler, goal, lambda text: messages.show_text(cls, text))
         kept = said_of(guider.model_patcher, tokens.change)
         messages.show_text(cls, "\n".join([describe_run(after), *([kept] if kept else [])]))
-        return io.NodeOutput(after, denoised_latent(after), after.trajectory.done)
+        return io.NodeOutput(after, denoised_latent(after), after.trajectory.done, ui=patches_shown(after) or None)
 
 
 def describe_run(tokens: Tokens) -> str:

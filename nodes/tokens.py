@@ -13,6 +13,7 @@ from . import sockets
 from .host import messages
 from .host.latent import OPEN, entries_of, made, mask_of, samples_of, sound_mask_of, sound_of
 from .host.sounding import sound_latents
+from .looking import patches_shown
 from .schema import Node, schema
 
 CATEGORY = "Spacetime/patches"
@@ -61,7 +62,7 @@ class Patchify(Node):
 
         tokens = cut(latent, patch_of(model) or (patch_frames, patch_height, patch_width))
         messages.show_text(cls, describe(tokens))
-        return io.NodeOutput(tokens)
+        return io.NodeOutput(tokens, ui=patches_shown(tokens) or None)
 
 
 class Unpatchify(Node):

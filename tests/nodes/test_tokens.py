@@ -111,6 +111,27 @@ def test_progress_reaches_the_end_of_each_call(monkeypatch) -> None:
     assert texts[-1] == "step 5 of 5, sigma 0"
 
 
+def test_what_the_editor_shows_of_patches_is_theirs() -> None:
+    import base64
+
+    from comfyui_spacetime.nodes.looking import KEY, MOST, patches_shown
+    from comfyui_spacetime.nodes.tokens import cut
+
+    latent = {"samples": random(2, 4, 3, 6, 8), "noise_mask": torch.zeros(1, 1, 3, 6, 8)}
+    latent["noise_mask"][:, :, 1:] = 1
+    tokens = cut(latent, (1, 2, 2))
+    (shown,) = patches_shown(tokens)[KEY]
+    assert shown["grids"] == [[3, 3, 4]]
+    assert shown["sigma"] is None
+    levels, sizes, colours = (base64.b64decode(shown[name]) for name in ("levels", "sizes", "colours"))
+    assert levels == bytes([0] * 12 + [255] * 24), "the first frame is known"
+    rms = tokens.values[0].square().mean(-1).sqrt()
+    assert sizes == bytes((rms / rms.max() * 255).round().int().tolist())
+    assert len(colours) == 36 * 3
+    assert patches_shown(tokens.with_values(tokens.values * float("nan"))) == {}
+    assert patches_shown(cut({"samples": random(1, 1, 1, 256, MOST // 256 + 1)}, (1, 1, 1))) == {}
+
+
 def test_bad_latents_are_named() -> None:
     from comfyui_spacetime.nodes.tokens import cut
 

@@ -1,0 +1,45 @@
+// Patches as cells of pictures: arithmetic only, without editor, tested by itself.
+
+/** Bytes of a base64 text. */
+export const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+/** Where each latent frame of patches lies among all: [{clip, frame, start, height, width}], clip after clip. */
+export function framesOf(grids) {
+  let start = 0;
+  return grids.flatMap(([frames, height, width], clip) =>
+    Array.from({ length: frames }, (_, frame) => {
+      const one = { clip, frame, start, height, width };
+      start += height * width;
+      return one;
+    }),
+  );
+}
+
+/** The index of the patch at a place (0..1 across, 0..1 down) of a frame; -1 beside it. */
+export function patchAt({ start, height, width }, across, down) {
+  const inside = across >= 0 && across < 1 && down >= 0 && down < 1;
+  return inside ? start + Math.floor(down * height) * width + Math.floor(across * width) : -1;
+}
+
+/** A level 0..255 as a colour: dark blue for what is known, over violet to yellow for pure noise. */
+export function levelColour(level) {
+  const t = level / 255;
+  return [Math.round(255 * Math.min(1, 1.5 * t)), Math.round(40 + 190 * t * t), Math.round(90 + 120 * t * (1 - t) * 2 - 60 * t * t)];
+}
+
+/** Red, green and blue of patch `index` in one of the views "components", "levels", "sizes". */
+export function colourOf(view, data, index) {
+  if (view === "components") return [0, 1, 2].map((channel) => data.colours[3 * index + channel]);
+  return view === "levels" ? levelColour(data.levels[index]) : [data.sizes[index], data.sizes[index], data.sizes[index]];
+}
+
+/** What is said of a patch. */
+export function describePatch(data, frames, index) {
+  const at = frames.findLast(({ start }) => start <= index);
+  const [row, column] = [Math.floor((index - at.start) / at.width), (index - at.start) % at.width];
+  const clip = data.grids.length > 1 ? `clip ${at.clip + 1}, ` : "";
+  const level = Number((data.levels[index] / 255).toPrecision(3));
+  const size = Number(((data.sizes[index] / 255) * data.largest).toPrecision(3));
+  const what = data.sigma === null ? "change level" : "noise level";
+  return `patch ${index}: ${clip}latent frame ${at.frame}, row ${row}, column ${column} · ${what} ${level} · size ${size}`;
+}
