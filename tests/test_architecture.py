@@ -25,6 +25,7 @@ MODELS_MAY_IMPORT |= {"wandb"}  # a log that some users keep; only where it is a
 # inside models, from the bottom up; a room may import its own level's and those below
 LEVELS = {
     "remedies": 0,
+    "components": 0,
     "extras": 0,
     "files": 0,
     "partials": 0,
