@@ -95,11 +95,14 @@ def flat(value: Any) -> torch.Tensor:
 @pytest.mark.parametrize("companion", COMPANIONS)
 def test_a_task_in_single_steps_is_cores_run_with_it(name, companion, core_node):
     plain, given = families.family_model(name), longer(name)
-    if companion == "context windows" and name.startswith("ltx"):
-        pytest.skip("core's windows do not cut the noise levels of LTX's patches, so a mask does not fit them")
     model = COMPANIONS[companion](plain, core_node)
     guider, chosen = families.guider(name, model=model), exactness.sampler("euler")
     sigmas = exactness.schedule(guider, STEPS)
+    if companion == "context windows" and FAMILIES[name].levels:
+        try:
+            exactness.core_run(guider, chosen, sigmas, given)
+        except RuntimeError:
+            pytest.skip("this core does not cut noise levels of places into windows, so its own run fails with a mask")
     reference = exactness.core_run(guider, chosen, sigmas, given)
     for steps in (0, 1):
         assert exactness.same(exactness.stepped(guider, chosen, sigmas, given, steps), reference)
