@@ -72,6 +72,9 @@ class Bench:
             "SpacetimeMeasureSimulation": {"frames": lambda: self.of("SpacetimeProbeClips", 2)},
             "SpacetimePromptOverTime": {"prompts": lambda: "0: a red ball\n0.4: a blue ball"},
             "SpacetimeOutpaint": {"left": lambda: 16},
+            "SpacetimeRetake": {"start": lambda: 0.25},
+            "SpacetimeVAEEncode": {"audio_vae": lambda: None},  # of models with sound, which this is not
+            "SpacetimeVAEDecode": {"audio_vae": lambda: None},
             "SpacetimeAnimateImage": {"images": lambda: torch.rand(1, 32, 32, 3)},
             "SpacetimeLoadCaptioner": {"vae": lambda: self.checkpoint("spacetime-toy")[2]},
             "SpacetimeClipsFromFolder": {"folder": lambda: "example"},
