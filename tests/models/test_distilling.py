@@ -216,10 +216,10 @@ def losses(folder, name: str) -> list[float]:
 
 
 def test_a_student_comes_nearer_to_its_teacher(cache, tmp_path):  # noqa: F811
-    distil(cache, tmp_path, start(), steps=60, save_every=60)
+    distil(cache, tmp_path, start(), steps=36, save_every=36)
     seen = losses(tmp_path, "loss")
-    assert seen[-1] < 0.4 * seen[0]
-    assert losses(tmp_path, "validation_loss")[0] < 0.4 * seen[0]
+    assert seen[-1] < 0.5 * seen[0]
+    assert losses(tmp_path, "validation_loss")[0] < 0.5 * seen[0]
 
 
 def test_a_killed_run_continues_to_the_bit(cache, tmp_path, monkeypatch):  # noqa: F811
