@@ -2,7 +2,8 @@
 
 Models are tiny and random, but of the real architectures and loaded by core's own loaders. `deterministic` says whether
 core, run twice, repeats itself; `equal` whether single steps, all steps in one call, and core agree in every bit of
-both outputs; `saved` the same for two steps at a time, with the run written to a file and read again between them.
+both outputs; `saved` the same for two steps at a time, with the run written to a file and read again between them;
+`explored` for the second of two seeds that Explore Seeds began, finished alone.
 """
 
 import logging
@@ -54,10 +55,12 @@ def judge(guider: Any, sampler: Any, latent: dict[str, Any]) -> dict[str, bool]:
     """Whether core repeats itself, and whether it and our ways of running agree."""
     sigmas = schedule(guider)
     reference = core_run(guider, sampler, sigmas, latent)
+    next_seed = core_run(guider, sampler, sigmas, latent, SEED + 1)
     return {
         "deterministic": same(core_run(guider, sampler, sigmas, latent), reference),
         "equal": all(same(stepped(guider, sampler, sigmas, latent, steps), reference) for steps in (0, 1)),
         "saved": same(stepped(guider, sampler, sigmas, latent, 2, saved_and_loaded), reference),
+        "explored": same(explored(guider, sampler, sigmas, latent), next_seed),
     }
 
 
@@ -132,15 +135,32 @@ def saved_and_loaded(tokens: Any) -> Any:
         return saving.load(path)[0]
 
 
+def explored(guider: Any, sampler: Any, sigmas: Tensor, latent: dict[str, Any]) -> Outputs:
+    """The second of two seeds of Explore Seeds, finished alone."""
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
+    from ...nodes.host.stepping import exploring
+
+    noise = Noise_RandomNoise(SEED)
+    runs = exploring.explored(patches(latent), noise, sigmas.clone(), guider, sampler, 2, 2, lambda _: None)
+    tokens = step(runs[1][1], guider, sampler, 0)
+    return laid(tokens), tokens.trajectory.denoised
+
+
+def patches(latent: dict[str, Any]) -> Any:
+    """Patchify."""
+    from ...nodes.tokens import cut
+
+    return cut(latent, (1, 2, 2) if latent["samples"].shape[-1] % 2 == 0 else (1, 1, 1))
+
+
 def noised(latent: dict[str, Any], sigmas: Tensor, seed: int = SEED) -> Any:
     """Patchify and Forward Diffusion."""
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
     from ...nodes.host.stepping.trajectory import begin
-    from ...nodes.tokens import cut
 
-    patch = (1, 2, 2) if latent["samples"].shape[-1] % 2 == 0 else (1, 1, 1)
-    return begin(cut(latent, patch), Noise_RandomNoise(seed), sigmas.clone())
+    return begin(patches(latent), Noise_RandomNoise(seed), sigmas.clone())
 
 
 def step(tokens: Any, guider: Any, sampler: Any, steps: int = 1) -> Any:
