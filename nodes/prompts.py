@@ -10,7 +10,7 @@ from torch import Tensor
 from ..models.tasks.in_space import region_of_pixels
 from ..models.tasks.prompts import Clock, covered, parse_keys, parse_scales, shares_in, shares_over_time
 from .host import messages
-from .host.latent import canvas_of
+from .host.latent import canvas_of, picture_alone
 from .schema import Node, schema
 from .tasks.inputs import fps_input, per_latent_input, seconds_input, vae_input
 
@@ -78,6 +78,7 @@ class PromptOverTime(Node):
 
         if mask is not None and base is None:
             raise ValueError("a mask says where these prompts hold: connect `base` for all that lies outside of it")
+        picture_alone(latent, "Prompt Over Time")
         canvas = canvas_of(latent)
         time = clip_time(frames_per_latent, latent, vae=vae, model=model)
         clock = Clock(canvas.length, fps, time, canvas.cyclic)

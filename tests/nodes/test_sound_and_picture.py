@@ -214,12 +214,18 @@ def test_a_run_is_saved_and_goes_on_exactly(name):
 
 def test_what_cannot_take_sound_says_so(name, tiny_objects):
     from comfyui_spacetime.nodes.packing import PackClips
+    from comfyui_spacetime.nodes.prompts import GuidanceOverTime, PromptOverTime
 
     given = latent(name)
     with pytest.raises(ValueError, match="Pack Clips takes pictures alone"):
         PackClips.execute(tiny_objects[0], given, given)
     with pytest.raises(ValueError, match="this model makes pictures alone"):
         exactness.stepped(families.guider("ltx-video"), exactness.sampler("euler"), torch.tensor([1.0, 0.0]), given)
+    with pytest.raises(ValueError, match="Prompt Over Time takes pictures alone"):
+        PromptOverTime.execute(families.family_model(name), tiny_objects[1], given, "0: a", 0.0, FPS[name], 0)
+    guided = GuidanceOverTime.execute(families.family_model(name), "0: 2", FPS[name], 0).result[0]
+    with pytest.raises(ValueError, match="guidance over time takes pictures alone"):
+        run(name, given, guided)
     picture = {"samples": streams(given)[0]}
     guider = families.guider(name)
     with pytest.raises(ValueError, match="makes picture and sound and these tokens hold a picture alone"):

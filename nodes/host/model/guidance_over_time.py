@@ -27,6 +27,10 @@ def with_scales(model: Any, scales: Sequence[tuple[float, float]], fps: float, t
         if args["cond_scale"] == 1:
             return denoised  # no guidance at this step
         options = args["model_options"].get("transformer_options", {})
+        if denoised.ndim == 3:  # both streams in one
+            raise ValueError(
+                "guidance over time takes pictures alone, and this model makes sound too: use the guider's"
+            )
         if options.get(GRIDS) or denoised.ndim != 5:
             raise ValueError("guidance over time is for one clip in a run: Split Clips and sample each by itself")
         clock = Clock(denoised.shape[2], fps, time, bool(options.get(CYCLIC)))
