@@ -127,7 +127,7 @@ def test_a_swap_that_would_lose_a_link_changes_nothing(shared):
 def test_several_nodes_are_swapped_in_one_step(shared):
     page = shared.page
     page.evaluate(OPEN, [GRAPHS["run"], "SpacetimeGuider"])
-    page.evaluate("app.graph.add(LiteGraph.createNode('SpacetimeScheduler'))")
+    page.evaluate("void app.graph.add(LiteGraph.createNode('SpacetimeScheduler'))")
     page.evaluate(
         """async () => {
           const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker

@@ -6,6 +6,7 @@ import { needs, sizeText } from "./needs.js";
 const KEY = "spacetime"; // of the record in a workflow's extra
 const TAB = "spacetime-needs";
 const COMMAND = "Spacetime.Needs";
+const TELL = "Spacetime.Share.Tell"; // setting
 const FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i;
 const STYLE = "box-sizing:border-box;padding:12px;font:13px/1.5 sans-serif;color:var(--input-text,#ddd);overflow-wrap:anywhere;";
 
@@ -62,7 +63,7 @@ async function look(unknown) {
   draw();
   const told = JSON.stringify(state.found);
   // loading happens for undo and changes of tabs as well: the same is said once
-  if (state.found.length && told !== state.told) {
+  if (state.found.length && told !== state.told && (app.extensionManager.setting.get(TELL) ?? true)) {
     const detail = `${state.found.map(({ what }) => what).join(" ")} See "Spacetime: what it needs" at the side.`;
     app.extensionManager.toast.add({ severity: "warn", summary: "This workflow was made with something else", detail, life: 10000 });
   }
@@ -109,6 +110,16 @@ app.registerExtension({
       label: "Spacetime: what this workflow needs",
       icon: "pi pi-list-check",
       function: () => app.extensionManager.sidebarTab.toggleSidebarTab(TAB),
+    },
+  ],
+  settings: [
+    {
+      id: TELL,
+      category: ["Spacetime", "Sharing", "Tell"],
+      name: "Say when an opened workflow was made with other versions or weights",
+      tooltip: "The side panel lists them in any case.",
+      type: "boolean",
+      defaultValue: true,
     },
   ],
   setup() {

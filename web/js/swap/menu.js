@@ -6,7 +6,8 @@ import { links, sourceOf } from "./sources.js";
 import { swap } from "./replace.js";
 
 const COMMAND = "Spacetime.Swap";
-const LISTED = 8; // in the menu, which cannot be searched; the others stand in the list behind "More"
+const LISTED = "Spacetime.Swap.Listed"; // setting: nodes in the menu, which cannot be searched; others behind "More"
+const USUAL = 8;
 const OURS = "Spacetime";
 
 const isNode = (item) => !!item?.comfyClass && !item.subgraph;
@@ -67,7 +68,8 @@ function entries(node) {
   const nodes = selected.includes(node) ? selected : [node];
   const found = choices(nodes);
   if (!found.length) return [];
-  const best = found.filter(({ lacks }) => !lacks.length).slice(0, LISTED);
+  const listed = app.extensionManager.setting.get(LISTED) ?? USUAL;
+  const best = found.filter(({ lacks }) => !lacks.length).slice(0, listed);
   const options = best.map((one) => ({ content: one.title, callback: () => perform(nodes, one) }));
   if (found.length > best.length) {
     options.push({ content: `More (${found.length - best.length})…`, callback: () => choose(nodes) });
@@ -87,6 +89,17 @@ app.registerExtension({
     },
   ],
   keybindings: [{ commandId: COMMAND, combo: { key: "w", ctrl: true, alt: true } }],
+  settings: [
+    {
+      id: LISTED,
+      category: ["Spacetime", "Swap for…", "Listed"],
+      name: "Nodes that the menu lists",
+      tooltip: "The others that fit stand in a list with a search, behind More.",
+      type: "slider",
+      attrs: { min: 0, max: 20, step: 1 },
+      defaultValue: USUAL,
+    },
+  ],
   getNodeMenuItems: (node) => (isNode(node) ? entries(node) : []),
   getSelectionToolboxCommands: (item) => (isNode(item) && item.graph && meetsOurs(item) ? [COMMAND] : []),
 });
