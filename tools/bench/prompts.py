@@ -5,7 +5,7 @@ bench fidelity: `right` is the share of clips in which each half shows what its 
 other one does, `plain` the same for clips of the first prompt alone, which cannot be right. No clip of training turns
 round on its way. `difference` is the largest difference of latents to the plain run where all prompts are one.
 
-And a second pass at one and a half times the size, in tiles that overlap. What it differs in from a second pass in one
+And a second pass at twice the size, in tiles that overlap. What it differs in from a second pass in one
 piece is looked at across the borders of tiles: `seam` is the change across them over that across lines a latent beside
 them, the median over borders and clips; `plain` the same for tiles that do not overlap.
 """
@@ -40,7 +40,7 @@ from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
 FPS = 12.0
 TURN = 0.5  # part of the video after which the second prompt holds
-SCALE, STRENGTH, OVERLAP = 1.5, 0.5, 0.25  # of the second pass
+SCALE, STRENGTH, OVERLAP = 2.0, 0.5, 0.25  # of the second pass
 SETTLED = 4  # frames on either side of the turn that are not looked at
 ROW: dict[str, Any] = {"name": "", "right": None, "plain": None, "difference": None, "seam": None, "n": 0}
 Blobs = list[list[Blob]]
