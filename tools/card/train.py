@@ -82,7 +82,7 @@ def train_vae(options: argparse.Namespace) -> None:
     """Encoder and decoder, then the decoder alone on latents with errors, so that it joins what the DiT makes."""
     sizes = ["32x32x9"] if options.tiny else ["128x128x33", "96x96x33"]
     clips = first_clips(options.work, 20 if options.tiny else 2000, sizes)
-    judged = toy_pixels(HELD_OUT, 4 if options.tiny else 24, ClipSize.parse(sizes[-1]))
+    judged = toy_pixels(HELD_OUT, 4 if options.tiny else 8, ClipSize.parse(sizes[-1]))
     small = {"preset": "test", "crop": 32, "frames": (9,), "steps": 30} if options.tiny else {}
     shared = {
         "preset": "mini", "batch": 32, "crop": 64, "frames": (17, 9), "gradient_scales": 3, "steps": 40_000,
