@@ -46,6 +46,8 @@ BOXES = """() => app.canvas.graph.nodes.map((node) => {
   const top = y - LiteGraph.NODE_TITLE_HEIGHT
   return [node.type, [x, top, x + drawn.offsetWidth, top + drawn.offsetHeight]]
 })"""
+# a graph that is loaded while a subgraph is open stays behind that one
+LEAVE = "() => app.canvas.setGraph(app.rootGraph ?? app.graph)"
 OPEN_SUBGRAPH = """(id) => {
   const node = app.graph.nodes.find((one) => one.subgraph?.id === id)
   app.canvas.openSubgraph(node.subgraph, node)
@@ -106,6 +108,7 @@ def measured(editor: Editor, workflow: dict[str, Any], graph: dict[str, Any]) ->
 def boxes_in(editor: Editor, workflow: dict[str, Any], graph: dict[str, Any], *, vue: bool) -> dict[int, Box]:
     """What each node of a graph (of the workflow itself, or of a subgraph) takes up in one way of drawing."""
     page = editor.page
+    page.evaluate(LEAVE)
     draw_by(editor, vue=False)  # loaded in Nodes 2.0, a graph may get the places of the one before
     editor.load(workflow)
     if graph is not workflow:
