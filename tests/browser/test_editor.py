@@ -16,7 +16,7 @@ GRAPH = """() => ({
   groups: app.graph.groups.length,
 })"""
 VIDEO = "() => [...document.querySelectorAll('video')].map((one) => [one.videoWidth, one.videoHeight, one.duration])"
-OPTIONAL = {"video", "weak_model", "model", "vae"}  # of the Scheduler, the Guider and Empty Video
+OPTIONAL = {"video", "weak_model", "model", "vae", "audio_vae"}  # of the Scheduler, the Guider, Empty Video, decoding
 
 
 def set_widget(editor, node, name, value):
