@@ -39,7 +39,7 @@ class TrainVAE(Node):
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 shared.name("my_vae"),
-                shared.preset(VAE_PRESETS, "toy is small, mini the embedded VAE's, base larger; test is for trying out."),
+                shared.preset(VAE_PRESETS, "toy is small, mini the embedded VAE's, base larger; test is for trials."),
                 io.Int.Input("steps", default=1000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input("batch", default=4, **limits("batch"), tooltip="Crops per step. Fewer need less memory."),
                 io.Int.Input("crop", default=64, **limits("crop"), tooltip="Side of the crops in pixels."),
@@ -105,7 +105,7 @@ class TrainDiT(Node):
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),
                 shared.name("my_model"),
-                shared.preset(DIT_PRESETS, "toy is small, mini the embedded model's, S to XL the paper's; test is for trials."),
+                shared.preset(DIT_PRESETS, "mini is the embedded model's, S to XL the paper's; test is for trials."),
                 io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
                     "tokens", default=2592, **limits("tokens"),
