@@ -88,7 +88,12 @@ def arguments(node: Any, sockets: dict[str, Any]) -> dict[str, Any]:
             given[one.id] = sockets[kind]
         elif not one.optional:
             given[one.id] = one.options[0] if one.default is None and kind == "COMBO" else one.default
-    return given
+    return listed(node, given)
+
+
+def listed(node: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The values as a node that takes lists gets them."""
+    return {name: [value] for name, value in given.items()} if node.define_schema().is_input_list else given
 
 
 def calls(node: Any, given: dict[str, Any]) -> dict[str, Any]:
