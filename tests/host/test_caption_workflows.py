@@ -16,7 +16,9 @@ def test_a_video_is_described_and_made_again(host):
     assert fields["paragraph"] in texts
     assert fields["subjects"]
     assert fields["background"].startswith("The background is")
-    assert [file["filename"] for file in result.files() if file["filename"].endswith(".mp4")]
+    assert [
+        file["filename"] for file in result.files() if file["type"] == "output" and file["filename"].endswith(".mp4")
+    ]
 
 
 def test_a_captioner_is_trained_describes_a_folder_and_the_dit_learns_from_it(host):

@@ -15,7 +15,7 @@ def test_the_workflow_saves_a_video_for_each_prompt_and_seed(packages, request):
         pytest.importorskip("ray", reason="Ray is not installed; users have it only if they want it")
     host = request.getfixturevalue("host_with_options" if packages == "with Ray" else "host")
     result = host.run(WORKFLOW, set={f"SpacetimeGenerateOnCluster.{name}": value for name, value in SMALL.items()})
-    files = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    files = [file for file in result.files() if file["type"] == "output" and file["filename"].endswith(".mp4")]
     assert len(files) == 4
     pictures = set()
     for file in files:

@@ -41,7 +41,7 @@ def test_a_task_runs_on_another_model_and_ends_in_its_measure(host, name):
     if name.endswith("loop_text"):
         smaller = smaller | {f"4.{key}": value for key, value in EMPTY.items()}
     result = host.run(WORKFLOWS / f"{name}.json", set=smaller)
-    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
     with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
         decoded = list(video.decode(video=0))
     assert len(decoded) == frames
@@ -58,7 +58,7 @@ def latents_and_frames(host, name: str, made: str, changes: dict) -> tuple[torch
     inputs = {"samples": [node, int(output)], "filename_prefix": name}
     prompt["kept"] = {"class_type": "SaveLatent", "inputs": inputs}
     result = host.run(prompt, set=changes)
-    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
     with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
         return saved_latent(host, result.outputs["kept"]), len(list(video.decode(video=0)))
 
@@ -113,7 +113,7 @@ def test_the_papers_dit_makes_an_image_of_a_class_that_was_asked_for(host):
 def test_latte_makes_a_video_of_a_text_frame_by_frame(host):
     changes = {"8.steps": 2, "6.width": SIDE, "6.height": 2 * SIDE, "6.seconds": 0.75}
     result = host.run(WORKFLOWS / "latte_text_to_video.json", set=changes)
-    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
     with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
         decoded = list(video.decode(video=0))
     assert len(decoded) == 6

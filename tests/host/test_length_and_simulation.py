@@ -37,7 +37,7 @@ def frames_of(host, file: dict) -> tuple[int, int, int]:
 def test_a_longer_video_in_one_run(host, checkpoint):
     changes = {"4.width": 64, "4.height": 64, "4.seconds": 1.4, "6.trained_frames": 0}
     result = host.run(WORKFLOWS / "longer_video.json", set=QUICK | changes)
-    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
     assert frames_of(host, file) == (17, 64, 64)
     assert "over 17 frames" in "\n".join(result.texts())
 
@@ -45,7 +45,7 @@ def test_a_longer_video_in_one_run(host, checkpoint):
 def test_a_model_is_probed_on_several_clips_at_once(host, checkpoint):
     changes = {"4.count": 2, "4.width": 64, "4.height": 64}
     result = host.run(WORKFLOWS / "probe_simulation.json", set=QUICK | changes)
-    videos = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    videos = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
     assert [frames_of(host, file) for file in videos] == [(33, 128, 64)] * 2
     text = "\n".join(result.texts())
     assert "2 clips, 5 frames given, 28 judged" in text

@@ -51,7 +51,7 @@ def test_the_workflow_of_a_task_runs_and_ends_in_its_measure(host, inputs, name)
 
     result = host.run(WORKFLOWS / f"{name}.json", set=QUICK)
     frames, measured = TASKS[name]
-    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4")]
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
     with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
         assert sum(1 for _ in video.decode(video=0)) == frames
     text = "\n".join(line for output in result.outputs.values() for line in output.get("text", ()))

@@ -26,7 +26,7 @@ def test_a_training_workflow_ends_in_a_video_and_a_checkpoint(host, name):
     settings, run, expected = CASES[name]
     result = host.run(WORKFLOWS / f"{name}.json", set=settings)
     output = host.base / "output"
-    (video,) = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    (video,) = [file for file in result.files() if file["type"] == "output" and file["filename"].endswith(".mp4")]
     with av.open(str(output / video["subfolder"] / video["filename"])) as container:
         stream = container.streams.video[0]
         frames = sum(1 for _ in container.decode(stream))
@@ -47,7 +47,7 @@ def test_a_vae_is_trained_and_judged_beside_a_clip(host):
     few = {"SpacetimeTrainVAE.steps": 4, "SpacetimeTrainVAE.save_every": 2, "SpacetimeToyWorld.count": 3}
     result = host.run(WORKFLOWS / "train_vae.json", set=few)
     output = host.base / "output"
-    (video,) = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    (video,) = [file for file in result.files() if file["type"] == "output" and file["filename"].endswith(".mp4")]
     with av.open(str(output / video["subfolder"] / video["filename"])) as container:
         stream = container.streams.video[0]
         assert (sum(1 for _ in container.decode(stream)), stream.width, stream.height) == (33, 96 + 2 + 96, 96)
