@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 from ...models.checkpoints import Checkpoint, known_sizes, load_checkpoint, recommended_of
-from ...models.embedded import EMBEDDED
-from ...models.recommended import CARD
 from ...models.trained_on import TrainedOn
 from .folders import checkpoint_path
 from .model.model import CLASS_NAMES, RGB_FIT_KEYS, TRAINED_ON, build_model
@@ -82,8 +80,7 @@ def build_dit(checkpoint: Checkpoint, source: Source, *, disable_dynamic: bool =
             checkpoint.dit_config, checkpoint.dit_state, meta, source.dtype, disable_dynamic=disable_dynamic
         )
     model.set_attachments(TRAINED_ON, known_sizes(meta))
-    card = CARD if source.path.resolve() == EMBEDDED.resolve() else None
-    model.set_attachments(RECOMMENDED, recommended_of(meta) or card)
+    model.set_attachments(RECOMMENDED, recommended_of(meta))
     model.set_attachments(CLASS_NAMES, checkpoint.class_names)
     model.cached_patcher_init = (_dit_again, (source,))
     return model

@@ -100,8 +100,6 @@ def test_a_model_with_a_form_for_few_steps_runs_in_these_without_guidance(host):
 
 
 def test_the_embedded_model_has_its_form_for_few_steps(host):
-    if not load_checkpoint(EMBEDDED).few_state:
-        pytest.skip("the embedded model was not distilled yet: its file holds no form for few steps")
     result = host.run(BY_NAME["text_to_video_4_steps"], set=SMALL)
     assert probe(saved_file(host, result)) == (9, 64, 48, 12)
 

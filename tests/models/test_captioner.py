@@ -31,7 +31,7 @@ from comfyui_spacetime.models.metrics.captions import (
 )
 from comfyui_spacetime.models.toyworld import caption_held_out, detailed_caption, sample_scene, short_caption
 from comfyui_spacetime.models.training.captioner.agreement import LEAST, word_weights
-from comfyui_spacetime.models.training.captioner.train import CaptionedClips, CaptionerTraining, train
+from comfyui_spacetime.models.training.captioner.train import CaptionedClips, CaptionerTraining, tellings, train
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE, fingerprint
 
@@ -349,3 +349,12 @@ def test_the_embedded_captioner_says_what_fresh_clips_show():
     assert share_right(verdicts, "motion") >= 0.5
     weights = [path.stat().st_size for path in CAPTIONER.parent.glob("*.safetensors")]
     assert sum(weights) < 48_000_000
+
+
+def test_a_captioner_does_not_learn_what_casual_captions_leave_out():
+    full, other = "a red ball bounces to the left", "a scarlet globe hops to the left"
+    long = "A red ball on the floor. " + "The red ball bounces to the left. " * 4
+    told = tellings([full, other, "ball", "a ball bounces to the left", "red ball", long])
+    assert told == [full, other, long]
+    own = ["people in a street", "a street"]
+    assert tellings(own) == own  # captions of other clips are all alike to it

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from comfyui_spacetime.models.embedded import EMBEDDED as SHIPPED
 from comfyui_spacetime.models.published.families import DDPM
-from comfyui_spacetime.models.recommended import CARD, Recommended
+from comfyui_spacetime.models.recommended import Recommended
 
 OTHER = Recommended(cfg=5.0, shift=3.5, steps=12, solver="heun")
 NOISIEST = float(DDPM.levels()[-1])
@@ -64,13 +65,12 @@ def model_of(tiny_objects, tiny_checkpoint, monkeypatch):
         if kind == NONE:
             return None
         path = Path(folder_paths.get_full_path("checkpoints", tiny_checkpoint))
-        read = load_checkpoint(path)
-        read.meta.update({"shift": OTHER.shift} if kind != EMBEDDED else {"shift": CARD.shift})
+        read = load_checkpoint(path if kind != EMBEDDED else SHIPPED)
+        if kind != EMBEDDED:
+            read.meta.update({"shift": OTHER.shift})
         read.meta.update({"recommended": OTHER.entry()} if kind == RECOMMENDS else {})
         if kind == OWN_EPS:
             read = replace(read, dit_config=replace(read.dit_config, prediction="eps"))
-        if kind == EMBEDDED:
-            monkeypatch.setattr(host, "EMBEDDED", path)
         return host.build_dit(read, host.Source.of(path, "tiny", "fp32"))
 
     return make

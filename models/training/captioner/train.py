@@ -136,7 +136,8 @@ def tellings(captions: Sequence[str]) -> list[str]:
     told: dict[bool, list[tuple[tuple[int, bool], str]]] = {}
     for text in captions:
         facts = facts_of_text(text)
-        told.setdefault(is_detailed(text), []).append(((len(facts.objects), facts.motion is not None), text))
+        moving = facts.motion not in (None, "still")  # things alone are read as a still scene
+        told.setdefault(is_detailed(text), []).append(((len(facts.objects), moving), text))
     most = {detailed: max(how_much for how_much, _ in texts) for detailed, texts in told.items()}
     return [text for detailed, texts in told.items() for how_much, text in texts if how_much == most[detailed]]
 
