@@ -83,13 +83,14 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
 
 
 def test_wandb_writes_into_the_run_folder_and_calls_nobody(cache, tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # a call would fail, and say so
     train(cache, tmp_path / "run", log="wandb", **RUN)
+    wandb.teardown()  # waits for the process that writes the file, as the end of a program does
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     found: dict[str, dict[int, float]] = {}
     settings = {}
