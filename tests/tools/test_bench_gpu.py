@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from comfyui_spacetime.tools.bench import gpu
-from comfyui_spacetime.tools.bench.card import checks, measure
-from comfyui_spacetime.tools.bench.card.measure import Card, Case, Found
+from comfyui_spacetime.tools.bench.gpu import checks, measure
+from comfyui_spacetime.tools.bench.gpu.measure import Card, Case, Found
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["group", "name", "ok", "value", "unit", "ms", "seconds", "note"]

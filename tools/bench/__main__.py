@@ -51,9 +51,10 @@ def measure(module: Any, name: str, rest: list[str]) -> Iterable[dict[str, Any]]
 
 
 def names() -> list[str]:
-    """The benchmarks there are: modules that define `rows`."""
-    files = sorted(HERE.glob("[a-z]*.py"))
-    return [file.stem for file in files if re.search(r"^def rows\(", read_text(file), re.MULTILINE)]
+    """The benchmarks there are: modules, and folders of modules, that define `rows`."""
+    files = {file.stem: file for file in HERE.glob("[a-z]*.py")}
+    files |= {file.parent.name: file for file in HERE.glob("[a-z]*/__init__.py")}
+    return sorted(name for name, file in files.items() if re.search(r"^def rows\(", read_text(file), re.MULTILINE))
 
 
 def shown(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from .card.measure import Card, Case, Found
+from .measure import Card, Case, Found
 
 GROUPS = ("checks", "runs", "networks", "attention", "vae", "small", "compiled", "sizes")
 GRACE = 20.0  # seconds after the end in which a row that cannot be interrupted may still end by itself
@@ -49,7 +49,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     torch.manual_seed(0)
     with last_resort(ends + GRACE):
         for group in options.only or GROUPS:
-            for case in importlib.import_module(f".card.{group}", __package__).cases(card):
+            for case in importlib.import_module(f".{group}", __package__).cases(card):
                 begin = time.monotonic()
                 found = outcome(card, case, ends - begin)
                 yield {
