@@ -10,6 +10,8 @@ from comfyui_spacetime.tools import locales
 FIXED = re.compile(r"`[^`]+`|output/[\w/<>]+|\b(?:KSampler|SamplerCustomAdvanced|RIFLEx|SDEdit)\b")
 AFTER = "run `python3 run.py locales`, after adding translations to locales/LANGUAGE.json"
 
+WITH_TOOLTIPS = ("zh", "de")  # the other languages show English tooltips so far
+
 
 @pytest.fixture(scope="module")
 def english(comfy_host):
@@ -31,6 +33,12 @@ def test_every_name_and_description_is_translated(english, language):
     assert [text for text in locales.sources(english, tooltips=False) if text not in memory] == [], AFTER
 
 
+@pytest.mark.parametrize("language", WITH_TOOLTIPS)
+def test_every_tooltip_is_translated(english, language):
+    memory = locales.memory_of(language)
+    assert [text for text in locales.sources(english, tooltips=True) if text not in memory] == [], AFTER
+
+
 @pytest.mark.parametrize("language", locales.LANGUAGES)
 def test_no_translation_is_left_over(english, language):
     known = {text for tooltips in (False, True) for text in locales.sources(english, tooltips=tooltips)}
@@ -47,6 +55,12 @@ def test_translations_keep_what_must_not_change(language):
             r"`[^`]+`|output/\S+?(?=[,.]? )|\b(?:KSampler\w*|SamplerCustomAdvanced|RIFLEx|SDEdit)\b", source
         ):
             assert fixed.rstrip(",.") in text, (source, fixed)
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-TW", "ja"])
+def test_punctuation_between_chinese_characters_is_full_width(language):
+    for text in locales.memory_of(language).values():
+        assert not re.search(r"[\u3040-\u30ff\u4e00-\u9fff][,:;!?]|[,:;!?][\u3040-\u30ff\u4e00-\u9fff]", text), text
 
 
 def test_a_text_without_a_translation_is_left_to_the_editor():
