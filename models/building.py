@@ -26,9 +26,13 @@ AGAIN = "the file is damaged or was made by another version of the pack; downloa
 
 
 def read_described(
-    path: Path, entry: str, foreign: Callable[[Mapping[str, Tensor]], str], advice: str,
-    described: Callable[[Mapping[str, Any], dict[str, Tensor]], Described], check: Callable[[Described], None],
-) -> Described:  # fmt: skip
+    path: Path,
+    entry: str,
+    foreign: Callable[[Mapping[str, Tensor]], str],
+    advice: str,
+    described: Callable[[Mapping[str, Any], dict[str, Tensor]], Described],
+    check: Callable[[Described], None],
+) -> Described:
     """What a safetensors file of ours holds, which the JSON in an `entry` of its header describes.
 
     described: makes it of that JSON and the weights; check: looks at the weights. Both raise ValueError, which becomes
@@ -81,9 +85,11 @@ def compare(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     wrong = sorted(key for key in expected.keys() & state.keys() if tuple(state[key].shape) != expected[key])
     kinds = sorted(key for key in expected.keys() & state.keys() if not state[key].is_floating_point())
     for keys, what in (
-        (missing, "are missing"), (unknown, "are unknown"), (wrong, "have another shape"),
+        (missing, "are missing"),
+        (unknown, "are unknown"),
+        (wrong, "have another shape"),
         (kinds, "are no floating-point numbers"),
-    ):  # fmt: skip
+    ):
         if keys:
             raise ValueError(
                 f"the {name} does not fit its config, {len(keys)} weights {what} (first: {cut(keys[0], 80)}): {AGAIN}"
@@ -109,9 +115,12 @@ def _is_finite(value: Tensor) -> bool:
 
 
 def built(
-    kind: Callable[[Any], Module], config: Any, state: Mapping[str, Tensor], name: str,  # noqa: ANN401
+    kind: Callable[[Any], Module],
+    config: Any,  # noqa: ANN401
+    state: Mapping[str, Tensor],
+    name: str,
     dtype: torch.dtype = torch.float32,
-) -> Module:  # fmt: skip
+) -> Module:
     """The network of a config with a copy of these weights, in evaluation mode. ValueError unless they fit."""
     network = fitting(kind, config, state, name)
     weights = {key: value.to(torch.float32, copy=True).to(dtype) for key, value in state.items()}

@@ -24,7 +24,8 @@ from .lora import DOWN, UP, Pair, merged, misfit, pairs_of
 from .recommended import CARD, Recommended
 from .remedies import cut
 from .trained_on import TrainedOn
-from .transformer.dit import DiT, DiTConfig
+from .transformer.config import DiTConfig
+from .transformer.dit import DiT
 from .vae.autoencoder import VAEConfig, VideoVAE, encoder_mark
 
 HEADER = "spacetime"
@@ -160,10 +161,13 @@ def _described(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Chec
     if not isinstance(meta or {}, Mapping):
         raise ValueError(f"meta is {cut(meta, 40)}, where an object belongs")
     made = Checkpoint(
-        None if dit is None else config_of(DiTConfig, dit), _part(tensors, "dit"),
-        None if vae is None else config_of(VAEConfig, vae), _part(tensors, "vae"), dict(meta or {}),
+        None if dit is None else config_of(DiTConfig, dit),
+        _part(tensors, "dit"),
+        None if vae is None else config_of(VAEConfig, vae),
+        _part(tensors, "vae"),
+        dict(meta or {}),
         _part(tensors, "few"),
-    )  # fmt: skip
+    )
     check_meta(made.meta, made.dit_config)
     check_few(made)
     return made

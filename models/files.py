@@ -74,9 +74,14 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def read_json(
-    path: Path, kind: type | None = None, *, limit: int = MAX_TEXT, depth: int = MAX_DEPTH, advice: str = MEND,
+    path: Path,
+    kind: type | None = None,
+    *,
+    limit: int = MAX_TEXT,
+    depth: int = MAX_DEPTH,
+    advice: str = MEND,
     nan: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """The value in a JSON file; see `parsed_json`. ValueError when there is none."""
     return parsed_json(_read(path, limit), path, kind, depth=depth, advice=advice, nan=nan)
 
@@ -101,9 +106,12 @@ def parsed_json(
     try:
         _check_depth(text, depth)
         value = json.loads(
-            text.removeprefix("\ufeff"), object_pairs_hook=_object, parse_float=_float, parse_int=_integer,
+            text.removeprefix("\ufeff"),
+            object_pairs_hook=_object,
+            parse_float=_float,
+            parse_int=_integer,
             parse_constant=float if nan else _constant,
-        )  # fmt: skip
+        )
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

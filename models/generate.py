@@ -44,9 +44,13 @@ class Models:
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint | Path | str = EMBEDDED, *, device: str = "cpu",
-        dtype: torch.dtype = torch.bfloat16, few_steps: bool = False,
-    ) -> Models:  # fmt: skip
+        cls,
+        checkpoint: Checkpoint | Path | str = EMBEDDED,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.bfloat16,
+        few_steps: bool = False,
+    ) -> Models:
         """The models of a checkpoint that holds a DiT and a VAE. bf16 is several times faster on CPUs with AMX.
 
         few_steps: the DiT's form for few steps, and the settings for it. ValueError when the checkpoint holds none.
@@ -118,9 +122,14 @@ def generate(
 
 
 def predictor(
-    models: Models, prompts: Sequence[str], shape: Sequence[int], *, cyclic: bool = False, known: Canvas | None = None,
+    models: Models,
+    prompts: Sequence[str],
+    shape: Sequence[int],
+    *,
+    cyclic: bool = False,
+    known: Canvas | None = None,
     trained_frames: int = 0,
-) -> Denoiser:  # fmt: skip
+) -> Denoiser:
     """The DiT as a denoiser of latents (B, C, *shape) for these prompts. Text and positions are prepared once."""
     dit = models.dit
     text = models.text(prompts, next(dit.parameters()).device)
@@ -129,9 +138,16 @@ def predictor(
 
 
 def text_denoiser(
-    dit: DiT, text: tuple[Tensor, Tensor], shape: Sequence[int], *, labels: Tensor | None = None, cyclic: bool = False,
-    trained_frames: int = 0, lengths: Sequence[int] = (), shares: Tensor | None = None,
-) -> Denoiser:  # fmt: skip
+    dit: DiT,
+    text: tuple[Tensor, Tensor],
+    shape: Sequence[int],
+    *,
+    labels: Tensor | None = None,
+    cyclic: bool = False,
+    trained_frames: int = 0,
+    lengths: Sequence[int] = (),
+    shares: Tensor | None = None,
+) -> Denoiser:
     """The DiT as a denoiser of latents (B, C, *shape): text is context (B, L, E) and mask (B, L), labels classes (B,).
 
     With shares (R, N) of patches in R texts, these stand one after the other in the text, `lengths` tokens each.
@@ -142,9 +158,15 @@ def text_denoiser(
     grid = Grid.of(torch.empty(1, 1, *shape), config.patch)
     context, mask = text[0].to(weight), text[1].to(weight.device)
     prepared = dit.prepare(
-        [grid], context, mask, context_lengths=lengths, shares=shares, cyclic=cyclic, trained_frames=trained_frames,
+        [grid],
+        context,
+        mask,
+        context_lengths=lengths,
+        shares=shares,
+        cyclic=cyclic,
+        trained_frames=trained_frames,
         device=weight.device,
-    )  # fmt: skip
+    )
 
     def predict(x: Tensor, sigma: Tensor) -> Tensor:
         output, _ = split_learned_variance(dit(x.to(weight), sigma, prepared=prepared, labels=labels), x.shape[1])
@@ -163,9 +185,13 @@ def placed_predictor(models: Models, shares: Mapping[str, Tensor], *, cyclic: bo
     text = torch.cat([context for context, _ in texts], dim=1), torch.cat([mask for _, mask in texts], dim=1)
     places = torch.stack(list(shares.values()))  # (R, T, H, W)
     return text_denoiser(
-        models.dit, text, places.shape[1:], cyclic=cyclic, lengths=[mask.shape[1] for _, mask in texts],
+        models.dit,
+        text,
+        places.shape[1:],
+        cyclic=cyclic,
+        lengths=[mask.shape[1] for _, mask in texts],
         shares=patch_shares(places, models.dit.config.patch).to(weight.device),
-    )  # fmt: skip
+    )
 
 
 def keeping(predict: Denoiser, known: Canvas, dit: DiT) -> Denoiser:

@@ -182,9 +182,14 @@ class Guidance:
         return cfg(cond, uncond, self.scale)
 
     def denoiser(
-        self, cond: Denoiser, uncond: Denoiser, percent_to_sigma: Callable[[float], float], *,
-        without: Denoiser | None = None, history: float = 0.0,
-    ) -> Denoiser:  # fmt: skip
+        self,
+        cond: Denoiser,
+        uncond: Denoiser,
+        percent_to_sigma: Callable[[float], float],
+        *,
+        without: Denoiser | None = None,
+        history: float = 0.0,
+    ) -> Denoiser:
         """Both denoisers as one, which asks only `cond` outside the interval and at scale 1.
 
         without: `cond` for `hidden_history`, from which the result is led away by the scale `history`.

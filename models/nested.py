@@ -24,8 +24,11 @@ Kinds = Mapping[str, type]  # dataclasses and named tuples that may occur, by th
 DTYPES = {str(one).removeprefix("torch."): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
 
 SINGLE: dict[str, Callable[[str], Any]] = {
-    "UUID": UUID, "device": torch.device, "dtype": DTYPES.__getitem__, "float": float,
-}  # fmt: skip
+    "UUID": UUID,
+    "device": torch.device,
+    "dtype": DTYPES.__getitem__,
+    "float": float,
+}
 
 
 class Apart:

@@ -18,6 +18,7 @@ MODULES = (
     "guidance",
     "prompts",
     "tasks.along_time",
+    "tasks.connect",
     "tasks.loops",
     "tasks.in_space",
     "tasks.long",

@@ -27,16 +27,21 @@ def _model() -> Any:
 
 def _length() -> Any:
     return io.Combo.Input(
-        "length", options=list(LENGTHS), default="detailed",
+        "length",
+        options=list(LENGTHS),
+        default="detailed",
         tooltip="detailed: a paragraph in the order that video models are trained on. short: one phrase.",
-    )  # fmt: skip
+    )
 
 
 def _seed() -> Any:
     return io.Int.Input(
-        "seed", default=0, min=0, max=2**32 - 1,
+        "seed",
+        default=0,
+        min=0,
+        max=2**32 - 1,
         tooltip="For language models, and for captioners when their temperature is above 0.",
-    )  # fmt: skip
+    )
 
 
 class LoadCaptioner(Node):
@@ -60,17 +65,20 @@ class LoadCaptioner(Node):
             search_aliases=["captioner", "video captioning", "llava", "image to text"],
             inputs=[
                 io.Combo.Input(
-                    "captioner", options=names, default=names[0],
+                    "captioner",
+                    options=names,
+                    default=names[0],
                     tooltip="The embedded one, or one of Train Captioner, as spacetime/<name>.",
                 ),
                 io.Vae.Input(
-                    "vae", optional=True,
+                    "vae",
+                    optional=True,
                     tooltip="The VAE it was trained with, if that is not the embedded one. Another's is refused.",
                 ),
             ],
             outputs=[sockets.LanguageModel.Output(display_name="language_model", tooltip="For Describe Video.")],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, captioner: str, vae: Any = None) -> io.NodeOutput:
@@ -108,17 +116,30 @@ class DescribeVideo(Node):
             inputs=[
                 io.MultiType.Input("frames", types=[io.Image, io.Video], tooltip="The images or video to describe."),
                 io.Float.Input(
-                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001,
+                    "fps",
+                    default=12.0,
+                    min=1.0,
+                    max=120.0,
+                    step=1.0,
+                    round=0.001,
                     tooltip="Frames per second of images; a video brings its own.",
                 ),
                 _length(),
                 _seed(),
                 io.Float.Input(
-                    "temperature", default=0.0, min=0.0, max=2.0, step=0.1, round=0.01,
+                    "temperature",
+                    default=0.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.1,
+                    round=0.01,
                     tooltip="Captioners only: 0 takes the likeliest words, 1 draws them by the seed.",
                 ),
                 io.Int.Input(
-                    "num_frames", default=8, min=1, max=64,
+                    "num_frames",
+                    default=8,
+                    min=1,
+                    max=64,
                     tooltip="Language models only: how many frames they see, evenly spaced, with their times.",
                 ),
                 _model(),
@@ -128,13 +149,19 @@ class DescribeVideo(Node):
                 io.String.Output(display_name="fields", tooltip="Subjects, actions, background, ... as JSON."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, frames: Any, fps: float, length: str, seed: int, temperature: float, num_frames: int,
+        cls,
+        frames: Any,
+        fps: float,
+        length: str,
+        seed: int,
+        temperature: float,
+        num_frames: int,
         language_model: Any = None,
-    ) -> io.NodeOutput:  # fmt: skip
+    ) -> io.NodeOutput:
         """Choose frames, describe them, show the caption."""
         from .host.vae.frames import open_frames
         from .host.words import captioning
@@ -169,12 +196,17 @@ class CaptionClips(Node):
                     "name", default="my_captions", tooltip="Name of the set of captions: letters, digits, _ and -."
                 ),
                 io.Combo.Input(
-                    "which", options=WHICH, default=WHICH[0],
+                    "which",
+                    options=WHICH,
+                    default=WHICH[0],
                     tooltip="Captions beside the files are kept, or all clips are described anew into the set.",
                 ),
                 _length(),
                 io.Int.Input(
-                    "limit", default=0, min=0, max=1_000_000,
+                    "limit",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
                     tooltip="Describe at most so many files, 0 all: a part by a large model, to train a captioner on.",
                 ),
                 _seed(),
@@ -186,7 +218,7 @@ class CaptionClips(Node):
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
@@ -204,9 +236,15 @@ class CaptionClips(Node):
             raise ValueError(f'these clips use the set of captions "{known}" already: write "{known}" as the name here')
         describer = captioning.describer(language_model, length)
         done = describe_folder(
-            Path(clips.folder), clips.listing().clips, place, describer, which=which, seed=seed,
-            limit=limit, progress=_progress(cls),
-        )  # fmt: skip
+            Path(clips.folder),
+            clips.listing().clips,
+            place,
+            describer,
+            which=which,
+            seed=seed,
+            limit=limit,
+            progress=_progress(cls),
+        )
         text = done.text()
         return io.NodeOutput(replace(clips, captions=str(place), note=text), text, ui={"text": (text,)})
 

@@ -97,10 +97,22 @@ def shown(value: object) -> str:
 
 # what torch and einops say when sizes disagree; other errors of theirs are faults of ours and stay as they are
 SIZES = (
-    "stack expects each tensor", "Sizes of tensors must match", "size of tensor", "must match the size",
-    "size of input", "is invalid for input", "mat1 and mat2", "channels, but got", "Kernel size", "Padding size",
-    "Calculated padded", "non-empty", "expanded size", "non-zero size", "not broadcastable",
-)  # fmt: skip
+    "stack expects each tensor",
+    "Sizes of tensors must match",
+    "size of tensor",
+    "must match the size",
+    "size of input",
+    "is invalid for input",
+    "mat1 and mat2",
+    "channels, but got",
+    "Kernel size",
+    "Padding size",
+    "Calculated padded",
+    "non-empty",
+    "expanded size",
+    "non-zero size",
+    "not broadcastable",
+)
 REMEDIES = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room on that disk",

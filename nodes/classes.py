@@ -26,16 +26,18 @@ class ClassLabel(Node):
             inputs=[
                 io.Model.Input("model", tooltip="A model trained with classes; it knows their names."),
                 io.String.Input(
-                    "label", default="",
+                    "label",
+                    default="",
                     tooltip="Name of the class, or its number from 0. Empty is no class, for the negative side.",
                 ),
                 io.Conditioning.Input(
-                    "conditioning", optional=True,
+                    "conditioning",
+                    optional=True,
                     tooltip="The text that goes with it (CLIP Text Encode). Needed where the model reads text too.",
                 ),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="For KSampler or Guider.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, model: Any, label: str, conditioning: Any = None) -> io.NodeOutput:

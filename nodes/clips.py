@@ -40,7 +40,8 @@ class ClipsFromFolder(Node):
             search_aliases=["dataset", "load clips", "video folder", "training data", "captions"],
             inputs=[
                 io.String.Input(
-                    "folder", default="clips",
+                    "folder",
+                    default="clips",
                     tooltip=(
                         "A folder in ComfyUI's input folder, or in one listed under spacetime_clips in "
                         "extra_model_paths.yaml. example stands for the few clips that come with the pack."
@@ -48,15 +49,23 @@ class ClipsFromFolder(Node):
                 ),
                 io.String.Input("size", default="64x64x17", tooltip=SIZE_TIP),
                 io.Float.Input(
-                    "fps", default=12.0, **limits("fps"), step=1.0, round=0.001,
+                    "fps",
+                    default=12.0,
+                    **limits("fps"),
+                    step=1.0,
+                    round=0.001,
                     tooltip="Frames per second of the clips. 17 frames at 12 fps are 1.4 seconds.",
                 ),
                 io.Int.Input(
-                    "max_clips", default=400, **limits("clips"),
+                    "max_clips",
+                    default=400,
+                    **limits("clips"),
                     tooltip="At most so many clips are held in memory while the VAE is trained. The DiT uses all.",
                 ),
                 io.String.Input(
-                    "captions", default="", optional=True,
+                    "captions",
+                    default="",
+                    optional=True,
                     tooltip="Name of a set of captions that Caption Clips has written; it goes before the .txt files.",
                 ),
             ],
@@ -66,7 +75,7 @@ class ClipsFromFolder(Node):
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,  # so that one can look at the clips before anything is trained
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, folder: str, size: str, fps: float, max_clips: int, captions: str = "") -> io.NodeOutput:
@@ -83,9 +92,14 @@ class ClipsFromFolder(Node):
         listing = list_clips(place, sizes, fps=fps, index=index, captions=written, progress=_bar())
         text = listing.text()
         clips = ClipSet(
-            sizes=sizes, folder=str(place), count=max_clips, fps=fps, index=str(index), note=text,
+            sizes=sizes,
+            folder=str(place),
+            count=max_clips,
+            fps=fps,
+            index=str(index),
+            note=text,
             captions=str(written or ""),
-        )  # fmt: skip
+        )
         return io.NodeOutput(clips, text, ui=_sheet(_buckets_of_folder(place, listing.clips), text, listing.problems()))
 
     @classmethod

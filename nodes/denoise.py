@@ -108,9 +108,14 @@ class DenoiseStep(Node):
 
     @classmethod
     def execute(
-        cls, tokens: Tokens, guider: Any, sampler: Any, steps: int, until: str | None = "steps",
+        cls,
+        tokens: Tokens,
+        guider: Any,
+        sampler: Any,
+        steps: int,
+        until: str | None = "steps",
         value: float | None = 0.5,
-    ) -> io.NodeOutput:  # fmt: skip
+    ) -> io.NodeOutput:
         """Go on with the run."""
         from .host.model.masks import said_of
         from .host.stepping.goal import goal_of

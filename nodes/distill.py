@@ -11,7 +11,8 @@ from . import sockets
 from . import train_inputs as shared
 from .host import folders
 from .schema import Node, schema
-from .train import CATEGORY, result, trained_on_latents
+from .train_inputs import CATEGORY
+from .train_runs import result, trained_on_latents
 
 
 class DistillDiT(Node):
@@ -42,45 +43,60 @@ class DistillDiT(Node):
                 shared.name("my_model_4_steps"),
                 io.Int.Input("steps", default=1000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
-                    "tokens", default=1296, **limits("tokens"),
+                    "tokens",
+                    default=1296,
+                    **limits("tokens"),
                     tooltip=(
                         "Patches of the clips of a step. Each clip is learned from at every step of the student, so "
                         "memory is that of Train DiT with four times as many. Lower it when memory is full."
                     ),
                 ),
-                shared.rate(), *shared.common(),
+                shared.rate(),
+                *shared.common(),
                 io.Int.Input(
                     "student_steps", default=4, **limits("student_steps"), tooltip="In how many steps it is to work."
                 ),
                 io.Float.Input(
-                    "cfg", default=0.0, **limits("cfg"), step=0.1, round=0.01,
+                    "cfg",
+                    default=0.0,
+                    **limits("cfg"),
+                    step=0.1,
+                    round=0.01,
                     tooltip="Strength of the teacher's guidance, which the student has built in; 0: as its file says.",
                 ),
                 io.Int.Input(
-                    "lora_rank", default=0, **limits("lora"),
+                    "lora_rank",
+                    default=0,
+                    **limits("lora"),
                     tooltip=(
                         "0 trains the whole model. Above 0 only a small addition of this rank to the teacher, which "
                         "core's Load LoRA nodes list as spacetime/<name>."
                     ),
                 ),
             ],
-            outputs=[
-                io.Model.Output(
-                    display_name="model", tooltip="The model for few steps: left to it, Scheduler and Guider fit."
-                ),
-                io.Clip.Output(display_name="clip", tooltip="The text encoder."),
-                io.Vae.Output(display_name="vae", tooltip="The VAE of the teacher."),
-                io.String.Output(display_name="path", tooltip="The checkpoint file with both."),
-            ],
+            outputs=shared.checkpoint_outputs(
+                "The model for few steps: left to it, Scheduler and Guider fit.", "The VAE of the teacher."
+            ),
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, clips: Any, teacher: str, name: str, steps: int, tokens: int, learning_rate: float, save_every: int,
-        run_seed: int, numbers: str, student_steps: int, cfg: float, lora_rank: int,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        clips: Any,
+        teacher: str,
+        name: str,
+        steps: int,
+        tokens: int,
+        learning_rate: float,
+        save_every: int,
+        run_seed: int,
+        numbers: str,
+        student_steps: int,
+        cfg: float,
+        lora_rank: int,
+    ) -> io.NodeOutput:
         """Encode the clips, run the training command, and load what it made."""
         from .host.checkpoint import Source, build_objects, load_vae
         from .host.processes import training

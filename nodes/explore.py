@@ -56,13 +56,21 @@ class ExploreSeeds(Node):
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, tokens: Tokens, noise: Any, sigmas: torch.Tensor, guider: Any, sampler: Any, vae: Any, seeds: int,
-        steps: int, fps: float,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        tokens: Tokens,
+        noise: Any,
+        sigmas: torch.Tensor,
+        guider: Any,
+        sampler: Any,
+        vae: Any,
+        seeds: int,
+        steps: int,
+        fps: float,
+    ) -> io.NodeOutput:
         """Begin a run from each seed, and show them."""
         from .host.stepping.exploring import explored
 
@@ -78,9 +86,11 @@ class ExploreSeeds(Node):
         )
         said = f"{seeds} runs at step {steps} of {len(sigmas) - 1}: pick by number"
         return io.NodeOutput(
-            [run for _, run in runs], sheet, ", ".join(str(seed) for seed, _ in runs),
+            [run for _, run in runs],
+            sheet,
+            ", ".join(str(seed) for seed, _ in runs),
             ui={"images": [shown], "animated": (True,), "text": (said,)},
-        )  # fmt: skip
+        )
 
 
 def guess_of(vae: Any, run: Tokens) -> torch.Tensor:

@@ -38,23 +38,35 @@ class EmptyVideo(Node):
                 io.Int.Input("width", default=96, min=16, max=4096, step=16, tooltip="Width in pixels."),
                 io.Int.Input("height", default=96, min=16, max=4096, step=16, tooltip="Height in pixels."),
                 io.Float.Input(
-                    "seconds", default=2.75, min=0.0, max=600.0, step=0.25, round=0.001,
+                    "seconds",
+                    default=2.75,
+                    min=0.0,
+                    max=600.0,
+                    step=0.25,
+                    round=0.001,
                     tooltip="Length. The embedded model was trained on up to 2.75 seconds (33 frames at 12 fps).",
                 ),
                 io.Float.Input(
-                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001,
+                    "fps",
+                    default=12.0,
+                    min=1.0,
+                    max=120.0,
+                    step=1.0,
+                    round=0.001,
                     tooltip="Frames per second. The embedded model makes 12; connect the output to VAE Decode.",
                 ),
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
                 io.Model.Input(
-                    "model", optional=True,
+                    "model",
+                    optional=True,
                     tooltip=(
                         "The latent then has the channels that this model reads, and the node says when size or length "
                         "are unlike those of its training."
                     ),
                 ),
                 io.Vae.Input(
-                    "vae", optional=True,
+                    "vae",
+                    optional=True,
                     tooltip=(
                         "The VAE that will decode it: length and size are fitted to what it says of its latents. "
                         "Without it 4 x 8 x 8 pixels are one, as for Wan 2.1, or what the model tells."
@@ -67,7 +79,7 @@ class EmptyVideo(Node):
                 io.Int.Output(display_name="num_frames", tooltip="The number of pixel frames, 1 + 4k."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
@@ -256,9 +268,11 @@ class VAEDecode(Node):
         expected = _frames_to_decode(samples, loop, other_vae.time_of(vae))
         decode = decode_steadily if deflicker else decode_pieces
         pieces = _counted(decode(vae, samples, cyclic=loop), expected)
-        heard, said = sound.kept(latent, samples, fps) if beside is None else heard_vae.of_latent(
-            audio_vae, samples, beside, cyclic=loop
-        )  # fmt: skip
+        heard, said = (
+            sound.kept(latent, samples, fps)
+            if beside is None
+            else heard_vae.of_latent(audio_vae, samples, beside, cyclic=loop)
+        )
         if said:
             messages.show_text(cls, said)
         if output == "video file":

@@ -113,18 +113,24 @@ class LoadDiT(Node):
             search_aliases=["load dit", "load sit", "load latte", "facebook dit", "imagenet", "published checkpoint"],
             inputs=[
                 io.Combo.Input(
-                    "file", options=names, default=names[0],
+                    "file",
+                    options=names,
+                    default=names[0],
                     tooltip=(
                         "Weights as published: .safetensors, or .pt, .pth, .bin, of which only the tensors are read. "
                         "They lie in ComfyUI's models/diffusion_models folder."
                     ),
                 ),
                 io.Combo.Input(
-                    "family", options=["auto", *FAMILIES], default="auto",
+                    "family",
+                    options=["auto", *FAMILIES],
+                    default="auto",
                     tooltip="auto reads it from the file. DiT and SiT look alike: SiT is taken where the name says so.",
                 ),
                 io.Combo.Input(
-                    "guided_channels", options=GUIDED, default=GUIDED[0],
+                    "guided_channels",
+                    options=GUIDED,
+                    default=GUIDED[0],
                     tooltip=(
                         "Latent channels that guidance (cfg) works on. The papers' samples of DiT and SiT guided the "
                         "first three of four; all is the usual way."
@@ -134,7 +140,7 @@ class LoadDiT(Node):
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Ask it for a class (Class Label) or a text.")],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, file: str, family: str, guided_channels: str, dtype: str) -> io.NodeOutput:

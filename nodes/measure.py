@@ -72,11 +72,17 @@ class MeasureVideo(Node):
             inputs=[
                 io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
                 io.Float.Input(
-                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001,
+                    "fps",
+                    default=12.0,
+                    min=1.0,
+                    max=120.0,
+                    step=1.0,
+                    round=0.001,
                     tooltip="Frames per second of images; a video brings its own.",
                 ),
                 io.Boolean.Input(
-                    "motion", default=True,
+                    "motion",
+                    default=True,
                     tooltip="Measure optical flow too (warp error, dynamic degree): most of the time it takes.",
                 ),
             ],
@@ -86,7 +92,7 @@ class MeasureVideo(Node):
             ),
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, frames: Any, fps: float, motion: bool) -> io.NodeOutput:
@@ -119,7 +125,9 @@ class MeasureSeam(Node):
             inputs=[
                 io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
                 io.Combo.Input(
-                    "where", options=["loop", "joins"], default="loop",
+                    "where",
+                    options=["loop", "joins"],
+                    default="loop",
                     tooltip="loop: from the last frame to the first. joins: inside the video, at the frames below.",
                 ),
                 io.String.Input(
@@ -131,7 +139,7 @@ class MeasureSeam(Node):
             ),
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, frames: Any, where: str, joins: str) -> io.NodeOutput:

@@ -50,9 +50,13 @@ class PackClips(Node):
 
     @classmethod
     def execute(
-        cls, model: Any, first: dict[str, Any], second: dict[str, Any], first_prompt: Any = None,
+        cls,
+        model: Any,
+        first: dict[str, Any],
+        second: dict[str, Any],
+        first_prompt: Any = None,
         second_prompt: Any = None,
-    ) -> io.NodeOutput:  # fmt: skip
+    ) -> io.NodeOutput:
         """Lay all patches out in a row."""
         from .host.model.packing import packed_model, packed_prompts, patch_of_ours
 

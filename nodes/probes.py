@@ -35,14 +35,20 @@ class ProbeClips(Node):
             search_aliases=["physics", "world model", "object permanence", "3d consistency", "simulation", "evaluate"],
             inputs=[
                 io.Combo.Input(
-                    "probe", options=list(PROBES), default="object permanence",
+                    "probe",
+                    options=list(PROBES),
+                    default="object permanence",
                     tooltip="What is tested. Those with a comma lie outside of what training shows.",
                 ),
                 io.Int.Input("count", default=3, min=1, max=64, tooltip="How many clips; the mean of few says little."),
                 io.Int.Input("width", default=96, min=64, max=512, step=16, tooltip="Width in pixels."),
                 io.Int.Input("height", default=96, min=64, max=512, step=16, tooltip="Height in pixels."),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**32 - 1, control_after_generate=False,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=False,
                     tooltip="Which clips; the benchmark's are those of 0.",
                 ),
             ],
@@ -57,7 +63,7 @@ class ProbeClips(Node):
                 io.Float.Output(display_name="fps", tooltip="Frames per second."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, probe: str, count: int, width: int, height: int, seed: int) -> io.NodeOutput:

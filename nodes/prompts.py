@@ -34,7 +34,12 @@ class PromptOverTime(Node):
                 "regions."
             ),
             search_aliases=[
-                "prompt travel", "prompt schedule", "prompt keyframes", "regional prompt", "area prompt", "prompt fade",
+                "prompt travel",
+                "prompt schedule",
+                "prompt keyframes",
+                "regional prompt",
+                "area prompt",
+                "prompt fade",
                 "multi prompt",
             ],
             inputs=[
@@ -42,7 +47,9 @@ class PromptOverTime(Node):
                 io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.Latent.Input("latent", tooltip="The latent that will be sampled: its size and length are used."),
                 io.String.Input(
-                    "prompts", default=PROMPTS, multiline=True,
+                    "prompts",
+                    default=PROMPTS,
+                    multiline=True,
                     tooltip=(
                         "A line per prompt. `1.5: text` holds from 1.5 s until the next line, `1-2.5: text` in that "
                         "range."
@@ -55,7 +62,8 @@ class PromptOverTime(Node):
                     "base", optional=True, tooltip="What holds outside of the mask, and at times without a line."
                 ),
                 io.Mask.Input(
-                    "mask", optional=True,
+                    "mask",
+                    optional=True,
                     tooltip="The prompts hold only here: one frame, or one per video frame. Needs `base`.",
                 ),
                 vae_input(),
@@ -64,13 +72,22 @@ class PromptOverTime(Node):
                 io.Conditioning.Output(display_name="conditioning", tooltip="For `positive` or `negative` of a guider.")
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, latent: dict[str, Any], prompts: str, fade: float, fps: float,
-        frames_per_latent: int, base: Any = None, mask: Tensor | None = None, vae: Any = None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model: Any,
+        clip: Any,
+        latent: dict[str, Any],
+        prompts: str,
+        fade: float,
+        fps: float,
+        frames_per_latent: int,
+        base: Any = None,
+        mask: Tensor | None = None,
+        vae: Any = None,
+    ) -> io.NodeOutput:
         """Say who answers to what."""
         from .host.model.levels import is_ours
         from .host.model.prompts import placed_prompts
@@ -117,7 +134,9 @@ class GuidanceOverTime(Node):
             inputs=[
                 io.Model.Input("model", tooltip="Any video model."),
                 io.String.Input(
-                    "scales", default="0: 2\n2: 4", multiline=True,
+                    "scales",
+                    default="0: 2\n2: 4",
+                    multiline=True,
                     tooltip="A line per time: `1.5: 4` is scale 4 at 1.5 s. 1 is no guidance.",
                 ),
                 fps_input(),
@@ -125,7 +144,7 @@ class GuidanceOverTime(Node):
                 vae_input(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For Guider, KSampler or any other sampler.")],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, model: Any, scales: str, fps: float, frames_per_latent: int, vae: Any = None) -> io.NodeOutput:

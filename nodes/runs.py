@@ -76,13 +76,16 @@ class LoadRun(Node):
             search_aliases=["load run", "resume run", "continue sampling", "load tokens", "resume sampling"],
             inputs=[
                 io.String.Input(
-                    "run", default="",
+                    "run",
+                    default="",
                     tooltip="Its name in the output folder, as Save Run shows it: runs/spacetime_00001_.safetensors",
                 ),
                 io.Guider.Input("guider", tooltip="What the next steps will be made by: compared with the saved run."),
                 io.Sampler.Input("sampler", tooltip="The sampler of the next steps: compared with the saved run."),
                 io.Combo.Input(
-                    "if_changed", options=["stop", "new trajectory", "go on"], default="stop",
+                    "if_changed",
+                    options=["stop", "new trajectory", "go on"],
+                    default="stop",
                     tooltip=(
                         "When model, guider (cfg, prompt) or sampler are others than the run was made by. "
                         "new trajectory: from the present x, without history. go on: keep the history, as between two "
@@ -92,7 +95,7 @@ class LoadRun(Node):
             ],
             outputs=[sockets.Tokens.Output(display_name="tokens", tooltip="The run as it was, for DiT Denoise Step.")],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, run: str, guider: Any, sampler: Any, if_changed: str) -> io.NodeOutput:

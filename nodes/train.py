@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -13,10 +10,10 @@ from ..models.training.run.ranges import limits
 from . import sockets
 from . import train_inputs as shared
 from .host import folders
-from .host.messages import serve_json
 from .schema import Node, schema
+from .train_inputs import CATEGORY
+from .train_runs import result, trained_on_latents
 
-CATEGORY = "Spacetime/train"
 VAE_PRESETS = ["toy", "base", "test", "mini"]
 DIT_PRESETS = ["toy", "S", "B", "L", "XL", "test", "mini"]
 CAPTIONER_PRESETS = ["toy", "small", "base", "test"]
@@ -43,9 +40,11 @@ class TrainVAE(Node):
                 io.Int.Input("steps", default=1000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input("batch", default=4, **limits("batch"), tooltip="Crops per step. Fewer need less memory."),
                 io.Int.Input("crop", default=64, **limits("crop"), tooltip="Side of the crops in pixels."),
-                shared.rate(), *shared.common(),
+                shared.rate(),
+                *shared.common(),
                 io.Vae.Input(
-                    "start_from", optional=True,
+                    "start_from",
+                    optional=True,
                     tooltip="Continue from this VAE of ours instead of from scratch; it brings its own size.",
                 ),
                 *shared.losses(),
@@ -56,14 +55,27 @@ class TrainVAE(Node):
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, clips: Any, name: str, preset: str, steps: int, batch: int, crop: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: Any = None, images: float = 0.3,
-        perceptual: float = 0.0, adversarial: float = 0.0, adversarial_from: float = 0.5,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        clips: Any,
+        name: str,
+        preset: str,
+        steps: int,
+        batch: int,
+        crop: int,
+        learning_rate: float,
+        save_every: int,
+        run_seed: int,
+        numbers: str,
+        start_from: Any = None,
+        images: float = 0.3,
+        perceptual: float = 0.0,
+        adversarial: float = 0.0,
+        adversarial_from: float = 0.5,
+    ) -> io.NodeOutput:
         """Run the training command and load what it made."""
         from .host.checkpoint import load_vae
         from .host.processes import training
@@ -108,35 +120,52 @@ class TrainDiT(Node):
                 shared.preset(DIT_PRESETS, "mini is the embedded model's, S to XL the paper's; test is for trials."),
                 io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
-                    "tokens", default=2592, **limits("tokens"),
+                    "tokens",
+                    default=2592,
+                    **limits("tokens"),
                     tooltip=(
                         "Patches per step; the number of clips follows from their size. A clip of 64x64x17 has 80. "
                         "Lower it when memory is full."
                     ),
                 ),
-                shared.rate(), *shared.common(),
+                shared.rate(),
+                *shared.common(),
                 io.Combo.Input(
-                    "start_from", options=["nothing", *folders.checkpoint_names()], default="nothing",
+                    "start_from",
+                    options=["nothing", *folders.checkpoint_names()],
+                    default="nothing",
                     tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
                 ),
                 *shared.dit_extras(),
             ],
-            outputs=[
-                io.Model.Output(display_name="model", tooltip="The trained transformer, with averaged weights."),
-                io.Clip.Output(display_name="clip", tooltip="The text encoder."),
-                io.Vae.Output(display_name="vae", tooltip="The VAE, in the checkpoint's numbers."),
-                io.String.Output(display_name="path", tooltip="The checkpoint file with both."),
-            ],
+            outputs=shared.checkpoint_outputs(
+                "The trained transformer, with averaged weights.", "The VAE, in the checkpoint's numbers."
+            ),
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, clips: Any, vae: Any, name: str, preset: str, steps: int, tokens: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: str, lora_rank: int = 0, classes: bool = False,
-        packing: bool = False, parts: int = 1, checkpointing: bool = False, log: str = shared.LOGS[0],
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        clips: Any,
+        vae: Any,
+        name: str,
+        preset: str,
+        steps: int,
+        tokens: int,
+        learning_rate: float,
+        save_every: int,
+        run_seed: int,
+        numbers: str,
+        start_from: str,
+        lora_rank: int = 0,
+        classes: bool = False,
+        packing: bool = False,
+        parts: int = 1,
+        checkpointing: bool = False,
+        log: str = shared.LOGS[0],
+    ) -> io.NodeOutput:
         """Encode the clips, run the training command, and load what it made."""
         from .host.checkpoint import Source, build_objects
         from .host.processes import training
@@ -183,12 +212,17 @@ class TrainCaptioner(Node):
                 ),
                 io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
                 io.Int.Input(
-                    "tokens", default=4096, **limits("tokens"),
+                    "tokens",
+                    default=4096,
+                    **limits("tokens"),
                     tooltip="Patches per step: the number of clips follows. Lower it when memory is full.",
                 ),
-                shared.rate(), *shared.common(),
+                shared.rate(),
+                *shared.common(),
                 io.Combo.Input(
-                    "start_from", options=["nothing", *_captioners()], default="nothing",
+                    "start_from",
+                    options=["nothing", *_captioners()],
+                    default="nothing",
                     tooltip="Continue from a captioner of this VAE; it brings its own size and words.",
                 ),
             ],
@@ -200,13 +234,23 @@ class TrainCaptioner(Node):
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, clips: Any, vae: Any, name: str, preset: str, steps: int, tokens: int, learning_rate: float,
-        save_every: int, run_seed: int, numbers: str, start_from: str,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        clips: Any,
+        vae: Any,
+        name: str,
+        preset: str,
+        steps: int,
+        tokens: int,
+        learning_rate: float,
+        save_every: int,
+        run_seed: int,
+        numbers: str,
+        start_from: str,
+    ) -> io.NodeOutput:
         """Encode the clips, run the training command, and load what it made."""
         from .host.processes import training
         from .host.words import captioning
@@ -225,50 +269,6 @@ def _captioners() -> list[str]:
     from .host.words.captioning import captioner_names
 
     return captioner_names()
-
-
-@contextmanager
-def trained_on_latents(
-    node: Any, command: str, clips: Any, vae: Any, folder: Path, steps: int, arguments: list[str]
-) -> Iterator[Path]:
-    """Encode the clips and run a training command on their latents; gives the VAE's file, which then goes."""
-    from .host.processes import training
-
-    with training.vae_for_process(vae, folder / "used_vae.safetensors") as vae_file:
-        place = [command, "--out", str(folder), "--vae", str(vae_file), *_caches(node, clips, vae, vae_file, folder)]
-        training.train(node, [*place, *arguments], folder, training.Follower(folder, steps))
-        yield vae_file
-
-
-def _caches(node: Any, clips: Any, vae: Any, vae_file: Path, folder: Path) -> list[str]:
-    """Encode the clips to train on and those held out, unless that was done before; the options that name them."""
-    from .host.processes import training
-
-    options: list[str] = []
-    for option, held_out in (("--data", False), ("--held-out", True)):
-        arguments = clips.cache_arguments(held_out=held_out)
-        place = training.cache_folder(arguments, vae)
-        training.train(node, ["cache", "--vae", str(vae_file), "--out", str(place), *arguments], folder)
-        options += [option, str(place)]
-    return options
-
-
-def result(folder: Path, steps: int, text: str) -> dict[str, Any]:
-    """The finished run's curve and latest strip for the node."""
-    from ..models.training.run.chart import progress_picture
-    from .host.processes import training
-
-    return training.picture_ui(progress_picture(folder, steps), folder / training.PROGRESS, text)
-
-
-def _shown(query: Mapping[str, str]) -> dict[str, Any]:
-    """What a page that is loaded anew asks for: the picture of the run that a node names."""
-    from .host.processes import training
-
-    return training.shown_of_run(query.get("name", ""))
-
-
-serve_json("/spacetime/run", _shown)
 
 
 NODES: list[type[io.ComfyNode]] = [TrainVAE, TrainDiT, TrainCaptioner]

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..models.extras import install
 from ..models.training.run.ranges import CHOICES, limits
 
+CATEGORY = "Spacetime/train"
 NUMBERS = list(CHOICES["dtype"])
 LOGS = ["none", "tensorboard", "wandb", "tensorboard,wandb"]
 
@@ -28,87 +29,138 @@ def preset(options: list[str], tip: str) -> Any:
 def rate() -> Any:
     """The learning rate."""
     return io.Float.Input(
-        "learning_rate", default=1e-3, **limits("learning_rate"), step=1e-4, round=1e-6,
+        "learning_rate",
+        default=1e-3,
+        **limits("learning_rate"),
+        step=1e-4,
+        round=1e-6,
         tooltip="Lower it when the loss jumps or becomes nan; a third of it when continuing.",
-    )  # fmt: skip
+    )
 
 
 def losses() -> list[Any]:
     """What the VAE is trained to do beside reconstructing: optional, so that workflows saved without it still run."""
     return [
         io.Float.Input(
-            "images", default=0.3, **limits("images"), step=0.05, optional=True,
+            "images",
+            default=0.3,
+            **limits("images"),
+            step=0.05,
+            optional=True,
             tooltip="Share of the steps on images: stills of the folder and single frames of the clips.",
         ),
         io.Float.Input(
-            "perceptual", default=0.0, **limits("perceptual"), step=0.05, round=0.001, optional=True,
+            "perceptual",
+            default=0.0,
+            **limits("perceptual"),
+            step=0.05,
+            round=0.001,
+            optional=True,
             tooltip=(
                 "Weight of the perceptual loss (VGG features), 0.5 is usual. It makes textures sharper and a step "
                 f"slower, and needs: {install('stlpips-pytorch')}."
             ),
         ),
         io.Float.Input(
-            "adversarial", default=0.0, **limits("adversarial"), step=0.05, round=0.001, optional=True,
+            "adversarial",
+            default=0.0,
+            **limits("adversarial"),
+            step=0.05,
+            round=0.001,
+            optional=True,
             tooltip="Weight of a critic that tells clips from reconstructions; 0.2 is usual, for long runs.",
         ),
         io.Float.Input(
-            "adversarial_from", default=0.5, **limits("adversarial_from"), step=0.05, optional=True,
+            "adversarial_from",
+            default=0.5,
+            **limits("adversarial_from"),
+            step=0.05,
+            optional=True,
             tooltip="Share of the run after which the critic comes in: before, there is only blur to criticise.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def common() -> list[Any]:
     """What every run has: checkpoints, a seed, a kind of numbers."""
     return [
         io.Int.Input(
-            "save_every", default=250, **limits("save_every"),
+            "save_every",
+            default=250,
+            **limits("save_every"),
             tooltip="Steps between checkpoints and samples; a killed run loses at most the steps since the last.",
         ),
         io.Int.Input(  # not called seed: editors change that after each run, and another seed is another run
-            "run_seed", default=0, **limits("seed"), tooltip="Equal seeds make equal runs on the CPU.",
+            "run_seed", default=0, **limits("seed"), tooltip="Equal seeds make equal runs on the CPU."
         ),
         io.Combo.Input(
-            "numbers", options=NUMBERS, default=NUMBERS[0],
+            "numbers",
+            options=NUMBERS,
+            default=NUMBERS[0],
             tooltip="bfloat16 is fast on GPUs and on CPUs with matrix units; float32 elsewhere.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def dit_extras() -> list[Any]:
     """Inputs that came later; workflows without them run as before."""
     return [
         io.Int.Input(
-            "lora_rank", default=0, **limits("lora"), optional=True,
+            "lora_rank",
+            default=0,
+            **limits("lora"),
+            optional=True,
             tooltip=(
                 "0 trains the whole model. Above 0 only a small addition of this rank to the model of start_from, "
                 "which core's Load LoRA nodes list as spacetime/<name>."
             ),
         ),
         io.Boolean.Input(
-            "classes", default=False, optional=True,
+            "classes",
+            default=False,
+            optional=True,
             tooltip="Label each clip with its class: the name of its sub-folder, or what happens in the toy world.",
         ),
         io.Boolean.Input(
-            "packing", default=False, optional=True,
+            "packing",
+            default=False,
+            optional=True,
             tooltip="Clips of all sizes in every step, packed into one sequence, instead of one size per step.",
         ),
         io.Int.Input(
-            "parts", default=1, **limits("accumulate"), optional=True,
+            "parts",
+            default=1,
+            **limits("accumulate"),
+            optional=True,
             tooltip="Compute each step in so many parts, one after the other: the same result with less memory.",
         ),
         io.Boolean.Input(
-            "checkpointing", default=False, optional=True,
+            "checkpointing",
+            default=False,
+            optional=True,
             tooltip="Compute the blocks twice instead of keeping what they made: far less memory, a quarter slower.",
         ),
         io.Combo.Input(
-            "log", options=LOGS, default=LOGS[0], optional=True,
+            "log",
+            options=LOGS,
+            default=LOGS[0],
+            optional=True,
             tooltip=(
                 "Also keep a log for TensorBoard or Weights & Biases in the run's folder, where these are installed. "
                 "Nothing is uploaded unless you have set WANDB_MODE yourself."
             ),
         ),
-    ]  # fmt: skip
+    ]
+
+
+def checkpoint_outputs(model: str, vae: str) -> list[Any]:
+    """What a checkpoint that was trained is loaded as; model, vae: what to say of these."""
+    return [
+        io.Model.Output(display_name="model", tooltip=model),
+        io.Clip.Output(display_name="clip", tooltip="The text encoder."),
+        io.Vae.Output(display_name="vae", tooltip=vae),
+        io.String.Output(display_name="path", tooltip="The checkpoint file with both."),
+    ]
 
 
 def extra_arguments(lora_rank: int, parts: int, log: str, **switches: bool) -> list[str]:
@@ -121,9 +173,8 @@ def extra_arguments(lora_rank: int, parts: int, log: str, **switches: bool) -> l
 
 def shared_arguments(learning_rate: float, save_every: int, seed: int, numbers: str) -> list[str]:
     """The options for `rate` and `common`."""
-    return [
-        "--learning-rate", str(learning_rate), "--save-every", str(save_every), "--seed", str(seed), "--dtype", numbers,
-    ]  # fmt: skip
+    given = {"learning-rate": learning_rate, "save-every": save_every, "seed": seed, "dtype": numbers}
+    return [part for option, value in given.items() for part in (f"--{option}", str(value))]
 
 
 def latent_arguments(preset: str, steps: int, tokens: int) -> list[str]:

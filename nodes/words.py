@@ -20,6 +20,24 @@ MODES = {"offline": "offline", "language model": "model"}
 LANGUAGES = {"as the prompt": "same", "English": "en"}
 
 
+def _model_inputs() -> list[Any]:
+    """What only a language model needs; the host makes it only when that is asked."""
+    return [
+        sockets.LanguageModel.Input(
+            "language_model",
+            optional=True,
+            lazy=True,
+            tooltip="From Load Language Model. Not loaded and not asked in offline mode.",
+        ),
+        io.Image.Input(
+            "image",
+            optional=True,
+            lazy=True,
+            tooltip="The first frame, for a language model that sees pictures: it describes what is there.",
+        ),
+    ]
+
+
 class ExpandCaption(Node):
     """Short prompt -> detailed caption."""
 
@@ -38,36 +56,41 @@ class ExpandCaption(Node):
             search_aliases=["prompt enhancer", "prompt upsampling", "rewrite prompt", "llm prompt", "magic prompt"],
             inputs=[
                 io.String.Input(
-                    "prompt", default="a red ball bounces to the right", multiline=True,
+                    "prompt",
+                    default="a red ball bounces to the right",
+                    multiline=True,
                     tooltip="What the video shows, in any language.",
                 ),
                 io.Combo.Input(
-                    "mode", options=list(MODES), default="offline",
+                    "mode",
+                    options=list(MODES),
+                    default="offline",
                     tooltip="offline: instant, by grammar, keeps your words as they are. language model: rewritten.",
                 ),
                 io.Combo.Input(
-                    "style", options=list(STYLES), default="plain",
+                    "style",
+                    options=list(STYLES),
+                    default="plain",
                     tooltip=(
                         "plain is how the embedded model was trained. cinematic adds light and lens; wan, hunyuan and "
                         "ltx have the length and the order of fields that those models expect."
                     ),
                 ),
                 io.Combo.Input(
-                    "language", options=list(LANGUAGES), default="as the prompt",
+                    "language",
+                    options=list(LANGUAGES),
+                    default="as the prompt",
                     tooltip="English also translates (language model only). The embedded model knows only English.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**32 - 1, control_after_generate=True,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=True,
                     tooltip="Another seed, other words. The same seed and prompt are not asked for twice.",
                 ),
-                sockets.LanguageModel.Input(
-                    "language_model", optional=True, lazy=True,
-                    tooltip="From Load Language Model. Not loaded and not asked in offline mode.",
-                ),
-                io.Image.Input(
-                    "image", optional=True, lazy=True,
-                    tooltip="The first frame, for a language model that sees pictures: it describes what is there.",
-                ),
+                *_model_inputs(),
             ],
             outputs=[
                 io.String.Output(display_name="caption", tooltip="The expanded prompt, for CLIP Text Encode."),
@@ -75,7 +98,7 @@ class ExpandCaption(Node):
                 io.String.Output(display_name="changes", tooltip="What was done, and why if not as asked."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def check_lazy_status(cls, mode: str, **inputs: Any) -> list[str]:
@@ -126,7 +149,9 @@ class LoadLanguageModel(Node):
             search_aliases=["llm", "ollama", "openai", "gpt", "chat model", "vllm", "llama.cpp", "gguf", "smollm"],
             inputs=[
                 io.Combo.Input(
-                    "model", options=names, default=names[0],
+                    "model",
+                    options=names,
+                    default=names[0],
                     tooltip=(
                         "The packaged model, endpoints of your configuration file, folders and GGUF files in "
                         "models/LLM. 'address below' calls the address that stands there, if your configuration allows "
@@ -134,18 +159,21 @@ class LoadLanguageModel(Node):
                     ),
                 ),
                 io.String.Input(
-                    "address", default="",
+                    "address",
+                    default="",
                     tooltip="Only for 'address below': http://127.0.0.1:11434/v1. It never gets a key.",
                 ),
                 io.String.Input("model_name", default="", tooltip="Only for 'address below': the model to ask for."),
                 io.Clip.Input(
-                    "clip", optional=True, lazy=True,
+                    "clip",
+                    optional=True,
+                    lazy=True,
                     tooltip="Only for 'connected CLIP': a text encoder that is a language model, in a newer ComfyUI.",
                 ),
             ],
             outputs=[sockets.LanguageModel.Output(display_name="language_model", tooltip="For Expand Caption.")],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def validate_inputs(cls, model: str) -> bool | str:

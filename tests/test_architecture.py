@@ -14,10 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_FUNCTION = 60
 MAX_FILE = 300
-HOST_MODULES = {
-    "comfy", "comfy_api", "comfy_config", "comfy_execution", "comfy_extras", "execution", "folder_paths",
-    "latent_preview", "node_helpers", "nodes", "server",
-}  # fmt: skip
+HOST_MODULES = set(
+    """
+    comfy comfy_api comfy_config comfy_execution comfy_extras execution folder_paths latent_preview node_helpers nodes
+    server
+    """.split()
+)
 # what a node file may use of the host without going through nodes/host
 NODE_API = {"comfy_api"}
 MODELS_MAY_IMPORT = {"PIL", "av", "einops", "numpy", "safetensors", "torch", "cv2", "ray", "xformers"}
@@ -69,10 +71,12 @@ NETWORKS = {"transformer", "vae", "text", "checkpoints"}
 # methods whose meaning a framework defines
 FRAMEWORK = {"forward", "define_schema", "execute", "fingerprint_inputs", "validate_inputs", "check_lazy_status"}
 # models/files.py does it, with limits and whole or not at all
-BY_HAND = {
-    "json.load", "json.loads", "os.replace", "os.rename", "safe_open", "save_file", "load_file", "torch.load",
-    "torch.save", "safetensors.torch.load_file", "np.load", "eval", "exec",
-}  # fmt: skip
+BY_HAND = set(
+    """
+    json.load json.loads os.replace os.rename safe_open save_file load_file torch.load torch.save
+    safetensors.torch.load_file np.load eval exec
+    """.split()
+)
 BY_HAND_ALLOWED = {
     "models/files.py": {"json.loads", "safe_open", "save_file"},
     # lines between two processes of the pack itself; the worker is a script that imports nothing of it
@@ -337,6 +341,12 @@ def test_functions_and_files_stay_small(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and f"{name}:{node.name}" not in LONGER:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= MAX_FUNCTION, f"{name}:{node.lineno} {node.name} has {length} lines"
+
+
+@every([path for path in (*OURS, *python_files("tests")) if path != Path(__file__)])
+def test_the_formatter_has_the_last_word(path):
+    """A table of words is a text that is split, a long call has a line for each argument: nothing is left to taste."""
+    assert not re.search(r"# *fmt: *(skip|off)", path.read_text(encoding="utf-8"))
 
 
 @every([*MODELS, *NODES])

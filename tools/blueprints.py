@@ -48,36 +48,52 @@ REPORTS = frozenset({"Measured", "SpacetimeMeasureVideo", "SpacetimeMeasureSeam"
 COMPARED = frozenset({"SpacetimeCompareVideos", "Compared with the source"})
 BLUEPRINTS = (
     Blueprint(
-        "Animate Image (Spacetime)", "animate_image",
-        (("Prompt", "text"), ("SpacetimeAnimateImage", "seconds"), *RUN), {"LoadImage": ("image", "IMAGE")}, REPORTS,
-    ),
-    Blueprint(
-        "Extend (Spacetime)", "extend_forward",
-        (("Prompt", "text"), ("SpacetimeExtendVideo", "direction"), ("SpacetimeExtendVideo", "seconds"), *RUN), CLIP,
+        "Animate Image (Spacetime)",
+        "animate_image",
+        (("Prompt", "text"), ("SpacetimeAnimateImage", "seconds"), *RUN),
+        {"LoadImage": ("image", "IMAGE")},
         REPORTS,
     ),
     Blueprint(
-        "Loop (Spacetime)", "loop_text",
+        "Extend (Spacetime)",
+        "extend_forward",
+        (("Prompt", "text"), ("SpacetimeExtendVideo", "direction"), ("SpacetimeExtendVideo", "seconds"), *RUN),
+        CLIP,
+        REPORTS,
+    ),
+    Blueprint(
+        "Loop (Spacetime)",
+        "loop_text",
         (("Prompt", "text"), *((("SpacetimeEmptyVideo", name)) for name in ("width", "height", "seconds")), *RUN),
         leaves=REPORTS,
     ),
     Blueprint(
-        "Connect (Spacetime)", "connect_gap", (("Prompt", "text"), ("SpacetimeConnectVideos", "seconds"), *RUN),
-        {"Load Video: first": ("first", "VIDEO"), "Load Video: second": ("second", "VIDEO")}, REPORTS,
+        "Connect (Spacetime)",
+        "connect_gap",
+        (("Prompt", "text"), ("SpacetimeConnectVideos", "seconds"), *RUN),
+        {"Load Video: first": ("first", "VIDEO"), "Load Video: second": ("second", "VIDEO")},
+        REPORTS,
     ),
     Blueprint(
-        "Restyle (Spacetime)", "restyle", (("Prompt", "text"), ("SpacetimeRestyleVideo", "strength"), *RUN), CLIP,
+        "Restyle (Spacetime)",
+        "restyle",
+        (("Prompt", "text"), ("SpacetimeRestyleVideo", "strength"), *RUN),
+        CLIP,
         REPORTS | COMPARED,
     ),
     Blueprint(
-        "Train On Your Clips (Spacetime)", "train_on_your_clips",
+        "Train On Your Clips (Spacetime)",
+        "train_on_your_clips",
         (
-            ("SpacetimeClipsFromFolder", "folder"), ("SpacetimeTrainVAE", "steps"), ("SpacetimeTrainDiT", "steps"),
-            ("Prompt", "text"), ("KSampler", "seed"),
+            ("SpacetimeClipsFromFolder", "folder"),
+            ("SpacetimeTrainVAE", "steps"),
+            ("SpacetimeTrainDiT", "steps"),
+            ("Prompt", "text"),
+            ("KSampler", "seed"),
         ),
         leaves=REPORTS,
     ),
-)  # fmt: skip
+)
 
 
 def title_of(node: Graph) -> str:
@@ -148,7 +164,9 @@ def _subgraph(
         "id": _id(blueprint, "graph"),
         "version": 1,
         "state": {
-            "lastGroupId": len(graph["groups"]), "lastNodeId": graph["last_node_id"], "lastLinkId": last,
+            "lastGroupId": len(graph["groups"]),
+            "lastNodeId": graph["last_node_id"],
+            "lastLinkId": last,
             "lastRerouteId": 0,
         },
         "revision": 0,
@@ -158,15 +176,21 @@ def _subgraph(
         "outputNode": {"id": OUTSIDE, "bounding": [right + 120, top + 200, 120, 60]},
         "inputs": inputs,
         "outputs": [
-            {"id": _id(blueprint, "output"), "name": output, "type": kind, "linkIds": [last],
-             "localized_name": output, "pos": [20, 20]}
+            {
+                "id": _id(blueprint, "output"),
+                "name": output,
+                "type": kind,
+                "linkIds": [last],
+                "localized_name": output,
+                "pos": [20, 20],
+            }
         ],
         "widgets": [],
         "nodes": inside,
         "groups": [group for group in graph["groups"] if any(_holds(group, place) for place in held)],
         "links": links,
         "extra": {},
-    }  # fmt: skip
+    }
 
 
 def _holds(group: Graph, place: Sequence[float]) -> bool:
@@ -190,14 +214,32 @@ def _file(blueprint: Blueprint, subgraph: Graph, shown: list[list[str]]) -> Grap
     inputs = [{**{name: one[name] for name in slots}, "link": None} for one in subgraph["inputs"]]
     outputs = [{**{name: one[name] for name in slots}, "links": []} for one in subgraph["outputs"]]
     node = {
-        "id": 1, "type": subgraph["id"], "pos": [0, 0], "size": [340, 180 + 26 * len(shown)], "flags": {}, "order": 0,
-        "mode": 0, "inputs": inputs, "outputs": outputs, "title": blueprint.name, "properties": {"proxyWidgets": shown},
+        "id": 1,
+        "type": subgraph["id"],
+        "pos": [0, 0],
+        "size": [340, 180 + 26 * len(shown)],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": inputs,
+        "outputs": outputs,
+        "title": blueprint.name,
+        "properties": {"proxyWidgets": shown},
         "widgets_values": [],
-    }  # fmt: skip
+    }
     return {
-        "id": _id(blueprint, "file"), "revision": 0, "last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [],
-        "groups": [], "definitions": {"subgraphs": [subgraph]}, "config": {}, "extra": {}, "version": 0.4,
-    }  # fmt: skip
+        "id": _id(blueprint, "file"),
+        "revision": 0,
+        "last_node_id": 1,
+        "last_link_id": 0,
+        "nodes": [node],
+        "links": [],
+        "groups": [],
+        "definitions": {"subgraphs": [subgraph]},
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
 
 
 def _id(blueprint: Blueprint, what: str) -> str:

@@ -13,9 +13,7 @@ from .terminal import Trouble, last_line, say, step
 
 REQUIREMENTS = ROOT / "requirements.txt"
 # four packages with the same module cv2 inside; a second one beside the first would overwrite it
-OPENCV = {
-    "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
-}  # fmt: skip
+OPENCV = {"opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"}
 PLAIN = re.compile(r"[\w.+!]+")  # a version that pip takes as a constraint
 LIST = """
 import importlib.metadata, json

@@ -20,9 +20,13 @@ TORCH_LOCK = ROOT / "requirements-torch-lock.txt"
 TORCH_CPU_LOCK = ROOT / "requirements-torch-cpu-lock.txt"
 Version = tuple[int, ...]
 COMPARE: dict[type, Callable[[object, object], bool]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-}  # fmt: skip
+}
 
 
 def pins(lock: Path, python: Version) -> dict[str, str]:

@@ -47,8 +47,12 @@ class CaptionerFile:
 def save_captioner(path: Path, file: CaptionerFile) -> None:
     """Write a file that load_captioner reads."""
     described = {
-        "format": FORMAT, "config": asdict(file.config), "tokens": file.tokens, "vae": file.vae, "meta": file.meta,
-    }  # fmt: skip
+        "format": FORMAT,
+        "config": asdict(file.config),
+        "tokens": file.tokens,
+        "vae": file.vae,
+        "meta": file.meta,
+    }
     write_tensors(path, file.state, {HEADER: json.dumps(described)})
 
 

@@ -71,9 +71,14 @@ class Captioner:
         problem = ""
         for attempt in range(ATTEMPTS):
             (text,) = write_captions(
-                self.network, self.vocabulary, latents, detailed=self.detailed, seed=seed + attempt,
-                temperature=self.temperature if not attempt else max(self.temperature, 0.7), on_wait=self.on_wait,
-            )  # fmt: skip
+                self.network,
+                self.vocabulary,
+                latents,
+                detailed=self.detailed,
+                seed=seed + attempt,
+                temperature=self.temperature if not attempt else max(self.temperature, 0.7),
+                on_wait=self.on_wait,
+            )
             faults = find_faults(text, "")
             if not faults:
                 return Description.of_text(text)

@@ -63,9 +63,18 @@ class CaptionerConfig:
 
 def _preset(eye_size: int, eye_depth: int, hidden_size: int, depth: int, num_heads: int) -> CaptionerConfig:
     return CaptionerConfig(
-        in_channels=16, patch=(1, 2, 2), window=(3, 4, 4), merge=2, eye_size=eye_size, eye_depth=eye_depth,
-        hidden_size=hidden_size, depth=depth, num_heads=num_heads, mlp_ratio=8 / 3, vocabulary=0,
-    )  # fmt: skip
+        in_channels=16,
+        patch=(1, 2, 2),
+        window=(3, 4, 4),
+        merge=2,
+        eye_size=eye_size,
+        eye_depth=eye_depth,
+        hidden_size=hidden_size,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_ratio=8 / 3,
+        vocabulary=0,
+    )
 
 
 PRESETS: dict[str, CaptionerConfig] = {

@@ -31,9 +31,16 @@ class Remembered:
 
 @torch.no_grad()
 def write_captions(
-    network: CaptionNetwork, vocabulary: Vocabulary, latents: Tensor, *, detailed: bool = True,
-    temperature: float = 0.0, seed: int = 0, max_pieces: int = MAX_PIECES, on_wait: Callable[[], None] = lambda: None,
-) -> list[str]:  # fmt: skip
+    network: CaptionNetwork,
+    vocabulary: Vocabulary,
+    latents: Tensor,
+    *,
+    detailed: bool = True,
+    temperature: float = 0.0,
+    seed: int = 0,
+    max_pieces: int = MAX_PIECES,
+    on_wait: Callable[[], None] = lambda: None,
+) -> list[str]:
     """One caption for each of the latents (B, C, T, H, W).
 
     temperature 0 takes the likeliest word; above, words are drawn from the likeliest that make up TOP_P, by a generator

@@ -46,10 +46,13 @@ def cache_folder(
     for clip in told:
         by_size.setdefault(clip.size, []).append(clip)
     shards = [
-        (out / f"clips-{size}-{mark}-{clips_mark(group[start : start + SHARD])}-{start:06d}.safetensors",
-         group[start : start + SHARD])
-        for size, group in by_size.items() for start in range(0, len(group), SHARD)
-    ]  # fmt: skip
+        (
+            out / f"clips-{size}-{mark}-{clips_mark(group[start : start + SHARD])}-{start:06d}.safetensors",
+            group[start : start + SHARD],
+        )
+        for size, group in by_size.items()
+        for start in range(0, len(group), SHARD)
+    ]
     for path, shard in shards:
         problems += remove_damaged(path)
         if not path.exists():
@@ -96,7 +99,5 @@ def clips_mark(clips: Sequence[FolderClip], *, captions: bool = True) -> str:
     return mark_of(
         part
         for clip in clips
-        for part in (
-            READER, clip.file, clip.stamp, clip.start, clip.fps, clip.size, clip.captions if captions else ""
-        )
-    )  # fmt: skip
+        for part in (READER, clip.file, clip.stamp, clip.start, clip.fps, clip.size, clip.captions if captions else "")
+    )

@@ -110,9 +110,14 @@ class Listing:
 
 
 def list_clips(
-    folder: Path, sizes: Sequence[ClipSize], *, fps: float = FPS, index: Path | None = None,
-    captions: Path | None = None, progress: Progress = quiet,
-) -> Listing:  # fmt: skip
+    folder: Path,
+    sizes: Sequence[ClipSize],
+    *,
+    fps: float = FPS,
+    index: Path | None = None,
+    captions: Path | None = None,
+    progress: Progress = quiet,
+) -> Listing:
     """Find the clips in a folder and its sub-folders.
 
     Each scene goes to the size with the most frames that it can fill, of those to the one nearest in aspect ratio.

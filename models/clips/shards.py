@@ -55,9 +55,14 @@ def mark_of(parts: Iterable[object]) -> str:
 
 
 def write_shard(
-    path: Path, latents: Sequence[Tensor], texts: Sequence[list[str]], classes: Sequence[str],
-    features: Sequence[Tensor], described: Mapping[str, Any], known: Sequence[Tensor] = (),
-) -> None:  # fmt: skip
+    path: Path,
+    latents: Sequence[Tensor],
+    texts: Sequence[list[str]],
+    classes: Sequence[str],
+    features: Sequence[Tensor],
+    described: Mapping[str, Any],
+    known: Sequence[Tensor] = (),
+) -> None:
     """Write clips (C, T, H, W) with their texts, and the features (L, E) of all texts in a row.
 
     described: further entries of the header: size, cyclic, fps, made_from. known: what is known of the patches of each
@@ -125,9 +130,13 @@ def _checked(name: str, header: Mapping[str, str], shapes: Mapping[str, list[int
     classes = held.get("classes", [""] * (len(captions) if isinstance(captions, list) else 0))
     made_from = held.get("made_from", {})
     if not (
-        isinstance(size, str) and isinstance(made_from, dict) and _rows(captions, str) and _rows(lengths, int)
-        and isinstance(classes, list) and all(isinstance(one, str) for one in classes)
-    ):  # fmt: skip
+        isinstance(size, str)
+        and isinstance(made_from, dict)
+        and _rows(captions, str)
+        and _rows(lengths, int)
+        and isinstance(classes, list)
+        and all(isinstance(one, str) for one in classes)
+    ):
         raise ValueError(f"the header of {name} does not describe clips")
     tokens = [count for row in lengths for count in row]
     fits = [len(row) for row in captions] == [len(row) for row in lengths] and len(classes) == len(captions)

@@ -67,9 +67,16 @@ def toy_pixels(first: int, count: int, size: ClipSize, progress: Progress = quie
 
 @torch.no_grad()
 def cache_toy_world(
-    folder: Path, vae: VideoVAE, encoder: TextEncoder, size: ClipSize, count: int, *, first: int = 0,
-    truth: bool = False, progress: Progress = quiet,
-) -> list[str]:  # fmt: skip
+    folder: Path,
+    vae: VideoVAE,
+    encoder: TextEncoder,
+    size: ClipSize,
+    count: int,
+    *,
+    first: int = 0,
+    truth: bool = False,
+    progress: Progress = quiet,
+) -> list[str]:
     """Render, encode and store clips number first .. first + count - 1 of one size; existing shards are kept.
 
     Shards of another VAE, and those that an earlier command with the same `first` made and this one does not name, are

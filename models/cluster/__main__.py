@@ -59,9 +59,15 @@ def video(args: argparse.Namespace) -> None:
     from .videos import make_videos, pool
 
     recipe = Recipe(
-        num_frames=OURS.nearest(args.seconds, FPS), height=args.height, width=args.width,
-        steps=args.steps, cfg=args.cfg, negative=args.negative, threads=args.threads, numbers=args.numbers,
-    )  # fmt: skip
+        num_frames=OURS.nearest(args.seconds, FPS),
+        height=args.height,
+        width=args.width,
+        steps=args.steps,
+        cfg=args.cfg,
+        negative=args.negative,
+        threads=args.threads,
+        numbers=args.numbers,
+    )
     jobs = jobs_of(read_text(args.prompts).splitlines(), args.seeds, args.seed)
     checkpoint = load_checkpoint(args.checkpoint)
     with pool(checkpoint, recipe, args.address, args.workers) as workers:

@@ -82,9 +82,17 @@ class Maker:
         """One video."""
         recipe = self.recipe
         (frames,) = generate(
-            self.models, [prompt], num_frames=recipe.num_frames, height=recipe.height, width=recipe.width,
-            steps=recipe.steps, cfg=recipe.cfg, shift=self.shift, seed=seed, negative=recipe.negative,
-        )  # fmt: skip
+            self.models,
+            [prompt],
+            num_frames=recipe.num_frames,
+            height=recipe.height,
+            width=recipe.width,
+            steps=recipe.steps,
+            cfg=recipe.cfg,
+            shift=self.shift,
+            seed=seed,
+            negative=recipe.negative,
+        )
         return frames
 
 
@@ -123,9 +131,12 @@ def jobs_of(prompts: Sequence[str], seeds: int, first: int = 0) -> list[Job]:
 
 
 def fan_out(
-    pool: Pool, jobs: Sequence[Job], *, progress: Callable[[int], None] = lambda _done: None,
+    pool: Pool,
+    jobs: Sequence[Job],
+    *,
+    progress: Callable[[int], None] = lambda _done: None,
     check: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Job, Frames]]:  # fmt: skip
+) -> Iterator[tuple[Job, Frames]]:
     """Each job with its video, in the order of `jobs`, as soon as all before it are there.
 
     progress gets the number of videos made; `check` may raise to end the work, and is called several times a second.

@@ -34,9 +34,15 @@ def pool(checkpoint: Checkpoint, recipe: Recipe, address: str | None, workers: i
 
 
 def make_videos(
-    workers: Pool, jobs: Sequence[Job], out: Path, *, fps: float, raw: bool = False,
-    progress: Callable[[int], None] = lambda _done: None, check: Callable[[], None] = lambda: None,
-) -> Iterator[Path]:  # fmt: skip
+    workers: Pool,
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    fps: float,
+    raw: bool = False,
+    progress: Callable[[int], None] = lambda _done: None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Make each job's video and write it as soon as all before it are written; yields the files.
 
     raw: the frames (F, H, W, 3) uint8 as .npy instead of H.264, which loses some. ValueError when `out` already holds

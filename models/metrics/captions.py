@@ -21,10 +21,17 @@ Verdict = dict[str, bool | None]
 # kinds whose sentences hold another's come first; "still" fits every sentence
 _ORDER = ("pan", "orbit", "hide", "collide", "circle", "bounce", "bounce in place", "fall", "spin", "roll", "still")
 _PLACEHOLDERS = {
-    "{a}": ".+?", "{b}": ".+?", "{list}": ".+?", "{dir}": "(?P<dir>left|right)", "{opp}": "(?P<opp>left|right)",
-    "{wall}": "(?:the wall|a (?:brown |gray )?wall)", "{rolls}": "(?:rolls|slides)",
-    "{rolling}": "(?:rolling|sliding)", "{are}": "(?:is|are)", "{s}": "s?",
-}  # fmt: skip
+    "{a}": ".+?",
+    "{b}": ".+?",
+    "{list}": ".+?",
+    "{dir}": "(?P<dir>left|right)",
+    "{opp}": "(?P<opp>left|right)",
+    "{wall}": "(?:the wall|a (?:brown |gray )?wall)",
+    "{rolls}": "(?:rolls|slides)",
+    "{rolling}": "(?:rolling|sliding)",
+    "{are}": "(?:is|are)",
+    "{s}": "s?",
+}
 _CAMERA = {
     "orbit": r"camera orbits around the scene",
     "pan": r"camera tracks to the (?P<dir>left|right)",
@@ -38,11 +45,10 @@ _SKIES = {
 _FLOORS = {"sandy": "sandy|beige", "gray": "gray", "dark": "dark"}
 # words that two captions share without saying the same
 _STOP = frozenset(
-    {
-        "a", "an", "and", "are", "at", "by", "in", "is", "it", "its", "of", "on", "or", "that", "the", "there", "this",
-        "to", "we", "with", "while",
-    }
-)  # fmt: skip
+    """
+    a an and are at by in is it its of on or that the there this to we with while
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,9 @@ def _names() -> tuple[dict[str, str], dict[str, str]]:
     """Every word for a colour and for a shape, with what it means."""
     tables: list[dict[str, str]] = []
     for usual, unusual in (
-        (words.COLOUR_WORDS, words.COLOUR_WORDS_HELD_OUT), (words.SHAPE_WORDS, words.SHAPE_WORDS_HELD_OUT),
-    ):  # fmt: skip
+        (words.COLOUR_WORDS, words.COLOUR_WORDS_HELD_OUT),
+        (words.SHAPE_WORDS, words.SHAPE_WORDS_HELD_OUT),
+    ):
         tables.append({name: plain for plain in usual for name in (plain, *usual[plain], *unusual[plain])})
     return tables[0], tables[1]
 

@@ -103,9 +103,12 @@ class ClassTransformer(nn.Module):
     """Noisy latents, time and a class -> the model's answer, all of its output channels."""
 
     def __init__(
-        self, config: ClassConfig, operations: Any = nn, device: torch.device | str | None = None,
+        self,
+        config: ClassConfig,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.config = config
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -118,9 +121,14 @@ class ClassTransformer(nn.Module):
         self.final_layer = FinalLayer(config, operations, **factory)
 
     def forward(
-        self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attention: Kernel = sdpa,
+        self,
+        x: Tensor,
+        t: Tensor,
+        labels: Tensor | None = None,
+        *,
+        attention: Kernel = sdpa,
         transformer_options: dict[str, Any] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """x (B, C, T, H, W), t (B,), labels (B,) -> (B, C or 2C, T, H, W).
 
         ValueError for several frames where the model knows images only.

@@ -142,9 +142,16 @@ def _latte(state: State) -> Published:
     context = state["caption_projection.linear_1.weight"].shape[1]
     out = state["proj_out.weight"].shape[0] // patch**2
     config = LatteConfig(
-        in_channels=in_channels, out_channels=out, hidden_size=size, depth=depth, num_heads=heads_of(size),
-        inner_size=inner, patch=patch, grid=64 // patch, context_dim=context,
-    )  # fmt: skip
+        in_channels=in_channels,
+        out_channels=out,
+        hidden_size=size,
+        depth=depth,
+        num_heads=heads_of(size),
+        inner_size=inner,
+        patch=patch,
+        grid=64 // patch,
+        context_dim=context,
+    )
     _check(depth, size, inner, context)
     return Published("Latte-1", config, _without(state, "pos_embed.pos_embed"), DDPM, cfg=7.5)
 
@@ -155,10 +162,16 @@ def _open_sora(state: State) -> Published:
     inner = state["spatial_blocks.0.mlp.fc1.weight"].shape[0]
     length, context = state["y_embedder.y_embedding"].shape
     config = OpenSoraConfig(
-        in_channels=in_channels, out_channels=state["final_layer.linear.weight"].shape[0] // patch**2,
-        hidden_size=size, depth=depth, num_heads=size // state["spatial_blocks.0.attn.q_norm.weight"].shape[0],
-        inner_size=inner, patch=patch, context_dim=context, text_length=length,
-    )  # fmt: skip
+        in_channels=in_channels,
+        out_channels=state["final_layer.linear.weight"].shape[0] // patch**2,
+        hidden_size=size,
+        depth=depth,
+        num_heads=size // state["spatial_blocks.0.attn.q_norm.weight"].shape[0],
+        inner_size=inner,
+        patch=patch,
+        context_dim=context,
+        text_length=length,
+    )
     _check(depth, size, inner, context, length)
     return Published("Open-Sora", config, state, OPEN_SORA, cfg=7.0, vae="OpenSora-VAE-v1.2")
 
@@ -170,11 +183,17 @@ def _class_config(state: State, **more: Any) -> ClassConfig:
     table = state.get("y_embedder.embedding_table.weight")
     places = state.get("pos_embed")
     config = ClassConfig(
-        in_channels=in_channels, out_channels=state["final_layer.linear.weight"].shape[0] // patch**2,
-        hidden_size=size, depth=depth, num_heads=heads_of(size), inner_size=inner, patch=patch,
+        in_channels=in_channels,
+        out_channels=state["final_layer.linear.weight"].shape[0] // patch**2,
+        hidden_size=size,
+        depth=depth,
+        num_heads=heads_of(size),
+        inner_size=inner,
+        patch=patch,
         grid=32 // patch if places is None else math.isqrt(places.shape[1]),
-        num_labels=0 if table is None else table.shape[0], **({"frames": 0} | more),
-    )  # fmt: skip
+        num_labels=0 if table is None else table.shape[0],
+        **({"frames": 0} | more),
+    )
     _check(depth, size, inner)
     return config
 

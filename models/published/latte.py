@@ -126,9 +126,12 @@ class TextTransformer(nn.Module):
     """Noisy latents, time and text -> the model's answer, all of its output channels."""
 
     def __init__(
-        self, config: LatteConfig, operations: Any = nn, device: torch.device | str | None = None,
+        self,
+        config: LatteConfig,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.config = config
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -145,9 +148,15 @@ class TextTransformer(nn.Module):
         self.proj_out = operations.Linear(size, config.patch**2 * config.out_channels, **factory)
 
     def forward(
-        self, x: Tensor, t: Tensor, context: Tensor, mask: Tensor | None = None, *, attention: Kernel = sdpa,
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        mask: Tensor | None = None,
+        *,
+        attention: Kernel = sdpa,
         transformer_options: dict[str, Any] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """x (B, C, T, H, W), t (B,), context (B, L, E), mask (B, L) bool -> (B, C or 2C, T, H, W)."""
         config, (batch, _, frames, height, width) = self.config, x.shape
         rows, columns = cut_grid(height, width, config.patch)

@@ -63,10 +63,12 @@ class Caption(nn.Module):
         super().__init__()
         self.register_buffer("y_embedding", torch.empty(config.text_length, config.context_dim, **factory))
         size = config.hidden_size
-        self.y_proj = nn.ModuleDict({
-            "fc1": operations.Linear(config.context_dim, size, **factory),
-            "fc2": operations.Linear(size, size, **factory),
-        })  # fmt: skip
+        self.y_proj = nn.ModuleDict(
+            {
+                "fc1": operations.Linear(config.context_dim, size, **factory),
+                "fc2": operations.Linear(size, size, **factory),
+            }
+        )
 
     def forward(self, text: Tensor) -> Tensor:
         out: Tensor = self.y_proj["fc2"](F.gelu(self.y_proj["fc1"](text), approximate="tanh"))
@@ -158,9 +160,12 @@ class OpenSoraTransformer(nn.Module):
     """Noisy latents, time and text -> the model's answer, all of its output channels."""
 
     def __init__(
-        self, config: OpenSoraConfig, operations: Any = nn, device: torch.device | str | None = None,
+        self,
+        config: OpenSoraConfig,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.config = config
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -179,9 +184,16 @@ class OpenSoraTransformer(nn.Module):
         self.final_layer = OpenSoraHead(config, operations, **factory)
 
     def forward(
-        self, x: Tensor, t: Tensor, context: Tensor, mask: Tensor | None = None, fps: Tensor | None = None, *,
-        attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        mask: Tensor | None = None,
+        fps: Tensor | None = None,
+        *,
+        attention: Kernel = sdpa,
+        transformer_options: dict[str, Any] | None = None,
+    ) -> Tensor:
         """x (B, C, T, H, W), t (B,), context (B, L, E), mask (B, L) bool, fps (B,) or None: 24 -> (B, 2C, T, H, W)."""
         config, (_, _, frames, height, width) = self.config, x.shape
         rows, columns = cut_grid(height, width, config.patch)

@@ -17,9 +17,13 @@ LARGEST = 8.0
 
 
 def enlarge(
-    clip: Tensor | Canvas, scale: float = 1.0, slower: int = 1, region: Tensor | None = None,
-    patch: Patch = DEFAULT_PATCH, larger: Tensor | None = None,
-) -> Canvas:  # fmt: skip
+    clip: Tensor | Canvas,
+    scale: float = 1.0,
+    slower: int = 1,
+    region: Tensor | None = None,
+    patch: Patch = DEFAULT_PATCH,
+    larger: Tensor | None = None,
+) -> Canvas:
     """A clip of `scale` times the height and width, in whole patches, and of `slower` times the latents, to be changed.
 
     The first latent stands for a single frame and stays one: 1 + n latents become 1 + slower * n; a loop's n become

@@ -71,9 +71,15 @@ class Track:
 
 
 def silence(
-    picture: Tensor, channels: int, height: int, per_frame: float, time: Frames, *, level: float = 1.0,
+    picture: Tensor,
+    channels: int,
+    height: int,
+    per_frame: float,
+    time: Frames,
+    *,
+    level: float = 1.0,
     cyclic: bool = False,
-) -> Track:  # fmt: skip
+) -> Track:
     """A track beside latents (B, C, T, H, W) on which nothing is heard yet, with one change level."""
     empty = Track(picture.new_zeros(0), picture.new_zeros(0), per_frame, time)
     latents = picture.new_zeros(picture.shape[0], channels, empty.at(picture.shape[2], cyclic=cyclic), height, 1)

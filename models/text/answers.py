@@ -55,11 +55,13 @@ _OPENER = re.compile(
 _SHOWS = re.compile(
     r"^(?:the|this) (?:video|clip|scene|footage|film) (?:shows|depicts|features|captures|begins with)\s+", re.I
 )
-_CAPTION_KEYS = (
-    "caption", "expanded_prompt", "rewritten_prompt", "enhanced_prompt", "detailed_prompt", "improved_prompt",
-    "positive_prompt", "video_prompt", "final_prompt", "expanded_caption", "detailed_caption", "prompt", "positive",
-    "paragraph", "description", "text", "content", "output", "result", "response", "answer", "final", "message",
-)  # fmt: skip
+_CAPTION_KEYS = tuple(
+    """
+    caption expanded_prompt rewritten_prompt enhanced_prompt detailed_prompt improved_prompt positive_prompt
+    video_prompt final_prompt expanded_caption detailed_caption prompt positive paragraph description text content
+    output result response answer final message
+    """.split()
+)
 _NOT_THE_CAPTION = re.compile(r"negative|original|input|source|avoid|exclude|user|note|reason|thought|analysis|title")
 _MOST_OBJECTS = 20  # places where a JSON value may begin
 
@@ -178,9 +180,11 @@ def _captions_in(value: object, depth: int = 0) -> list[str]:
         if found:
             return found
     return [
-        text for one in entries.values() for text in _captions_in(one, depth + 1) if isinstance(one, dict | list) or
-        count_words(text) > 2
-    ]  # fmt: skip
+        text
+        for one in entries.values()
+        for text in _captions_in(one, depth + 1)
+        if isinstance(one, dict | list) or count_words(text) > 2
+    ]
 
 
 def objects_in(text: str, beginnings: str = "{") -> Iterator[object]:

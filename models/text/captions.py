@@ -239,9 +239,12 @@ class _Request:
         offline = _offline(self.prompt, self.clean, self.style, self.seed, self.note, "")
         instead = "the offline expansion" if offline.source == "offline" else "the original"
         return Expansion(
-            self.prompt, offline.text, offline.changed, _sentences(f"{why}: used {instead} instead", offline.reason),
+            self.prompt,
+            offline.text,
+            offline.changed,
+            _sentences(f"{why}: used {instead} instead", offline.reason),
             offline.source,
-        )  # fmt: skip
+        )
 
 
 def _prompt_file(name: str) -> str:

@@ -23,10 +23,18 @@ FILE = "spacetime_language_models.json"
 ENVIRONMENT = {"url": "SPACETIME_LLM_URL", "model": "SPACETIME_LLM_MODEL", "key": "SPACETIME_LLM_KEY"}
 EXAMPLE = '{"endpoints": {"ollama": {"url": "http://127.0.0.1:11434/v1", "model": "qwen2.5:3b"}}}'
 FIELDS: dict[str, type | tuple[type, ...]] = {
-    "url": str, "model": str, "key": str, "key_env": str, "timeout": (int, float), "attempts": int,
-    "backoff": (int, float), "max_tokens": int, "temperature": (int, float), "options": dict,
+    "url": str,
+    "model": str,
+    "key": str,
+    "key_env": str,
+    "timeout": (int, float),
+    "attempts": int,
+    "backoff": (int, float),
+    "max_tokens": int,
+    "temperature": (int, float),
+    "options": dict,
     "small": bool,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

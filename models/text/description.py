@@ -60,9 +60,13 @@ class Description:
             kind = kind_of(sentence) or ("actions" if subjects else "")
             (found[kind] if kind else subjects).append(sentence)
         return cls(
-            subjects=tuple(subjects), actions=tuple(found["actions"]), background=" ".join(found["background"]),
-            camera=" ".join(found["camera"]), style=" ".join(found["style"]), paragraph=text,
-        )  # fmt: skip
+            subjects=tuple(subjects),
+            actions=tuple(found["actions"]),
+            background=" ".join(found["background"]),
+            camera=" ".join(found["camera"]),
+            style=" ".join(found["style"]),
+            paragraph=text,
+        )
 
     def composed(self) -> str:
         """A paragraph of the fields, in their order."""

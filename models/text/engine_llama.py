@@ -67,12 +67,19 @@ class LlamaEngine:
             "model.path": str(path),
             **({"mmproj.path": str(projector)} if projector else {}),
             # one conversation, nothing kept of the last one: the same question and seed give the same words
-            "n_parallel": 1, "cache_prompt": False, "cache_ram_mib": 0,
+            "n_parallel": 1,
+            "cache_prompt": False,
+            "cache_ram_mib": 0,
             "n_ctx": min(SEEING_CONTEXT if self.sees else CONTEXT, header.context or CONTEXT),
-            "cpuparams.n_threads": threads, "cpuparams_batch.n_threads": threads, "verbosity": -1,
+            "cpuparams.n_threads": threads,
+            "cpuparams_batch.n_threads": threads,
+            "verbosity": -1,
             # it always opens a port on this machine as well; without this key, which nobody knows, that is of no use
-            "api_keys": [secrets.token_hex(32)], "ui": False, "endpoint_slots": False, "endpoint_props": False,
-        }  # fmt: skip
+            "api_keys": [secrets.token_hex(32)],
+            "ui": False,
+            "endpoint_slots": False,
+            "endpoint_props": False,
+        }
         self._lock = threading.Lock()
         self._worker = self._start(on_wait)
 
@@ -134,10 +141,13 @@ class LlamaEngine:
         seconds = self._limits.load + self._bytes / self._limits.slowest
         worker = _Worker(
             {
-                "path": sys.path, "parent": os.getpid(), "seconds": seconds + 60, "params": self._params,
+                "path": sys.path,
+                "parent": os.getpid(),
+                "seconds": seconds + 60,
+                "params": self._params,
                 "memory": 2 * self._bytes + self._limits.memory,
             }
-        )  # fmt: skip
+        )
         weakref.finalize(self, worker.kill)
         deadline = time.monotonic() + seconds
         message = None

@@ -27,9 +27,12 @@ from .protocols import Answer, read_body
 MAX_WAIT = 30.0  # seconds between two attempts; a server that asks for more is not asked again
 # what numbers of the configuration may be, both ends allowed
 LIMITS = {
-    "timeout": Within(0.1, 3600), "attempts": Within(1, 20), "backoff": Within(0, 60),
-    "max_tokens": Within(1, 1_000_000), "temperature": Within(0, 10),
-}  # fmt: skip
+    "timeout": Within(0.1, 3600),
+    "attempts": Within(1, 20),
+    "backoff": Within(0, 60),
+    "max_tokens": Within(1, 1_000_000),
+    "temperature": Within(0, 10),
+}
 TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 
 

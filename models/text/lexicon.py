@@ -79,7 +79,7 @@ VERBS = table(
     "游 游泳 移动 穿过 "
     "旋转 转动 消失 出现 睡觉 睡 玩 玩耍 唱歌 骑 开 开车 漂浮 燃烧 绽放 流动 碰撞 撞 环绕 追逐 追 爬 推 拉 拿 "
     "抱 笑 哭 说",
-)  # fmt: skip
+)
 NEGATIONS = table(
     en="no not without never none nobody nothing neither nor cannot lacks lacking free absent devoid empty hardly "
     "isn't aren't doesn't don't didn't won't wasn't weren't can't couldn't shouldn't wouldn't hasn't haven't isnt "
@@ -91,11 +91,26 @@ NEGATIONS = table(
 )
 # a narrower colour does not contradict the wider one, nor the other way round
 FAMILIES = {
-    "crimson": "red", "scarlet": "red", "ruby": "red", "maroon": "red", "teal": "turquoise", "cyan": "turquoise",
-    "aqua": "turquoise", "azure": "blue", "navy": "blue", "cobalt": "blue", "lime": "green", "emerald": "green",
-    "amber": "orange", "violet": "purple", "lilac": "purple", "indigo": "purple", "magenta": "pink", "ivory": "white",
+    "crimson": "red",
+    "scarlet": "red",
+    "ruby": "red",
+    "maroon": "red",
+    "teal": "turquoise",
+    "cyan": "turquoise",
+    "aqua": "turquoise",
+    "azure": "blue",
+    "navy": "blue",
+    "cobalt": "blue",
+    "lime": "green",
+    "emerald": "green",
+    "amber": "orange",
+    "violet": "purple",
+    "lilac": "purple",
+    "indigo": "purple",
+    "magenta": "pink",
+    "ivory": "white",
     "gold": "yellow",
-}  # fmt: skip
+}
 # words that mean the same for a check, in one language
 SYNONYMS: tuple[frozenset[str], ...] = (
     frozenset(["big", "large", "huge", "giant"]),
@@ -109,27 +124,36 @@ SYNONYMS: tuple[frozenset[str], ...] = (
     frozenset(["bike", "bicycle"]),
 )
 IRREGULAR = {
-    "men": "man", "women": "woman", "children": "child", "people": "person", "feet": "foot", "teeth": "tooth",
-    "geese": "goose", "mice": "mouse", "leaves": "leaf", "wolves": "wolf", "knives": "knife", "lives": "life",
-    "shelves": "shelf", "loaves": "loaf", "firemen": "fireman", "snowmen": "snowman", "oxen": "ox",
-    "fell": "fall", "ran": "run", "flew": "fly", "swam": "swim", "lying": "lie", "stood": "stand", "sat": "sit",
-}  # fmt: skip
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "people": "person",
+    "feet": "foot",
+    "teeth": "tooth",
+    "geese": "goose",
+    "mice": "mouse",
+    "leaves": "leaf",
+    "wolves": "wolf",
+    "knives": "knife",
+    "lives": "life",
+    "shelves": "shelf",
+    "loaves": "loaf",
+    "firemen": "fireman",
+    "snowmen": "snowman",
+    "oxen": "ox",
+    "fell": "fall",
+    "ran": "run",
+    "flew": "fly",
+    "swam": "swim",
+    "lying": "lie",
+    "stood": "stand",
+    "sat": "sit",
+}
 # adverbs look alike; these do not count as such
 NOT_ADVERBS = frozenset(
-    [
-        "butterfly",
-        "butterflies",
-        "family",
-        "fly",
-        "dragonfly",
-        "firefly",
-        "jelly",
-        "lily",
-        "belly",
-        "bully",
-        "italy",
-        "july",
-    ]
+    """
+    butterfly butterflies family fly dragonfly firefly jelly lily belly bully italy july
+    """.split()
 )
 
 

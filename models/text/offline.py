@@ -86,9 +86,14 @@ def _toy_words() -> tuple[frozenset[str], frozenset[str]]:
         word for table in (wordings.SHAPE_WORDS, wordings.SHAPE_WORDS_HELD_OUT) for o in table.values() for word in o
     ]
     tables = (
-        wordings.COLOUR_WORDS, wordings.COLOUR_WORDS_HELD_OUT, wordings.TEMPLATES, wordings.TEMPLATES_HELD_OUT,
-        wordings.BESIDE, wordings.FLOOR_WORDS, wordings.SKY_WORDS,
-    )  # fmt: skip
+        wordings.COLOUR_WORDS,
+        wordings.COLOUR_WORDS_HELD_OUT,
+        wordings.TEMPLATES,
+        wordings.TEMPLATES_HELD_OUT,
+        wordings.BESIDE,
+        wordings.FLOOR_WORDS,
+        wordings.SKY_WORDS,
+    )
     texts = [*shapes, *wordings.BIG, *wordings.SMALL, *(text for table in tables for o in table.values() for text in o)]
     known = {stem for form in re.findall(r"[a-z]+", " ".join(texts).lower()) for stem in stems(form, "en")}
     nouns = {name.split()[-1] for names in wordings.SHAPE_WORDS.values() for name in names} | {"orb"}

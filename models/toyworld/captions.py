@@ -124,9 +124,12 @@ def _camera_sentence(scene: Scene, rng: Generator) -> str:
 
 
 def _action(
-    scene: Scene, rng: Generator, vocabulary: _Vocabulary, definite: Sequence[str] | None = None,
+    scene: Scene,
+    rng: Generator,
+    vocabulary: _Vocabulary,
+    definite: Sequence[str] | None = None,
     named: Sequence[str] = (),
-) -> str:  # fmt: skip
+) -> str:
     """Fill one template of the scene's kind. definite: names already introduced, so that "the" goes before them.
     named: the things as they are to be called, articles and all."""
     kind = "bounce in place" if scene.kind == "bounce" and scene.direction is None else scene.kind

@@ -16,6 +16,16 @@ KEY_WORDS: dict[str, tuple[str, ...]] = {
     "spin": ("spinning", "rotating", "turning in place"),
 }
 WRAPPINGS = (
-    "a video of {}", "a clip of {}", "video: {}", "animation of {}", "please show {}", "show me {}", "make a video: {}",
-    "a short film in which {}", "{}, 3d animation", "{}, simple render", "a scene where {}", "can you make {}",
-)  # fmt: skip
+    "a video of {}",
+    "a clip of {}",
+    "video: {}",
+    "animation of {}",
+    "please show {}",
+    "show me {}",
+    "make a video: {}",
+    "a short film in which {}",
+    "{}, 3d animation",
+    "{}, simple render",
+    "a scene where {}",
+    "can you make {}",
+)

@@ -75,9 +75,7 @@ class _Layer:
     top: NDArray[np.int64]  # (F,)
 
 
-def render(
-    scene: Scene, *, num_frames: int, height: int, width: int, fps: float = 12.0, masks: bool = False
-) -> Clip:  # fmt: skip
+def render(scene: Scene, *, num_frames: int, height: int, width: int, fps: float = 12.0, masks: bool = False) -> Clip:
     """Simulate the scene and draw it. masks: also say where each body is seen."""
     if height < 16 or width < 16:
         raise ValueError(f"a picture of {width} x {height} pixels is too small: use at least 16 x 16")

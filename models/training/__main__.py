@@ -83,9 +83,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add_device(three)
     three.add_argument(
-        "--shard", action="store_true",
+        "--shard",
+        action="store_true",
         help="with several workers: split model, optimiser and average among them (FSDP2); they must share the disk",
-    )  # fmt: skip
+    )
     three.add_argument("--log", default="", help="also log to tensorboard, wandb (offline unless set up), or both: a,b")
     add_settings(three, DiTTraining())
 
@@ -182,9 +183,17 @@ def train_dit(args: argparse.Namespace) -> None:
     settings = replace(settings, classes=class_names(args.by_class, cache.class_names, init))
     context, _ = load_text_encoder()([""])
     dit.train(
-        settings, cache, LatentCache(args.held_out), context[0].bfloat16(),
-        load_checkpoint(args.vae).vae(torch.bfloat16), args.out, init, args.device, shard=args.shard, log=args.log,
-    )  # fmt: skip
+        settings,
+        cache,
+        LatentCache(args.held_out),
+        context[0].bfloat16(),
+        load_checkpoint(args.vae).vae(torch.bfloat16),
+        args.out,
+        init,
+        args.device,
+        shard=args.shard,
+        log=args.log,
+    )
 
 
 def bundle(args: argparse.Namespace) -> None:

@@ -131,9 +131,16 @@ class CrossAttention(nn.Module):
         return normed(self.k_norm, k), v
 
     def forward(
-        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, kernel: Kernel,
-        lengths: Sequence[int] = (), key_lengths: Sequence[int] = (), shares: Shares | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        kernel: Kernel,
+        lengths: Sequence[int] = (),
+        key_lengths: Sequence[int] = (),
+        shares: Shares | None = None,
+    ) -> Tensor:
         q = normed(self.q_norm, rearrange(self.q(x), "b n (k d) -> b k n d", k=self.num_heads))
         if shares is not None:
             out = attend_to_shares(q, keys, values, mask, kernel, key_lengths, shares)

@@ -72,9 +72,15 @@ class Block(nn.Module):
         x = gated(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
         if text is not None:
             attended = self.cross_attn(
-                normed(self.cross_norm, x), text.keys, text.values, text.mask, kernel, lengths, text.lengths,
+                normed(self.cross_norm, x),
+                text.keys,
+                text.values,
+                text.mask,
+                kernel,
+                lengths,
+                text.lengths,
                 text.shares,
-            )  # fmt: skip
+            )
             x = x + attended
         return gated(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))
 

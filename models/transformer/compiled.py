@@ -34,9 +34,14 @@ def share_graph(blocks: Iterable[Block], compiled: Callable[..., Any]) -> None:
     """Run all blocks through one compiled function."""
 
     def run(
-        block: Block, x: Tensor, modulation: Tensor, rope: Tensor, text: Text | None, kernel: Kernel,
+        block: Block,
+        x: Tensor,
+        modulation: Tensor,
+        rope: Tensor,
+        text: Text | None,
+        kernel: Kernel,
         lengths: Sequence[int],
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         if x._is_view():  # what comes from another layer than a block would be another kind of input
             x = x.clone()
         for tensor, dims in ((x, (0, 1)), (modulation, (0, 1)), (rope, (1,)), *_sizes_of(text)):

@@ -7,71 +7,20 @@ schedules, solvers or tasks; the unit of its output (`prediction`) is a word in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..flow import Prediction
-from ..headers import Depth, Heads, Ratio, Side, Width, Within, check_fields
 from ..patches import Grid, from_patches, to_patches
 from .attention import Kernel, sdpa
 from .blocks import Block, Head, Text
+from .config import DiTConfig
 from .embeddings import NoiseLevelEmbedder, masked_mean
 from .rope import rope_table
 from .shares import mixed, split_shares
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiTConfig:
-    """Everything that fixes the weights' shapes and meaning."""
-
-    in_channels: Width
-    hidden_size: Width
-    depth: Depth
-    num_heads: Heads
-    mlp_ratio: Ratio  # inner size of the gated MLP / hidden size; 8/3 costs as much as a plain MLP of ratio 4
-    patch: tuple[Side, Side, Side]
-    context_dim: Annotated[int, Within(0, 65_536)]  # text features, 0: no text
-    num_classes: Annotated[int, Within(0, 1_000_000)]  # class labels, 0: none; label num_classes is "no class"
-    prediction: Prediction
-    learned_variance: bool  # the head also gives a variance, in a second half of the channels
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
-            raise ValueError(f"hidden_size {self.hidden_size} must split into {self.num_heads} heads of even size")
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of the prediction."""
-        return self.in_channels * (2 if self.learned_variance else 1)
-
-    @property
-    def inner_size(self) -> int:
-        """Rounded to 64: matrix units want it."""
-        return -(-int(self.hidden_size * self.mlp_ratio) // 64) * 64
-
-
-def _preset(hidden_size: int, depth: int, num_heads: int) -> DiTConfig:
-    return DiTConfig(
-        in_channels=16, hidden_size=hidden_size, depth=depth, num_heads=num_heads, mlp_ratio=8 / 3, patch=(1, 2, 2),
-        context_dim=384, num_classes=0, prediction="velocity", learned_variance=False,
-    )  # fmt: skip
-
-
-PRESETS: dict[str, DiTConfig] = {
-    "test": _preset(hidden_size=32, depth=2, num_heads=2),
-    "toy": _preset(hidden_size=256, depth=8, num_heads=4),
-    "mini": _preset(hidden_size=320, depth=8, num_heads=5),
-    "S": _preset(hidden_size=384, depth=12, num_heads=6),
-    "B": _preset(hidden_size=768, depth=12, num_heads=12),
-    "L": _preset(hidden_size=1024, depth=24, num_heads=16),
-    "XL": _preset(hidden_size=1152, depth=28, num_heads=16),
-}
 
 
 class Prepared(NamedTuple):
@@ -88,9 +37,12 @@ class DiT(nn.Module):
     """Weights are held by `operations.Linear` and `operations.RMSNorm`: torch.nn, or a host's casting layers."""
 
     def __init__(
-        self, config: DiTConfig, operations: Any = nn, device: torch.device | str | None = None,
+        self,
+        config: DiTConfig,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.config = config
         self.checkpointing = (
@@ -128,10 +80,18 @@ class DiT(nn.Module):
         return self
 
     def prepare(
-        self, grids: Sequence[Grid], context: Tensor | None = None, context_mask: Tensor | None = None, *,
-        context_lengths: Sequence[int] = (), cyclic: bool = False, trained_frames: int = 0, pair: int = -1,
-        shares: Tensor | None = None, device: torch.device | str | None = None,
-    ) -> Prepared:  # fmt: skip
+        self,
+        grids: Sequence[Grid],
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        *,
+        context_lengths: Sequence[int] = (),
+        cyclic: bool = False,
+        trained_frames: int = 0,
+        pair: int = -1,
+        shares: Tensor | None = None,
+        device: torch.device | str | None = None,
+    ) -> Prepared:
         """The part of a forward pass that all steps of a run share.
 
         context (B, L, E), context_mask (B, L) bool. With several grids (packed clips) the texts stand one after the
@@ -171,10 +131,18 @@ class DiT(nn.Module):
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(
-        self, x: Tensor, sigma: Tensor, context: Tensor | None = None, context_mask: Tensor | None = None, *,
-        labels: Tensor | None = None, cyclic: bool = False, prepared: Prepared | None = None,
-        attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        cyclic: bool = False,
+        prepared: Prepared | None = None,
+        attention: Kernel = sdpa,
+        transformer_options: dict[str, Any] | None = None,
+    ) -> Tensor:
         """Latents x (B, C, T, H, W) at noise level sigma (B,), (B, T) or (B, N) -> prediction of x's shape.
 
         prepared: what `prepare` made of text and `cyclic`, which are then not given again. ValueError where they are,
@@ -190,16 +158,26 @@ class DiT(nn.Module):
                 f"prepared for patches {list(prepared.grids)}, and these latents have {grid}: prepare anew"
             )
         values = self.forward_tokens(
-            to_patches(x, self.config.patch), sigma, prepared, labels=labels, attention=attention,
+            to_patches(x, self.config.patch),
+            sigma,
+            prepared,
+            labels=labels,
+            attention=attention,
             transformer_options=transformer_options,
-        )  # fmt: skip
+        )
         return from_patches(values, grid, self.config.patch)
 
     def forward_tokens(
-        self, values: Tensor, sigma: Tensor, prepared: Prepared, *, labels: Tensor | None = None,
-        attention: Kernel = sdpa, transformer_options: dict[str, Any] | None = None,
+        self,
+        values: Tensor,
+        sigma: Tensor,
+        prepared: Prepared,
+        *,
+        labels: Tensor | None = None,
+        attention: Kernel = sdpa,
+        transformer_options: dict[str, Any] | None = None,
         taps: dict[int, Tensor] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P). ValueError for another N.
 
         taps: filled with what comes out of the blocks whose numbers are its keys, (B, N, D).
@@ -223,9 +201,15 @@ class DiT(nn.Module):
         return out
 
     def condition(
-        self, sigma: Tensor, grids: Sequence[Grid], pooled: Tensor | None, dtype: torch.dtype, *,
-        labels: Tensor | None = None, cyclic: bool = False,
-    ) -> Tensor:  # fmt: skip
+        self,
+        sigma: Tensor,
+        grids: Sequence[Grid],
+        pooled: Tensor | None,
+        dtype: torch.dtype,
+        *,
+        labels: Tensor | None = None,
+        cyclic: bool = False,
+    ) -> Tensor:
         """The conditioning vectors (B, M, D): one per clip (M = 1), per latent frame or per patch.
 
         labels: class numbers (B,), or (B, N) for packed clips; None is "no class".

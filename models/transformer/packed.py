@@ -76,9 +76,7 @@ def takes(name: str, q: Tensor) -> bool:
 
 
 @torch._disable_dynamo  # type: ignore[attr-defined] # torch.compiler.disable imports the compiler at once
-def packed_attention(
-    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
-) -> Tensor:  # fmt: skip
+def packed_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], key_lengths: Sequence[int]) -> Tensor:
     """Attention (B, K, N, head_dim) within each clip, by the device's kernel if it has one for queries like these.
 
     A compiled block leaves its graph for it: which kernel there is cannot be traced.
@@ -126,7 +124,7 @@ def _seconds(kernel: PackedKernel, given: Sequence[Tensor], lengths: Sequence[in
 
 def refusal(
     name: str, device: torch.device | str, dtype: torch.dtype = torch.bfloat16, *, gradients: bool = True
-) -> str:  # fmt: skip
+) -> str:
     """Why a kernel is of no use on a device, in a few words; "" when its result and its gradients are right."""
     if name == "xformers" and not importlib.util.find_spec("xformers"):
         return "is not installed"
@@ -177,9 +175,7 @@ def boundaries(lengths: tuple[int, ...], batch: int, device: torch.device) -> Te
 
 
 @lru_cache(maxsize=4)
-def blocks_of_xformers(
-    lengths: tuple[int, ...], key_lengths: tuple[int, ...], batch: int, device: torch.device
-) -> Any:  # fmt: skip
+def blocks_of_xformers(lengths: tuple[int, ...], key_lengths: tuple[int, ...], batch: int, device: torch.device) -> Any:
     """The clips of `batch` rows as xformers' mask."""
     from xformers.ops.fmha.attn_bias import BlockDiagonalMask
 

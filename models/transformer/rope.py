@@ -69,9 +69,14 @@ def extrapolated(freqs: Tensor, trained: int, wanted: int, pair: int = -1) -> Te
 
 
 def rope_table(
-    grids: Sequence[Grid], head_dim: int, *, cyclic: bool = False, trained_frames: int = 0, pair: int = -1,
+    grids: Sequence[Grid],
+    head_dim: int,
+    *,
+    cyclic: bool = False,
+    trained_frames: int = 0,
+    pair: int = -1,
     device: torch.device | str = "cpu",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Cosines and sines (2, N, head_dim / 2), float32, for the tokens of the clips in `grids` one after the other.
 
     trained_frames: frames of patches of the training, to extrapolate beyond them; 0: positions as they are.

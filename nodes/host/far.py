@@ -30,10 +30,15 @@ def window_sampler(
         own_noise = copy.copy(noise)
         own_noise.seed = noise.seed + index
         samples: Tensor = chosen.sample(
-            own_noise.generate_noise(made(canvas.latents)), canvas.latents, sampler, sigmas,
-            denoise_mask=canvas.change, callback=latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED, seed=own_noise.seed,
-        )  # fmt: skip
+            own_noise.generate_noise(made(canvas.latents)),
+            canvas.latents,
+            sampler,
+            sigmas,
+            denoise_mask=canvas.change,
+            callback=latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=own_noise.seed,
+        )
         return samples.to(comfy.model_management.intermediate_device()).to(canvas.latents)
 
     return generate

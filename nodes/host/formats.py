@@ -8,11 +8,17 @@ from ...models.geometry import MINIMAX_H3, OURS, Compression
 
 # by the name of the format, for hosts that do not say it of them
 FORMATS = {
-    "LTXV": Compression(8, 32), "LTXAV": Compression(8, 32), "Cosmos1CV8x8x8": Compression(8, 8),
-    "Mochi": Compression(6, 8), "Wan22": Compression(4, 16), "Wan21": Compression(4, 8),
-    "HunyuanVideo": Compression(4, 8), "HunyuanVideo15": Compression(4, 16),
-    "MiniMaxH3AV": Compression(4, 16, MINIMAX_H3), "MiniMaxH3Video": Compression(4, 16, MINIMAX_H3),
-}  # fmt: skip
+    "LTXV": Compression(8, 32),
+    "LTXAV": Compression(8, 32),
+    "Cosmos1CV8x8x8": Compression(8, 8),
+    "Mochi": Compression(6, 8),
+    "Wan22": Compression(4, 16),
+    "Wan21": Compression(4, 8),
+    "HunyuanVideo": Compression(4, 8),
+    "HunyuanVideo15": Compression(4, 16),
+    "MiniMaxH3AV": Compression(4, 16, MINIMAX_H3),
+    "MiniMaxH3Video": Compression(4, 16, MINIMAX_H3),
+}
 
 
 def compression_of_format(described: Any) -> Compression | None:

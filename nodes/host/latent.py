@@ -75,9 +75,13 @@ def entries_of(latent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def made(
-    samples: Tensor, mask: Tensor | None = None, entries: Mapping[str, Any] | None = None, *,
-    sound: Tensor | None = None, sound_mask: Tensor | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    samples: Tensor,
+    mask: Tensor | None = None,
+    entries: Mapping[str, Any] | None = None,
+    *,
+    sound: Tensor | None = None,
+    sound_mask: Tensor | None = None,
+) -> dict[str, Any]:
     """A LATENT of samples, with its mask and other entries where it has any.
 
     sound, sound_mask: (B, C, T, F, 1) and (B, 1, T, F, 1), laid out as the family takes them, both streams in one.
@@ -93,9 +97,13 @@ def empty(*shape: int) -> Tensor:
 
 
 def canvas_of(
-    latent: Mapping[str, Any], unmarked: float = 0.0, *, again: bool = False, fps: float | None = None,
+    latent: Mapping[str, Any],
+    unmarked: float = 0.0,
+    *,
+    again: bool = False,
+    fps: float | None = None,
     time: Frames | None = None,
-) -> Canvas:  # fmt: skip
+) -> Canvas:
     """What a task starts from: the clip, what is still to be generated of it, and all that it carries.
 
     unmarked: the change level of a clip without a mask. One of zeros throughout is empty and has level 1.
@@ -132,9 +140,12 @@ def latent_of(canvas: Canvas) -> dict[str, Any]:
     heard = () if track is None else (track.latents, track.change)
     opened = {OPEN: (canvas.latents, canvas.change, *heard)}
     return made(
-        canvas.latents, canvas.change, {**canvas.entries, **loop, **opened},
-        sound=None if track is None else track.latents, sound_mask=None if track is None else track.change,
-    )  # fmt: skip
+        canvas.latents,
+        canvas.change,
+        {**canvas.entries, **loop, **opened},
+        sound=None if track is None else track.latents,
+        sound_mask=None if track is None else track.change,
+    )
 
 
 def known_clip(latent: Mapping[str, Any], task: str) -> Canvas:

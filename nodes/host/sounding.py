@@ -94,9 +94,7 @@ def with_silence(canvas: Canvas, fps: float) -> Canvas:
     if layout is None:
         raise ValueError(f"latents of {canvas.latents.shape[1]} channels are of no family with sound")
     time = canvas.time or TIMES[layout.family]
-    track = silence(
-        canvas.latents, layout.channels, layout.height, layout.rate / fps, time, cyclic=canvas.cyclic
-    )  # fmt: skip
+    track = silence(canvas.latents, layout.channels, layout.height, layout.rate / fps, time, cyclic=canvas.cyclic)
     return replace(canvas, time=time, sound=track)
 
 

@@ -89,7 +89,12 @@ class RestyleVideo(Node):
                 io.Model.Input("model", tooltip="Any video model."),
                 io.Latent.Input("latent", tooltip="The clip to change."),
                 io.Float.Input(
-                    "strength", default=0.7, min=0.0, max=1.0, step=0.05, round=0.001,
+                    "strength",
+                    default=0.7,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.001,
                     tooltip="The noise level to start from: 0.5 keeps most, 0.8 little, 1 nothing.",
                 ),
                 seconds_input("start", 0.0, "Where the change begins."),
@@ -106,13 +111,23 @@ class RestyleVideo(Node):
                 io.Latent.Output(display_name="latent", tooltip="The clip with a mask of change levels."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model: Any, latent: dict[str, Any], strength: float, start: float, end: float, fps: float, levels: str,
-        frames_per_latent: int, mask: Tensor | None = None, vae: Any = None, sound: str = "keep",
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model: Any,
+        latent: dict[str, Any],
+        strength: float,
+        start: float,
+        end: float,
+        fps: float,
+        levels: str,
+        frames_per_latent: int,
+        mask: Tensor | None = None,
+        vae: Any = None,
+        sound: str = "keep",
+    ) -> io.NodeOutput:
         """Set the levels."""
         from ..host.model.levels import with_levels
         from ..host.time import clip_time
@@ -196,13 +211,23 @@ class Outpaint(Node):
             search_aliases=["outpaint", "aspect ratio", "uncrop", "widescreen", "expand canvas", "zoom out"],
             inputs=[
                 io.Latent.Input("latent", tooltip="The clip."),
-                side("left"), side("top"), side("right"), side("bottom"),
+                side("left"),
+                side("top"),
+                side("right"),
+                side("bottom"),
                 io.Int.Input(
-                    "overlap", default=0, min=0, max=512, step=16,
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=512,
+                    step=16,
                     tooltip="Pixels of the clip's border, on the sides that grow, that may change too.",
                 ),
                 io.Int.Input(
-                    "pixels_per_latent", default=8, min=1, max=64,
+                    "pixels_per_latent",
+                    default=8,
+                    min=1,
+                    max=64,
                     tooltip="Pixels per latent: 8 here and in most models, 16 in Wan 2.2 5B, 32 in LTX-Video.",
                 ),
             ],
@@ -212,7 +237,7 @@ class Outpaint(Node):
                 io.Int.Output(display_name="height", tooltip="New height in pixels."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(

@@ -30,12 +30,15 @@ def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) 
 def per_latent_input() -> Any:
     """How many frames one latent stands for."""
     return io.Int.Input(
-        "frames_per_latent", default=0, min=0, max=16,
+        "frames_per_latent",
+        default=0,
+        min=0,
+        max=16,
         tooltip=(
             "Frames that one latent stands for. 0: auto, asked from the VAE, the clip or the model. By hand: 4 here, "
             "in Wan and HunyuanVideo; 8 in LTX-Video."
         ),
-    )  # fmt: skip
+    )
 
 
 def moment_of(text: str) -> float:
@@ -52,17 +55,21 @@ def moment_of(text: str) -> float:
 def vae_input() -> Any:
     """The VAE of a clip, to be asked."""
     return io.Vae.Input(
-        "vae", optional=True,
+        "vae",
+        optional=True,
         tooltip="The VAE of the clip, to ask how many frames a latent stands for, where frames_per_latent is 0.",
-    )  # fmt: skip
+    )
 
 
 def sound_input(default: str) -> Any:
     """What becomes of the sound of a clip that has one."""
     return io.Combo.Input(
-        "sound", options=SOUND, default=default, optional=True,
+        "sound",
+        options=SOUND,
+        default=default,
+        optional=True,
         tooltip="Of a clip with sound: keep it, or let it change at the same times as the picture.",
-    )  # fmt: skip
+    )
 
 
 def describe(canvas: Canvas, time: Frames) -> str:

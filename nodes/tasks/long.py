@@ -38,18 +38,34 @@ class ExtendFar(Node):
                 io.Sigmas.Input("sigmas", tooltip="The schedule of each window."),
                 io.Noise.Input("noise", tooltip="Window n uses this seed + n."),
                 io.Latent.Input("latent", tooltip="The clip to go on from."),
-                io.Combo.Input("direction", options=["forward", "backward"], default="forward",
-                               tooltip="After the clip or before it."),
+                io.Combo.Input(
+                    "direction",
+                    options=["forward", "backward"],
+                    default="forward",
+                    tooltip="After the clip or before it.",
+                ),
                 seconds_input("seconds", 10.0, "How much to add.", low=0.05),
                 seconds_input("window", 2.75, "Length that the model takes at a time, as it was trained.", low=0.25),
                 seconds_input("context", 1.0, "How much of a window is known from before.", low=0.05),
-                io.Float.Input("anchor", default=0.3, min=0.0, max=1.0, step=0.05, round=0.001,
-                               tooltip="How far new latents are brought back to the clip's colours and contrast."),
+                io.Float.Input(
+                    "anchor",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.001,
+                    tooltip="How far new latents are brought back to the clip's colours and contrast.",
+                ),
                 fps_input(),
                 per_latent_input(),
                 io.Clip.Input("clip", optional=True, tooltip="Only for prompts below."),
-                io.String.Input("prompts", default="", multiline=True, optional=True,
-                                tooltip="A prompt per line and window; the last one stays. Empty: the guider's own."),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="A prompt per line and window; the last one stays. Empty: the guider's own.",
+                ),
                 vae_input(),
             ],
             outputs=[
@@ -57,14 +73,27 @@ class ExtendFar(Node):
                 *report_outputs(io.Float.Output(display_name="drift", tooltip="Of the last window, in deviations.")),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, guider: Any, sampler: Any, sigmas: Tensor, noise: Any, latent: dict[str, Any], direction: str,
-        seconds: float, window: float, context: float, anchor: float, fps: float, frames_per_latent: int,
-        clip: Any = None, prompts: str = "", vae: Any = None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        guider: Any,
+        sampler: Any,
+        sigmas: Tensor,
+        noise: Any,
+        latent: dict[str, Any],
+        direction: str,
+        seconds: float,
+        window: float,
+        context: float,
+        anchor: float,
+        fps: float,
+        frames_per_latent: int,
+        clip: Any = None,
+        prompts: str = "",
+        vae: Any = None,
+    ) -> io.NodeOutput:
         """Go window by window."""
         from ..host.far import encode_prompts, window_sampler
         from ..host.model.masks import check_mask, mask_reading
@@ -127,17 +156,23 @@ class ExtrapolateTime(Node):
             inputs=[
                 io.Model.Input("model", tooltip="This pack's model, Wan or HunyuanVideo."),
                 io.Int.Input(
-                    "trained_frames", default=0, min=0, max=10_000,
+                    "trained_frames",
+                    default=0,
+                    min=0,
+                    max=10_000,
                     tooltip="Frames of the clips it was trained on. 0: what is known about the model.",
                 ),
                 io.Int.Input(
-                    "frequency", default=0, min=0, max=256,
+                    "frequency",
+                    default=0,
+                    min=0,
+                    max=256,
                     tooltip="Which one to slow down, 1 being the fastest. 0: the one that would come round.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model for longer videos.")],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(cls, model: Any, trained_frames: int, frequency: int) -> io.NodeOutput:

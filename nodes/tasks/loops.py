@@ -42,14 +42,19 @@ class LoopVideo(Node):
                 io.Model.Input("model", tooltip="Any video model."),
                 io.Latent.Input("latent", tooltip="From Empty Video, Animate Image, or a clip to close."),
                 io.Combo.Input(
-                    "mode", options=["generate", "close clip"], default="generate",
+                    "mode",
+                    options=["generate", "close clip"],
+                    default="generate",
                     tooltip="Loop the latent as it is with its mask, or lead from a clip's end back to its start.",
                 ),
                 seconds_input("seconds", 1.0, "Close clip: how long the way back takes."),
                 fps_input(),
                 per_latent_input(),
                 io.Int.Input(
-                    "shift", default=0, min=0, max=1000,
+                    "shift",
+                    default=0,
+                    min=0,
+                    max=1000,
                     tooltip="Other models: latents by which time is shifted each step. 0 chooses well.",
                 ),
                 vae_input(),
@@ -61,13 +66,20 @@ class LoopVideo(Node):
                 io.String.Output(display_name="joins", tooltip="Close clip: the frame where the new part begins."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model: Any, latent: dict[str, Any], mode: str, seconds: float, fps: float, frames_per_latent: int,
-        shift: int, vae: Any = None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model: Any,
+        latent: dict[str, Any],
+        mode: str,
+        seconds: float,
+        fps: float,
+        frames_per_latent: int,
+        shift: int,
+        vae: Any = None,
+    ) -> io.NodeOutput:
         """Close the circle."""
         from ..host.model.levels import looped
         from ..host.time import clip_time

@@ -17,6 +17,39 @@ from ..schema import Node, schema
 from .inputs import CATEGORY, fps_input, per_latent_input
 
 
+def _tile_inputs() -> list[Any]:
+    """How far the second pass goes, and in which tiles."""
+    return [
+        io.Float.Input(
+            "strength",
+            default=0.5,
+            min=0.05,
+            max=1.0,
+            step=0.05,
+            round=0.001,
+            tooltip="The noise level to start from: how far the clip may change.",
+        ),
+        io.Float.Input(
+            "tile",
+            default=1.0,
+            min=0.0,
+            max=8.0,
+            step=0.25,
+            round=0.001,
+            tooltip="Sides of a tile, in sides of the clip that comes in. 0: the whole video at once.",
+        ),
+        io.Float.Input(
+            "overlap",
+            default=0.25,
+            min=0.0,
+            max=0.5,
+            step=0.05,
+            round=0.001,
+            tooltip="Of neighbouring tiles, as a part of a tile. More takes longer and joins more softly.",
+        ),
+    ]
+
+
 class SecondPass(Node):
     """MODEL, LATENT and SIGMAS -> the same for a larger clip that is denoised from a lower level."""
 
@@ -32,7 +65,12 @@ class SecondPass(Node):
                 "leave no seams, and a run takes no more memory than one tile. Sample with all three outputs."
             ),
             search_aliases=[
-                "upscale video", "hires fix", "latent upscale", "high resolution", "tiled diffusion", "refine",
+                "upscale video",
+                "hires fix",
+                "latent upscale",
+                "high resolution",
+                "tiled diffusion",
+                "refine",
                 "interpolate frames",
             ],
             inputs=[
@@ -43,23 +81,13 @@ class SecondPass(Node):
                     "scale", default=1.5, min=1.0, max=8.0, step=0.25, round=0.001, tooltip="Times height and width."
                 ),
                 io.Int.Input("frame_rate", default=1, min=1, max=4, tooltip="Times the frames, in the same seconds."),
-                io.Float.Input(
-                    "strength", default=0.5, min=0.05, max=1.0, step=0.05, round=0.001,
-                    tooltip="The noise level to start from: how far the clip may change.",
-                ),
-                io.Float.Input(
-                    "tile", default=1.0, min=0.0, max=8.0, step=0.25, round=0.001,
-                    tooltip="Sides of a tile, in sides of the clip that comes in. 0: the whole video at once.",
-                ),
-                io.Float.Input(
-                    "overlap", default=0.25, min=0.0, max=0.5, step=0.05, round=0.001,
-                    tooltip="Of neighbouring tiles, as a part of a tile. More takes longer and joins more softly.",
-                ),
+                *_tile_inputs(),
                 fps_input(),
                 per_latent_input(),
                 io.Mask.Input("mask", optional=True, tooltip="Make finer only what is in here; the rest is enlarged."),
                 io.Vae.Input(
-                    "vae", optional=True,
+                    "vae",
+                    optional=True,
                     tooltip="With it the frames are enlarged, else the latents, which is quicker and less sharp.",
                 ),
             ],
@@ -70,13 +98,24 @@ class SecondPass(Node):
                 io.Float.Output(display_name="fps", tooltip="Frames per second of the new clip, to decode with."),
             ],
             hidden=[io.Hidden.unique_id],
-        )  # fmt: skip
+        )
 
     @classmethod
     def execute(
-        cls, model: Any, latent: dict[str, Any], sigmas: Tensor, scale: float, frame_rate: int, strength: float,
-        tile: float, overlap: float, fps: float, frames_per_latent: int, mask: Tensor | None = None, vae: Any = None,
-    ) -> io.NodeOutput:  # fmt: skip
+        cls,
+        model: Any,
+        latent: dict[str, Any],
+        sigmas: Tensor,
+        scale: float,
+        frame_rate: int,
+        strength: float,
+        tile: float,
+        overlap: float,
+        fps: float,
+        frames_per_latent: int,
+        mask: Tensor | None = None,
+        vae: Any = None,
+    ) -> io.NodeOutput:
         """Enlarge, and cut the schedule."""
         from ..host.model.recommended import patch_of
         from ..host.model.tiles import with_tiles

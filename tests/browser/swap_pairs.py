@@ -43,13 +43,17 @@ def sampled(model: Link, latent: Link, extra: Prompt | None = None, **other: Any
         "7": node("SpacetimeGuider", model=model, positive=["2", 0], negative=["3", 0], cfg=2.0, mode="cfg"),
         "8": node("RandomNoise", noise_seed=7),
         "9": node(
-            "SamplerCustomAdvanced", noise=["8", 0], guider=["7", 0], sampler=["6", 0], sigmas=["5", 0],
+            "SamplerCustomAdvanced",
+            noise=["8", 0],
+            guider=["7", 0],
+            sampler=["6", 0],
+            sigmas=["5", 0],
             latent_image=latent,
         ),
         "10": node("VAEDecode", samples=["9", 0], vae=["1", 2]),
         "11": node("PreviewImage", images=["10", 0]),
         **(extra or {}),
-    }  # fmt: skip
+    }
     return {key: one for key, one in graph.items() if key not in other.get("without", ())}
 
 
@@ -120,5 +124,5 @@ PAIRS = [
     Pair("task", "SpacetimeOutpaint", "LatentFlip"),
     Pair("both", "SpacetimeRestyleVideo", "SpacetimeLoopVideo"),
     Pair("measured", "SpacetimeMeasureVideo", "SpacetimeMeasureSeam"),
-]  # fmt: skip
+]
 FIRST = [pair for at, pair in enumerate(PAIRS) if all(pair.graph != other.graph for other in PAIRS[:at])]

@@ -34,10 +34,12 @@ def test_the_node_shows_the_caption_and_what_was_done(editor):
     page.wait_for_function("() => app.graph.nodes.some((node) => node.type === 'SpacetimeExpandCaption')")
     prompt = "two green cones on a gray floor" if editor.vue else "a red ball rolls to the left"
     for node, name, value in (
-        ("SpacetimeExpandCaption", "prompt", prompt), ("SpacetimeEmptyVideo", "width", 64),
-        ("SpacetimeEmptyVideo", "height", 48), ("SpacetimeEmptyVideo", "seconds", 0.75),
+        ("SpacetimeExpandCaption", "prompt", prompt),
+        ("SpacetimeEmptyVideo", "width", 64),
+        ("SpacetimeEmptyVideo", "height", 48),
+        ("SpacetimeEmptyVideo", "seconds", 0.75),
         ("SpacetimeScheduler", "steps", 2),
-    ):  # fmt: skip
+    ):
         page.evaluate(CHANGE, [node, name, value])
     page.evaluate(LOOK_AT, "SpacetimeExpandCaption")  # Nodes 2.0 draws only what is in view
     editor.press_run(300)

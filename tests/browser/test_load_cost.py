@@ -34,6 +34,9 @@ def test_none_of_our_scripts_complains(editor):
     )
     editor.open_template("spacetime", "text_to_video")
     editor.page.wait_for_timeout(1000)
-    ours = [(kind, text) for kind, text, place in complaints
-            if kind in ("error", "warning") and "/extensions/spacetime/" in place.get("url", "") + text]  # fmt: skip
+    ours = [
+        (kind, text)
+        for kind, text, place in complaints
+        if kind in ("error", "warning") and "/extensions/spacetime/" in place.get("url", "") + text
+    ]
     assert not ours

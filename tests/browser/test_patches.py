@@ -10,18 +10,20 @@ SIZE = {"width": 64, "height": 48, "seconds": 0.75, "fps": 12.0, "batch": 1}
 PROMPT = {
     "1": {"class_type": "SpacetimeLoadCheckpoint", "inputs": {"checkpoint": "spacetime-toy", "dtype": "auto"}},
     "2": {"class_type": "SpacetimeEmptyVideo", "inputs": {"vae": ["1", 2], **SIZE}},
-    "3": {"class_type": "SpacetimePatchify", "inputs": {
-        "latent": ["2", 0], "patch_frames": 1, "patch_height": 2, "patch_width": 2,
-    }},
+    "3": {
+        "class_type": "SpacetimePatchify",
+        "inputs": {"latent": ["2", 0], "patch_frames": 1, "patch_height": 2, "patch_width": 2},
+    },
     "4": {"class_type": "RandomNoise", "inputs": {"noise_seed": 3}},
     "5": {"class_type": "SpacetimeScheduler", "inputs": {"steps": 2, "schedule": "linear"}},
-    "6": {"class_type": "SpacetimeForwardDiffusion", "inputs": {
-        "tokens": ["3", 0], "noise": ["4", 0], "sigmas": ["5", 0],
-    }},
+    "6": {
+        "class_type": "SpacetimeForwardDiffusion",
+        "inputs": {"tokens": ["3", 0], "noise": ["4", 0], "sigmas": ["5", 0]},
+    },
     "7": {"class_type": "SpacetimeUnpatchify", "inputs": {"tokens": ["6", 0]}},
     "8": {"class_type": "VAEDecode", "inputs": {"samples": ["7", 0], "vae": ["1", 2]}},
     "9": {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}},
-}  # fmt: skip
+}
 OPEN = """(kind) => {
   app.canvas.deselectAll()
   app.canvas.selectNode(app.graph.nodes.find((one) => one.type === kind))

@@ -14,20 +14,31 @@ PROMPT = {
     "1": {"class_type": "SpacetimeLoadCheckpoint", "inputs": {"checkpoint": "spacetime-toy", "dtype": "auto"}},
     "2": {"class_type": "SpacetimeEmptyVideo", "inputs": {"vae": ["1", 2], **SIZE}},
     "3": {"class_type": "SpacetimeVAEDecode", "inputs": {"vae": ["1", 2], "latent": ["2", 0], **DECODE}},
-    "4": {"class_type": "SaveVideo", "inputs": {
-        "video": ["3", 1], "filename_prefix": "s", "format": "mp4", "codec": "h264",
-    }},
-    "5": {"class_type": "SaveWEBM", "inputs": {
-        "images": ["3", 0], "filename_prefix": "s", "codec": "vp9", "fps": 12.0, "crf": 32.0,
-    }},
+    "4": {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["3", 1], "filename_prefix": "s", "format": "mp4", "codec": "h264"},
+    },
+    "5": {
+        "class_type": "SaveWEBM",
+        "inputs": {"images": ["3", 0], "filename_prefix": "s", "codec": "vp9", "fps": 12.0, "crf": 32.0},
+    },
     "6": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "s"}},
-    "7": {"class_type": "SaveAnimatedWEBP", "inputs": {
-        "images": ["3", 0], "filename_prefix": "s", "fps": 12.0, "lossless": True, "quality": 80, "method": "default",
-    }},
-    "8": {"class_type": "SaveAnimatedPNG", "inputs": {
-        "images": ["3", 0], "filename_prefix": "s", "fps": 12.0, "compress_level": 4,
-    }},
-}  # fmt: skip
+    "7": {
+        "class_type": "SaveAnimatedWEBP",
+        "inputs": {
+            "images": ["3", 0],
+            "filename_prefix": "s",
+            "fps": 12.0,
+            "lossless": True,
+            "quality": 80,
+            "method": "default",
+        },
+    },
+    "8": {
+        "class_type": "SaveAnimatedPNG",
+        "inputs": {"images": ["3", 0], "filename_prefix": "s", "fps": 12.0, "compress_level": 4},
+    },
+}
 DROP = """async ([name, text]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))
   const data = new DataTransfer()
@@ -45,8 +56,16 @@ def saved(host):
         "last_link_id": 0,
         "nodes": [
             {
-                "id": 1, "type": "SpacetimeLoadCheckpoint", "pos": [10, 20], "size": [280, 120], "flags": {},
-                "order": 0, "mode": 0, "inputs": [], "outputs": [], "properties": {},
+                "id": 1,
+                "type": "SpacetimeLoadCheckpoint",
+                "pos": [10, 20],
+                "size": [280, 120],
+                "flags": {},
+                "order": 0,
+                "mode": 0,
+                "inputs": [],
+                "outputs": [],
+                "properties": {},
                 "widgets_values": ["spacetime-toy", "auto"],
             }
         ],
@@ -55,7 +74,7 @@ def saved(host):
         "config": {},
         "extra": {},
         "version": 0.4,
-    }  # fmt: skip
+    }
     result = host.client.run(PROMPT, workflow=workflow)
     files = {}
     for key, output in result.outputs.items():
@@ -101,17 +120,27 @@ def test_what_is_missing_or_differs_stands_in_one_panel(editor):
         {
             "version": "99.0.0",
             "weights": [
-                {"name": "gone.safetensors", "folder": "vae", "size": 5_000_000, "sha256": "00",
-                 "from": "https://x.invalid/gone"},
+                {
+                    "name": "gone.safetensors",
+                    "folder": "vae",
+                    "size": 5_000_000,
+                    "sha256": "00",
+                    "from": "https://x.invalid/gone",
+                },
                 {"name": "spacetime-toy", "folder": "spacetime", "size": 5, "sha256": "0" * 64, "from": None},
             ],
         },
-    )  # fmt: skip
+    )
     panel = editor.page.locator('.spacetime-needs[data-found="3"]')
     panel.wait_for(state="visible")
     text = panel.inner_text()
-    for part in ("Made with Spacetime 99.0.0; here is", "gone.safetensors (5 MB) is not here", "models/vae",
-                 "spacetime-toy is another file", "https://x.invalid/gone"):  # fmt: skip
+    for part in (
+        "Made with Spacetime 99.0.0; here is",
+        "gone.safetensors (5 MB) is not here",
+        "models/vae",
+        "spacetime-toy is another file",
+        "https://x.invalid/gone",
+    ):
         assert part in text
 
 

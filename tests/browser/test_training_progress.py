@@ -16,16 +16,32 @@ pytestmark = pytest.mark.browser
 def workflow(name: str, steps: int) -> dict:
     """Toy World -> Train VAE."""
     toy = {
-        "id": 1, "type": "SpacetimeToyWorld", "pos": [60, 120], "size": [320, 420], "flags": {}, "order": 0, "mode": 0,
-        "inputs": [], "outputs": [{"name": "clips", "type": "SPACETIME_CLIPS", "links": [1]}], "properties": {},
+        "id": 1,
+        "type": "SpacetimeToyWorld",
+        "pos": [60, 120],
+        "size": [320, 420],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [{"name": "clips", "type": "SPACETIME_CLIPS", "links": [1]}],
+        "properties": {},
         "widgets_values": ["32x32x9", 6],
-    }  # fmt: skip
+    }
     values = [name, "test", steps, 2, 32, 0.003, 20, 0, "float32", 0.3, 0, 0, 0.5]
     train = {
-        "id": 2, "type": "SpacetimeTrainVAE", "pos": [440, 120], "size": [360, 640], "flags": {}, "order": 1, "mode": 0,
-        "inputs": [{"name": "clips", "type": "SPACETIME_CLIPS", "link": 1}], "outputs": [], "properties": {},
+        "id": 2,
+        "type": "SpacetimeTrainVAE",
+        "pos": [440, 120],
+        "size": [360, 640],
+        "flags": {},
+        "order": 1,
+        "mode": 0,
+        "inputs": [{"name": "clips", "type": "SPACETIME_CLIPS", "link": 1}],
+        "outputs": [],
+        "properties": {},
         "widgets_values": values,
-    }  # fmt: skip
+    }
     links = [[1, 1, 0, 2, 0, "SPACETIME_CLIPS"]]
     empty = {"groups": [], "config": {}, "extra": {}, "version": 0.4}
     return {"last_node_id": 2, "last_link_id": 1, "nodes": [toy, train], "links": links, **empty}

@@ -38,20 +38,21 @@ aten = torch.ops.aten
 INDEXING = {f"aten::{name}" for name in ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")}
 # besides pointwise operations, those that take a CPU tensor without axes among tensors of the GPU
 TAKE_A_NUMBER = INDEXING | {
-    f"aten::{name}" for name in (
-        "where", "masked_fill", "masked_fill_", "index_fill", "index_fill_", "fill", "fill_", "copy", "result_type",
-        "can_cast", "clamp", "clamp_", "linspace", "logspace", "lerp", "lerp_",
-    )
-}  # fmt: skip
+    f"aten::{name}"
+    for name in """
+        where masked_fill masked_fill_ index_fill index_fill_ fill fill_ copy result_type can_cast clamp clamp_
+        linspace logspace lerp lerp_
+    """.split()
+}
 CROSSING = {"aten::_to_copy", "aten::copy_", "aten::to", "aten::_copy_from", "aten::set_data"}
 # the host needs the size or the value of what these give
 WAITING = {
-    f"aten::{name}" for name in (
-        "_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive",
-        "bincount", "is_nonzero", "linalg_lstsq", "_linalg_svd", "_linalg_solve_ex", "linalg_inv_ex", "_linalg_eigh",
-        "linalg_qr",
-    )
-}  # fmt: skip
+    f"aten::{name}"
+    for name in """
+        _local_scalar_dense equal nonzero masked_select _unique2 unique_dim unique_consecutive bincount is_nonzero
+        linalg_lstsq _linalg_svd _linalg_solve_ex linalg_inv_ex _linalg_eigh linalg_qr
+    """.split()
+}
 
 
 class _Seen(TorchDispatchMode):
@@ -134,10 +135,13 @@ class PretendedGPU:
             return parts
         name = func._schema.name
         special = {
-            "aten::_to_copy": self._to_copy, "aten::copy_": self._copy, "aten::equal": self._equal,
-            "aten::is_pinned": lambda *_: False, "aten::_pin_memory": lambda _func, given, _kwargs: given[0],
+            "aten::_to_copy": self._to_copy,
+            "aten::copy_": self._copy,
+            "aten::equal": self._equal,
+            "aten::is_pinned": lambda *_: False,
+            "aten::_pin_memory": lambda _func, given, _kwargs: given[0],
             "aten::_fused_sdp_choice": lambda *_: 0,  # plain products: the fused kernels are not there
-        }.get(name)  # fmt: skip
+        }.get(name)
         if special is not None:
             return special(func, args, kwargs)
         home = CPU if asked is not None and asked.type not in NAMES else GPU
@@ -212,11 +216,15 @@ class PretendedGPU:
         name = func._schema.name
         pointwise = torch.Tag.pointwise in func.tags or name.startswith("aten::_foreach")
         args, kwargs = tree_unflatten(list(range(len(flat))), spec)
-        written = set(tree_flatten([
-            args[i] if i < len(args) else kwargs.get(argument.name)
-            for i, argument in enumerate(func._schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ])[0])  # fmt: skip
+        written = set(
+            tree_flatten(
+                [
+                    args[i] if i < len(args) else kwargs.get(argument.name)
+                    for i, argument in enumerate(func._schema.arguments)
+                    if argument.alias_info is not None and argument.alias_info.is_write
+                ]
+            )[0]
+        )
         indices = set(tree_flatten(args[1])[0]) if name in INDEXING else set()
         joined = 0
         for i in strangers:

@@ -38,9 +38,12 @@ SMALL = {
 }
 ALWAYS = {"negative", "conditioning"}  # optional, but a small model that reads text wants them
 IN_PROCESSES = {  # these start a process, which tests of models/ look into
-    "SpacetimeTrainVAE", "SpacetimeTrainDiT", "SpacetimeDistillDiT", "SpacetimeTrainCaptioner",
+    "SpacetimeTrainVAE",
+    "SpacetimeTrainDiT",
+    "SpacetimeDistillDiT",
+    "SpacetimeTrainCaptioner",
     "SpacetimeGenerateOnCluster",
-}  # fmt: skip
+}
 
 
 class Bench:
@@ -55,19 +58,27 @@ class Bench:
         self.found: dict[str, list[str]] = {}
         self.waits: dict[str, float] = {}
         self.sockets: dict[str, Callable[[], Any]] = {
-            "MODEL": lambda: self.checkpoint()[0], "CLIP": lambda: self.checkpoint()[1],
-            "VAE": lambda: self.checkpoint()[2], "CONDITIONING": self.conditioning, "NOISE": self.noise,
-            "IMAGE": lambda: torch.rand(9, 32, 32, 3), "MASK": lambda: torch.rand(9, 32, 32).round(),
-            "LATENT": lambda: self.of("SpacetimeVAEEncode"), "SPACETIME_LANGUAGE_MODEL": self.captioner,
-        }  # fmt: skip
+            "MODEL": lambda: self.checkpoint()[0],
+            "CLIP": lambda: self.checkpoint()[1],
+            "VAE": lambda: self.checkpoint()[2],
+            "CONDITIONING": self.conditioning,
+            "NOISE": self.noise,
+            "IMAGE": lambda: torch.rand(9, 32, 32, 3),
+            "MASK": lambda: torch.rand(9, 32, 32).round(),
+            "LATENT": lambda: self.of("SpacetimeVAEEncode"),
+            "SPACETIME_LANGUAGE_MODEL": self.captioner,
+        }
         self.special: dict[str, dict[str, Callable[[], Any]]] = {
             "SpacetimeLoadCheckpoint": {"checkpoint": lambda: "tiny.safetensors"},
             "SpacetimeLoadDiT": {"file": self.published, "dtype": lambda: "fp32"},
             "SpacetimeClassLabel": {
-                "model": lambda: self.checkpoint("classes")[0], "label": lambda: "a", "conditioning": self.conditioning,
+                "model": lambda: self.checkpoint("classes")[0],
+                "label": lambda: "a",
+                "conditioning": self.conditioning,
             },
             "SpacetimeGuider": {
-                "negative": lambda: self.conditioning(""), "weak_model": lambda: self.checkpoint("weak")[0],
+                "negative": lambda: self.conditioning(""),
+                "weak_model": lambda: self.checkpoint("weak")[0],
             },
             "SpacetimeMeasureSimulation": {"frames": lambda: self.of("SpacetimeProbeClips", 2)},
             "SpacetimePromptOverTime": {"prompts": lambda: "0: a red ball\n0.4: a blue ball"},
@@ -85,7 +96,7 @@ class Bench:
             "SpacetimeLoadRun": {"run": lambda: self.of("SpacetimeSaveRun", 1)},
             "SpacetimeSplitClips": {"latent": lambda: self.of("SpacetimePackClips", 1)},
             "SpacetimeCaptionClips": {"clips": lambda: self.of("SpacetimeClipsFromFolder")},
-        }  # fmt: skip
+        }
 
     # -- what nodes are given --
 
@@ -126,9 +137,17 @@ class Bench:
         from ...models.published.dit import ClassConfig, ClassTransformer
 
         config = ClassConfig(
-            in_channels=4, out_channels=8, hidden_size=64, depth=1, num_heads=1, inner_size=256, patch=2, grid=16,
-            frames=0, num_labels=11,
-        )  # fmt: skip
+            in_channels=4,
+            out_channels=8,
+            hidden_size=64,
+            depth=1,
+            num_heads=1,
+            inner_size=256,
+            patch=2,
+            grid=16,
+            frames=0,
+            num_labels=11,
+        )
         folder_paths.add_model_folder_path("diffusion_models", str(self.folder))
         save_file(ClassTransformer(config, torch.nn).state_dict(), self.folder / "DiT.safetensors")
         return "DiT.safetensors"
@@ -209,7 +228,8 @@ def save_checkpoints(folder: Path) -> None:
     import folder_paths
 
     from ...models.checkpoints import Checkpoint, save_checkpoint
-    from ...models.transformer.dit import PRESETS, DiT
+    from ...models.transformer.config import PRESETS
+    from ...models.transformer.dit import DiT
     from ...models.vae.autoencoder import PRESETS as VAES
     from ...models.vae.autoencoder import VideoVAE
 

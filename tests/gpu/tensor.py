@@ -37,9 +37,15 @@ class GPUTensor(torch.Tensor):
     @staticmethod
     def __new__(cls: type[GPUTensor], held: Tensor) -> GPUTensor:
         made = torch.Tensor._make_wrapper_subclass(
-            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
-            layout=held.layout, device=INSIDE, requires_grad=False,
-        )  # fmt: skip
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
+            device=INSIDE,
+            requires_grad=False,
+        )
         made.held = held
         return made
 

@@ -23,7 +23,7 @@ from comfyui_spacetime.models.pixels import from_uint8, to_uint8
 from comfyui_spacetime.models.tasks import along_time, in_space, levels
 from comfyui_spacetime.models.text.encoder import load_text_encoder
 from comfyui_spacetime.models.transformer.attention import matmul_attention
-from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+from comfyui_spacetime.models.transformer.config import PRESETS as DITS
 from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae import deflicker
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES

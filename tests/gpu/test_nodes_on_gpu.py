@@ -14,9 +14,14 @@ from comfyui_spacetime.tools.in_process import host_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {  # what a step waits for beyond the same with core's guider and sampler, at most
-    "KSampler": 2, "Guider, core's euler": 1, "Guider, unipc": 1, "Guider cfg_zero_star, unipc": 1,
-    "History Guidance, unipc": 1, "Denoise Step in one call, unipc": 1, "Denoise Step in one call, core's euler": 2,
-}  # fmt: skip
+    "KSampler": 2,
+    "Guider, core's euler": 1,
+    "Guider, unipc": 1,
+    "Guider cfg_zero_star, unipc": 1,
+    "History Guidance, unipc": 1,
+    "Denoise Step in one call, unipc": 1,
+    "Denoise Step in one call, core's euler": 2,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,7 +19,7 @@ from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.run.ahead import AHEAD
 from comfyui_spacetime.models.training.run.stopping import StoppedError
 from comfyui_spacetime.models.training.vae import train as vae
-from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+from comfyui_spacetime.models.transformer.config import PRESETS as DITS
 from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE
 from comfyui_spacetime.tests.gpu.device import PretendedGPU

@@ -111,25 +111,45 @@ def _of_cuda(gpu: PretendedGPU) -> list[Replacement]:
     def nothing(*_: Any, **__: Any) -> None: ...
 
     describing = types.SimpleNamespace(
-        name="Pretended GPU", total_memory=gpu.memory, major=gpu.compute[0], minor=gpu.compute[1],
-        multi_processor_count=80, gcnArchName="", warp_size=32, is_integrated=0, uuid="pretended",
-    )  # fmt: skip
+        name="Pretended GPU",
+        total_memory=gpu.memory,
+        major=gpu.compute[0],
+        minor=gpu.compute[1],
+        multi_processor_count=80,
+        gcnArchName="",
+        warp_size=32,
+        is_integrated=0,
+        uuid="pretended",
+    )
     names = ("active_bytes", "reserved_bytes", "allocated_bytes")
     values: dict[str, Any] = {
-        "is_available": lambda: True, "is_initialized": lambda: True, "_initialized": True, "device_count": lambda: 1,
-        "current_device": lambda: GPU, "get_device_properties": lambda *_: describing,
-        "get_device_name": lambda *_: describing.name, "get_device_capability": lambda *_: gpu.compute,
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "_initialized": True,
+        "device_count": lambda: 1,
+        "current_device": lambda: GPU,
+        "get_device_properties": lambda *_: describing,
+        "get_device_name": lambda *_: describing.name,
+        "get_device_capability": lambda *_: gpu.compute,
         "get_arch_list": lambda: ["sm_86"],
         "is_bf16_supported": lambda including_emulation=True: including_emulation or gpu.compute[0] >= 8,
         "mem_get_info": lambda *_: (max(0, gpu.memory - held()), gpu.memory),
         "memory_stats": lambda *_: {f"{name}.all.{kind}": held() for name in names for kind in ("current", "peak")},
-        "synchronize": lambda *_: gpu.wait("synchronize"), "current_stream": lambda *_: Nothing(),
-        "default_stream": lambda *_: Nothing(), "manual_seed": seed, "manual_seed_all": seed, "get_rng_state": state,
-        "set_rng_state": set_state, "get_rng_state_all": lambda: [state()],
-        "set_rng_state_all": lambda states: set_state(states[0]), "initial_seed": lambda: 0, "cudart": _Runtime,
-        "is_current_stream_capturing": lambda: False, "get_allocator_backend": lambda: "native",
+        "synchronize": lambda *_: gpu.wait("synchronize"),
+        "current_stream": lambda *_: Nothing(),
+        "default_stream": lambda *_: Nothing(),
+        "manual_seed": seed,
+        "manual_seed_all": seed,
+        "get_rng_state": state,
+        "set_rng_state": set_state,
+        "get_rng_state_all": lambda: [state()],
+        "set_rng_state_all": lambda states: set_state(states[0]),
+        "initial_seed": lambda: 0,
+        "cudart": _Runtime,
+        "is_current_stream_capturing": lambda: False,
+        "get_allocator_backend": lambda: "native",
         "_is_in_bad_fork": lambda: False,
-    }  # fmt: skip
+    }
     values |= dict.fromkeys(
         ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"), held
     )

@@ -13,10 +13,12 @@ FEW = {"KSampler.steps": 2}
 SMALL = {
     "loop_text": {"SpacetimeEmptyVideo.width": 64, "SpacetimeEmptyVideo.height": 48},
     "train_on_your_clips": {
-        "SpacetimeTrainVAE.steps": 2, "SpacetimeTrainDiT.steps": 2, "SpacetimeTrainVAE.name": "blueprint_vae",
+        "SpacetimeTrainVAE.steps": 2,
+        "SpacetimeTrainDiT.steps": 2,
+        "SpacetimeTrainVAE.name": "blueprint_vae",
         "SpacetimeTrainDiT.name": "blueprint_dit",
     },
-}  # fmt: skip
+}
 
 
 def workflow_around(content):

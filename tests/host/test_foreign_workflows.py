@@ -84,9 +84,12 @@ def test_the_second_expert_takes_over_at_the_models_boundary(host):
 def test_files_that_people_bring_are_named_with_their_folder_and_address(path):
     """So that the editor's own dialog offers what is missing."""
     loaders = {
-        "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae",
-        "CheckpointLoaderSimple": "checkpoints", "SpacetimeLoadDiT": "diffusion_models",
-    }  # fmt: skip
+        "UNETLoader": "diffusion_models",
+        "CLIPLoader": "text_encoders",
+        "VAELoader": "vae",
+        "CheckpointLoaderSimple": "checkpoints",
+        "SpacetimeLoadDiT": "diffusion_models",
+    }
     for node in load_workflow(path)["nodes"]:
         file = (node.get("widgets_values") or [""])[0]
         if node["type"] in loaders and file.endswith(".safetensors"):  # the dialog takes no other kind

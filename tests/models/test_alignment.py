@@ -19,7 +19,8 @@ from comfyui_spacetime.models.training.dit.alignment import add_aligner, alignme
 from comfyui_spacetime.models.training.dit.batches import draw_batch, first_frame
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.run.folder import generator
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 

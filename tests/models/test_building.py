@@ -15,7 +15,8 @@ from comfyui_spacetime.models.captioner.network import CaptionNetwork
 from comfyui_spacetime.models.captioner.vocabulary import Vocabulary
 from comfyui_spacetime.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from comfyui_spacetime.models.headers import config_of
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 
@@ -185,10 +186,15 @@ def test_what_a_header_says_of_use_is_checked_when_it_is_read(tmp_path, entry):
         with pytest.raises(ValueError, match=r"the header of a\.safetensors cannot be used"):
             load_checkpoint(path)
     right = {
-        "shift": 2.0, "trained_on": ["96x96x33", "96x96x32c"], "classes": ["a", "b"], "dit": {"steps": 3},
+        "shift": 2.0,
+        "trained_on": ["96x96x33", "96x96x32c"],
+        "classes": ["a", "b"],
+        "dit": {"steps": 3},
         "recommended": {"cfg": 2, "steps": 24, "solver": "euler_sde"},
-        "rgb_factors": [[0.1, 0.2, 0.3]] * 16, "rgb_bias": [0, 0, 0], "object_psnr": math.nan,
-    }  # fmt: skip
+        "rgb_factors": [[0.1, 0.2, 0.3]] * 16,
+        "rgb_bias": [0, 0, 0],
+        "object_psnr": math.nan,
+    }
     save_checkpoint(path, Checkpoint(config, DiT(config).state_dict(), meta=right))
     assert load_checkpoint(path).class_names == ("a", "b")
 

@@ -60,22 +60,36 @@ def test_the_decoder_equals_qwen3():
     decoder = small().decoder
     qwen = transformers.Qwen3ForCausalLM(
         transformers.Qwen3Config(
-            vocab_size=120, hidden_size=32, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=2, head_dim=16, rope_theta=10_000.0, rms_norm_eps=1e-6, tie_word_embeddings=False,
+            vocab_size=120,
+            hidden_size=32,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+            rope_theta=10_000.0,
+            rms_norm_eps=1e-6,
+            tie_word_embeddings=False,
         )
-    ).eval()  # fmt: skip
+    ).eval()
     assert decoder.blocks[0].mlp.down.weight.shape == (32, 128)
     names = {"embed_tokens.weight": decoder.words.weight, "norm.weight": decoder.norm.weight}
     for index, block in enumerate(decoder.blocks):
         q, k, v = block.attn.qkv.weight.chunk(3)
         gate, up = block.mlp.gate_up.weight.chunk(2)
         ours = {
-            "input_layernorm": block.norm1.weight, "post_attention_layernorm": block.norm2.weight,
-            "self_attn.q_proj": q, "self_attn.k_proj": k, "self_attn.v_proj": v,
+            "input_layernorm": block.norm1.weight,
+            "post_attention_layernorm": block.norm2.weight,
+            "self_attn.q_proj": q,
+            "self_attn.k_proj": k,
+            "self_attn.v_proj": v,
             "self_attn.o_proj": block.attn.proj.weight,
-            "self_attn.q_norm": block.attn.q_norm.weight, "self_attn.k_norm": block.attn.k_norm.weight,
-            "mlp.gate_proj": gate, "mlp.up_proj": up, "mlp.down_proj": block.mlp.down.weight,
-        }  # fmt: skip
+            "self_attn.q_norm": block.attn.q_norm.weight,
+            "self_attn.k_norm": block.attn.k_norm.weight,
+            "mlp.gate_proj": gate,
+            "mlp.up_proj": up,
+            "mlp.down_proj": block.mlp.down.weight,
+        }
         names |= {f"layers.{index}.{name}.weight": value for name, value in ours.items()}
     state = {f"model.{name}": value for name, value in names.items()} | {"lm_head.weight": decoder.head.weight}
     qwen.load_state_dict(state)
@@ -197,11 +211,13 @@ def test_facts_are_read_from_any_caption_of_the_toy_world(seed):
 def test_wrong_facts_are_seen():
     truth = facts_of_text(CAPTIONS[1])
     wrong = {
-        "colour": CAPTIONS[1].replace("blue", "red"), "shape": CAPTIONS[1].replace("cube", "cone"),
+        "colour": CAPTIONS[1].replace("blue", "red"),
+        "shape": CAPTIONS[1].replace("cube", "cone"),
         "motion": CAPTIONS[1].replace("spins in place", "falls to the floor"),
         "sky": CAPTIONS[1].replace("at night, in dim bluish light", "at sunset"),
-        "floor": CAPTIONS[1].replace("gray", "dark"), "camera": CAPTIONS[1].replace("is static", "tracks to the left"),
-    }  # fmt: skip
+        "floor": CAPTIONS[1].replace("gray", "dark"),
+        "camera": CAPTIONS[1].replace("is static", "tracks to the left"),
+    }
     for name, text in wrong.items():
         assert compare(facts_of_text(text), truth)[name] is False, name
     assert compare(facts_of_text(""), truth)["motion"] is False

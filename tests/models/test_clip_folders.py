@@ -104,9 +104,20 @@ def line_break(folder: Path) -> str:
 
 
 ODD = [
-    dangling, looping, outside, linked_folder, not_utf8, folder_not_utf8, pipe, broken, unknown_type, no_type,
-    lonely_caption, unreadable_folder, line_break,
-]  # fmt: skip
+    dangling,
+    looping,
+    outside,
+    linked_folder,
+    not_utf8,
+    folder_not_utf8,
+    pipe,
+    broken,
+    unknown_type,
+    no_type,
+    lonely_caption,
+    unreadable_folder,
+    line_break,
+]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes")
@@ -196,8 +207,10 @@ def test_files_of_one_stem_do_not_take_each_others_captions(tmp_path):
     for name in ("walk.png", "walk.jpg"):
         (tmp_path / f"{name}.txt").write_text(f"of {name}")
     assert told(list_clips(tmp_path, SIZE)) == {
-        "walk.png": ("of walk.png",), "walk.jpg": ("of walk.jpg",), "run.png": ("whose is it?",)
-    }  # fmt: skip
+        "walk.png": ("of walk.png",),
+        "walk.jpg": ("of walk.jpg",),
+        "run.png": ("whose is it?",),
+    }
 
 
 # -- what is held out --------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import torch
 from comfyui_spacetime.models.checkpoints import Checkpoint
 from comfyui_spacetime.models.cluster.fan_out import Maker, OneByOne, Recipe, fan_out, jobs_of
 from comfyui_spacetime.models.training.optim.layout import newest
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 from comfyui_spacetime.tools.bench import resume, workers

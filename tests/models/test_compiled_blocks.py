@@ -9,7 +9,8 @@ from comfyui_spacetime.models.patches import Grid
 from comfyui_spacetime.models.transformer import attention
 from comfyui_spacetime.models.transformer.blocks import Block
 from comfyui_spacetime.models.transformer.compiled import share_graph
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.transformer.rope import apply_rope
 
 # a clip of so many frames, rows and columns; how many; their words; whether they are loops

@@ -29,15 +29,36 @@ from comfyui_spacetime.models.training.dit.profiles import snapshots_of
 from comfyui_spacetime.models.training.optim.layout import newest
 from comfyui_spacetime.models.training.run.chart import progress_picture
 from comfyui_spacetime.models.training.run.folder import Run
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 
 CASES = 150  # of each loader
 ODD = [
-    None, True, -1, 0, 1, 2.5, 10**7, 10**30, float("nan"), float("inf"), "", "x", "0x0x0", "x" * 10**5, "\ud83d", [],
-    {}, [[]], ["a"], [1, 2, 3], {"a": 1}, [None] * 50,
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2.5,
+    10**7,
+    10**30,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "0x0x0",
+    "x" * 10**5,
+    "\ud83d",
+    [],
+    {},
+    [[]],
+    ["a"],
+    [1, 2, 3],
+    {"a": 1},
+    [None] * 50,
+]
 WORDS = Vocabulary.of(["a red ball rolls"])
 
 
@@ -220,8 +241,10 @@ LOADERS = {
     "captioner": (make_captioner, tensors_changed, use_captioner, "a.safetensors"),
     "LoRA": (make_lora, tensors_changed, lambda path: merge(BASE, path), "a.safetensors"),
     "step of a run": (
-        lambda path: write_tensors(path, {"a": torch.zeros(2)}, {"step": "3"}), tensors_changed,
-        lambda path: newest(path.parent), "checkpoint.safetensors",
+        lambda path: write_tensors(path, {"a": torch.zeros(2)}, {"step": "3"}),
+        tensors_changed,
+        lambda path: newest(path.parent),
+        "checkpoint.safetensors",
     ),
     "settings of a run": (make_run_config, text_changed, use_run_config, "config.json"),
     "snapshots": (make_snapshots, text_changed, lambda path: snapshots_of(path.parent), "config.json"),
@@ -229,10 +252,12 @@ LOADERS = {
     "configuration": (make_configuration, text_changed, use_configuration, "spacetime_language_models.json"),
     "report": (
         lambda path: path.write_text(Report("Seam", (Measure("seam", 1.0, "", (1.0, 2.0)),), ("fine",)).to_json()),
-        text_changed, lambda path: Report.from_json(path.read_bytes().decode("utf-8", "replace")).text(), "report.json",
+        text_changed,
+        lambda path: Report.from_json(path.read_bytes().decode("utf-8", "replace")).text(),
+        "report.json",
     ),
     "GGUF": (make_gguf, struck, read_header, "a.gguf"),
-}  # fmt: skip
+}
 
 
 def refusal(use, what):

@@ -41,7 +41,7 @@ def header_with(**pairs):
         str: lambda value: struct.pack("<I", 8) + text(value.encode()),
         int: lambda value: struct.pack("<IQ", 10, value),
         bytes: lambda value: value,
-    }  # fmt: skip
+    }
     found = b"".join(text(key.replace("__", ".").encode()) + kinds[type(value)](value) for key, value in pairs.items())
     return b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + found
 
@@ -66,7 +66,7 @@ LLAMA = {"general__architecture": "llama", "tokenizer__chat_template": "{{ messa
         b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + struct.pack("<QI", 0, 2**31) + b"\xff" * 900,
         b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + struct.pack("<QIQIQ", 0, 1, 5, 0, 2**63) + b"\xff" * 900,
     ],
-)  # fmt: skip
+)
 def test_lengths_that_make_no_sense_are_one_sentence(content, tmp_path):
     path = tmp_path / "odd.gguf"
     path.write_bytes(content)
@@ -149,7 +149,7 @@ READY = 'print(json.dumps({"ready": "here"}), flush=True)\nsys.stdin.readline()\
         (READY + 'print(json.dumps({"error": "y" * 10**6}), flush=True); time.sleep(60)', "could not answer .yyy"),
         (READY + 'print(\'{"thought": 1}\\n{"done": 1}\', flush=True); time.sleep(60)', "thinking"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.skipif(os.name != "posix", reason="signals by their names")
 def test_a_crash_or_a_hang_is_one_sentence(whole, worker, script, said):
     worker(script)

@@ -91,10 +91,18 @@ def test_what_is_no_description_is_refused_with_the_reason(answer, problem):
 @pytest.mark.parametrize(
     "opener",
     [
-        "The video shows ", "This clip depicts ", "In this video, we see ", "The scene features ", "We see ",
-        "A short video shows us ", "In the video, there is ", "The footage captures ", "The animation begins with ", "",
+        "The video shows ",
+        "This clip depicts ",
+        "In this video, we see ",
+        "The scene features ",
+        "We see ",
+        "A short video shows us ",
+        "In the video, there is ",
+        "The footage captures ",
+        "The animation begins with ",
+        "",
     ],
-)  # fmt: skip
+)
 def test_openers_are_stripped(opener):
     expected = "There is a red ball on a table." if "there is" in opener else "A red ball on a table."
     assert strip_opener(f"{opener}a red ball on a table.") == expected

@@ -23,7 +23,8 @@ from comfyui_spacetime.models.training.dit.lora import merge
 from comfyui_spacetime.models.training.dit.train import batch_loss
 from comfyui_spacetime.models.training.optim.optimiser import Optimiser, learning_rate_scale
 from comfyui_spacetime.models.training.run.folder import generator
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 

@@ -6,7 +6,8 @@ import torch
 from comfyui_spacetime.models.patches import Grid, from_patches, to_patches
 from comfyui_spacetime.models.transformer.attention import attend, matmul_attention, sdpa
 from comfyui_spacetime.models.transformer.blocks import GatedMLP, rms
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.transformer.embeddings import sinusoidal
 from comfyui_spacetime.models.transformer.rope import apply_rope, cyclic_frequencies, rope_table
 

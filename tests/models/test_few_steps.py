@@ -21,7 +21,8 @@ from comfyui_spacetime.models.lora import Pair
 from comfyui_spacetime.models.recommended import CARD, Recommended
 from comfyui_spacetime.models.training.__main__ import bundle, parser
 from comfyui_spacetime.models.training.dit.lora import merge, read_few_steps, save_lora
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 

@@ -20,7 +20,8 @@ from comfyui_spacetime.models.text.encoder import TextEncoder
 from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
 from comfyui_spacetime.models.training.dit import samples
 from comfyui_spacetime.models.training.dit import train as training
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 

@@ -13,7 +13,7 @@ from comfyui_spacetime.models.geometry import (
     frames_of,
     latent_at,
     latents_for,
-)  # fmt: skip
+)
 
 KINDS = [OURS, Compression(8, 32), Compression(4, 16), Compression(1, 8)]  # ours, LTX-Video, Wan 2.2, images
 

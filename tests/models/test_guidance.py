@@ -163,8 +163,10 @@ def test_settings_out_of_range_are_named(settings, message):
 def test_a_denoiser_leads_away_from_hidden_history_after_the_guidance_by_text():
     cond, uncond, hidden = (torch.randn(2, 3, 2, 2, 2) for _ in range(3))
     given = guidance.Guidance(scale=3.0).denoiser(
-        *(lambda _x, _sigma, value=value: value for value in (cond, uncond)), sigma_of(1.0),
-        without=lambda _x, _sigma: hidden, history=0.5,
-    )  # fmt: skip
+        *(lambda _x, _sigma, value=value: value for value in (cond, uncond)),
+        sigma_of(1.0),
+        without=lambda _x, _sigma: hidden,
+        history=0.5,
+    )
     expected = guidance.cfg(cond, uncond, 3.0) + 0.5 * (cond - hidden)
     torch.testing.assert_close(given(cond, torch.tensor([0.5, 0.5])), expected)

@@ -155,9 +155,19 @@ def test_a_web_page_is_named(server, status):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{}", b"[]", b"null", b"not json", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}',
-     b'{"choices": [{"message": {"content": 5}}]}', b'{"choices": [{"message": {"content": "  "}}]}', b"\xff\xfe"],
-)  # fmt: skip
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"not json",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": null}}]}',
+        b'{"choices": [{"message": {"content": 5}}]}',
+        b'{"choices": [{"message": {"content": "  "}}]}',
+        b"\xff\xfe",
+    ],
+)
 def test_an_answer_without_text_is_one_sentence(server, content):
     server.script = [(200, content)]
     assert "without text" in failure(endpoint(server))
@@ -240,9 +250,11 @@ def test_a_server_that_asks_for_a_long_pause_is_not_waited_for(server, wish):
 
 
 EVENTS = [
-    {"choices": [{"delta": {"role": "assistant"}}]}, {"choices": [{"delta": {"content": "A red "}}]},
-    {"choices": [{"delta": {"content": "ball \ud83d\ude00."}, "finish_reason": "stop"}]}, {"choices": []},
-]  # fmt: skip
+    {"choices": [{"delta": {"role": "assistant"}}]},
+    {"choices": [{"delta": {"content": "A red "}}]},
+    {"choices": [{"delta": {"content": "ball \ud83d\ude00."}, "finish_reason": "stop"}]},
+    {"choices": []},
+]
 CHAT = [{"message": {"role": "assistant", "content": part}, "done": False} for part in ("A red ", "ball \U0001f600.")]
 
 
@@ -260,8 +272,12 @@ CHAT = [{"message": {"role": "assistant", "content": part}, "done": False} for p
 )
 @pytest.mark.parametrize("packing", ["", "gzip", "deflate", "raw", "unsaid"])
 def test_streams_ollama_and_packed_answers_are_read(server, body, packing):
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "raw": lambda data: zlib.compress(data)[2:-4],
-            "unsaid": gzip.compress}  # fmt: skip
+    pack = {
+        "gzip": gzip.compress,
+        "deflate": zlib.compress,
+        "raw": lambda data: zlib.compress(data)[2:-4],
+        "unsaid": gzip.compress,
+    }
     said = {"gzip": "gzip", "deflate": "deflate", "raw": "deflate"}.get(packing)
     server.script = [(200, pack.get(packing, bytes)(body), *([("Content-Encoding", said)] if said else []))]
     assert ask(endpoint(server)) == "A red ball \U0001f600."
@@ -277,8 +293,9 @@ def test_packed_floods_and_unknown_packings_are_one_sentence(server):
 
 
 def test_thinking_that_uses_up_the_tokens_says_what_to_change(server):
-    server.script = [(200, {"choices": [{"message": {"content": "", "reasoning_content": "The user"},
-                                         "finish_reason": "length"}]})]  # fmt: skip
+    server.script = [
+        (200, {"choices": [{"message": {"content": "", "reasoning_content": "The user"}, "finish_reason": "length"}]})
+    ]
     assert "raise max_tokens" in failure(endpoint(server))
     server.script = [(200, {"message": {"content": "", "thinking": "The user"}, "done_reason": "length"})]
     assert "raise max_tokens" in failure(endpoint(server))
@@ -295,11 +312,21 @@ def shares(text, key=KEY):
 @pytest.mark.parametrize(
     "echo",
     [
-        KEY, KEY[:9], KEY[6:], f"{KEY[:7]} {KEY[7:]}", "-".join(KEY), f"{KEY[:8]}\n{KEY[8:]}",
+        KEY,
+        KEY[:9],
+        KEY[6:],
+        f"{KEY[:7]} {KEY[7:]}",
+        "-".join(KEY),
+        f"{KEY[:8]}\n{KEY[8:]}",
         f"{KEY[:5]}***{KEY[-7:]}",
-        "x" * 190 + KEY, "x" * 197 + KEY, "x" * 185 + KEY, KEY * 3, f"{KEY[:4]}\u200b{KEY[4:]}", "y" * 49_990 + KEY,
+        "x" * 190 + KEY,
+        "x" * 197 + KEY,
+        "x" * 185 + KEY,
+        KEY * 3,
+        f"{KEY[:4]}\u200b{KEY[4:]}",
+        "y" * 49_990 + KEY,
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("status", [400, 200, 503])
 def test_nothing_of_the_key_is_shown_however_a_server_repeats_it(server, echo, status):
     server.script = [(status, {"error": {"message": f"Bad key {echo}"}})]
@@ -318,10 +345,19 @@ def test_a_caption_loses_the_key_but_no_common_words(server):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://me:pass/word@host/v1", "http://me:p@ss@word@host/v1", "http://me:pass?word@host/v1",
-     "http://me:pass#word@host/v1", "me:password@host", "http:/me:password@host/v1", "http://me/password@host/v1",
-     "http://host/v1?mail=a@b&key=password", "http://host/v1?key=password", "http://host/v1#password"],
-)  # fmt: skip
+    [
+        "http://me:pass/word@host/v1",
+        "http://me:p@ss@word@host/v1",
+        "http://me:pass?word@host/v1",
+        "http://me:pass#word@host/v1",
+        "me:password@host",
+        "http:/me:password@host/v1",
+        "http://me/password@host/v1",
+        "http://host/v1?mail=a@b&key=password",
+        "http://host/v1?key=password",
+        "http://host/v1#password",
+    ],
+)
 def test_addresses_never_show_a_password(url):
     assert "pass" not in plain_address(url)
     with pytest.raises(ValueError, match="address") as caught:
@@ -385,9 +421,19 @@ def test_nothing_secret_is_logged(server, caplog):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "ftp://host/v1", "file:///etc/passwd", "http://", "http://user:pw@host/v1", "https://host/v1?key=sk-1",
-     "http://host:99999/v1", "http://ho st/v1", "http://host/\r\nX: y", "host:8080/v1"],
-)  # fmt: skip
+    [
+        "",
+        "ftp://host/v1",
+        "file:///etc/passwd",
+        "http://",
+        "http://user:pw@host/v1",
+        "https://host/v1?key=sk-1",
+        "http://host:99999/v1",
+        "http://ho st/v1",
+        "http://host/\r\nX: y",
+        "host:8080/v1",
+    ],
+)
 def test_odd_addresses_are_refused_without_their_secrets(url):
     with pytest.raises(ValueError, match="address") as caught:
         Endpoint(name="mine", url=url)
@@ -452,11 +498,20 @@ def test_no_file_is_fine_and_the_environment_makes_an_endpoint(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "[]", '{"keys": {}}', '{"endpoints": []}', '{"allowed_urls": "x"}', '{"endpoints": {"a": {"model": "m"}}}',
-     '{"endpoints": {"a": {"url": "http://h/v1", "apikey": "sk-secret"}}}', '{"endpoints": {"a": 5}}',
-     '{"endpoints": {"a": {"url": "http://h/v1", "key": ["sk-secret"]}}}', '{"allowed_urls": ["not an address"]}',
-     '{"endpoints": {"a": {"url": "http://h/v1", "timeout": true}}}'],
-)  # fmt: skip
+    [
+        "{",
+        "[]",
+        '{"keys": {}}',
+        '{"endpoints": []}',
+        '{"allowed_urls": "x"}',
+        '{"endpoints": {"a": {"model": "m"}}}',
+        '{"endpoints": {"a": {"url": "http://h/v1", "apikey": "sk-secret"}}}',
+        '{"endpoints": {"a": 5}}',
+        '{"endpoints": {"a": {"url": "http://h/v1", "key": ["sk-secret"]}}}',
+        '{"allowed_urls": ["not an address"]}',
+        '{"endpoints": {"a": {"url": "http://h/v1", "timeout": true}}}',
+    ],
+)
 def test_a_wrong_file_is_named_and_its_secrets_are_not(configuration, content):
     with pytest.raises(ValueError, match=r"\w") as caught:
         configuration(content)
@@ -523,9 +578,14 @@ def model_folder(tmp_path_factory):
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", unk_token="[UNK]")
     tokenizer.save_pretrained(folder)
     config = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        eos_token_id=1, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
     transformers.LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
     return folder
 

@@ -127,11 +127,15 @@ def test_a_header_says_what_the_file_holds(tiny_gguf):
 def test_damaged_files_are_one_sentence_and_are_not_listed(tiny_gguf, tmp_path):
     whole = tiny_gguf.read_bytes()
     wrong = {
-        "empty": b"", "text": b"not a model at all", "old": b"GGUF" + struct.pack("<I", 1), "head": whole[:2000],
-        "cut": whole[:-200_000], "huge": b"GGUF" + struct.pack("<IQQ", 3, 2**62, 2**62),
+        "empty": b"",
+        "text": b"not a model at all",
+        "old": b"GGUF" + struct.pack("<I", 1),
+        "head": whole[:2000],
+        "cut": whole[:-200_000],
+        "huge": b"GGUF" + struct.pack("<IQQ", 3, 2**62, 2**62),
         "key": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**63),
         "kind": b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"a\xff\0\0\0",
-    }  # fmt: skip
+    }
     for name, content in wrong.items():
         path = tmp_path / f"{name}.gguf"
         path.write_bytes(content)
@@ -278,16 +282,25 @@ def seeing_folder(tmp_path_factory):
     )
     pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     transformers.LlavaProcessor(
-        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default", chat_template=template,
+        pictures,
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        chat_template=template,
         num_additional_image_tokens=1,
-    ).save_pretrained(folder)  # fmt: skip
+    ).save_pretrained(folder)
     vision = transformers.CLIPVisionConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
     )
     text = transformers.LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        eos_token_id=1, bos_token_id=None,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
     model = transformers.LlavaForConditionalGeneration(
         transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=2, vision_feature_layer=-1)
     )

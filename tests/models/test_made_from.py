@@ -20,7 +20,7 @@ from comfyui_spacetime.models.training.dit.train import train as train_dit
 from comfyui_spacetime.models.training.run.folder import Run, differences
 from comfyui_spacetime.models.training.vae.train import VAETraining
 from comfyui_spacetime.models.training.vae.train import train as train_vae
-from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+from comfyui_spacetime.models.transformer.config import PRESETS as DITS
 from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS, VideoVAE, fingerprint
 

@@ -19,11 +19,20 @@ from comfyui_spacetime.tests.media_files import corners, counting, encode, numbe
 PAGE = Path(__file__).resolve().parents[2] / "web" / "docs" / "guides" / "files.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 CODECS = {
-    ".webm": ("libvpx-vp9", "yuv420p"), ".mpg": ("mpeg2video", "yuv420p"), ".mpeg": ("mpeg2video", "yuv420p"),
-    ".vob": ("mpeg2video", "yuv420p"), ".wmv": ("wmv2", "yuv420p"), ".asf": ("wmv2", "yuv420p"),
-    ".flv": ("flv1", "yuv420p"), ".ogv": ("libtheora", "yuv420p"), ".mxf": ("mpeg2video", "yuv420p"),
-    ".gif": ("gif", "rgb8"), ".avi": ("mjpeg", "yuvj420p"), ".3gp": ("mpeg4", "yuv420p"), ".3g2": ("mpeg4", "yuv420p"),
-}  # fmt: skip
+    ".webm": ("libvpx-vp9", "yuv420p"),
+    ".mpg": ("mpeg2video", "yuv420p"),
+    ".mpeg": ("mpeg2video", "yuv420p"),
+    ".vob": ("mpeg2video", "yuv420p"),
+    ".wmv": ("wmv2", "yuv420p"),
+    ".asf": ("wmv2", "yuv420p"),
+    ".flv": ("flv1", "yuv420p"),
+    ".ogv": ("libtheora", "yuv420p"),
+    ".mxf": ("mpeg2video", "yuv420p"),
+    ".gif": ("gif", "rgb8"),
+    ".avi": ("mjpeg", "yuvj420p"),
+    ".3gp": ("mpeg4", "yuv420p"),
+    ".3g2": ("mpeg4", "yuv420p"),
+}
 MUXERS = {".qt": "mov", ".mts": "mpegts", ".m2ts": "mpegts", ".m4v": "mp4", ".vob": "vob"}
 PILLOW = {".jfif": "JPEG", ".jpe": "JPEG", ".heic": "AVIF", ".heif": "AVIF", ".apng": "PNG"}
 
@@ -116,8 +125,10 @@ def _pages(folder: Path) -> Path:
 
 def _growing(folder: Path) -> Path:
     """Two MPEG streams of different size, one after the other."""
-    parts = [encode(folder / f"{n}.mpg", counting(10, *size), 25, codec="mpeg1video", muxer="mpeg1video")
-             for n, size in enumerate(((48, 64), (96, 128)))]  # fmt: skip
+    parts = [
+        encode(folder / f"{n}.mpg", counting(10, *size), 25, codec="mpeg1video", muxer="mpeg1video")
+        for n, size in enumerate(((48, 64), (96, 128)))
+    ]
     (folder / "a.mpg").write_bytes(b"".join(part.read_bytes() for part in parts))
     return folder / "a.mpg"
 

@@ -25,9 +25,23 @@ class Pair(NamedTuple):
 
 KINDS = {"Box": Box, "Pair": Pair}
 VALUES = [
-    None, True, 3, 2**63, "text \U0001f40b", 0.1, float("inf"), [1, [2.5]], (1, (2,)), {"a": {1: 2, (3, "b"): None}},
-    UUID(int=5), torch.device("cpu"), torch.bfloat16, torch.Size([1, 2]), Box(1.5, None, ("a", "b")), Pair(1, [2]),
-]  # fmt: skip
+    None,
+    True,
+    3,
+    2**63,
+    "text \U0001f40b",
+    0.1,
+    float("inf"),
+    [1, [2.5]],
+    (1, (2,)),
+    {"a": {1: 2, (3, "b"): None}},
+    UUID(int=5),
+    torch.device("cpu"),
+    torch.bfloat16,
+    torch.Size([1, 2]),
+    Box(1.5, None, ("a", "b")),
+    Pair(1, [2]),
+]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
@@ -66,9 +80,25 @@ def test_other_things_are_refused_by_place():
 @pytest.mark.parametrize(
     "tree",
     [
-        [1], {}, {"a": 1, "b": 2}, {"odd": 1}, {"tensor": ["0"]}, {"tensor": ["0", "x"]}, {"tensor": ["0", [7]]},
-        {"tensor": [["0"], [4]]}, {"dict": [[{"list": []}, 1]]}, {"dict": 5}, {"list": 5}, {"UUID": "x"}, {"UUID": []},
-        {"device": "moon"}, {"dtype": "pickle"}, {"float": "x"}, {"size": ["x"]}, {"Box": {"size": 1.0}}, {"Box": []},
+        [1],
+        {},
+        {"a": 1, "b": 2},
+        {"odd": 1},
+        {"tensor": ["0"]},
+        {"tensor": ["0", "x"]},
+        {"tensor": ["0", [7]]},
+        {"tensor": [["0"], [4]]},
+        {"dict": [[{"list": []}, 1]]},
+        {"dict": 5},
+        {"list": 5},
+        {"UUID": "x"},
+        {"UUID": []},
+        {"device": "moon"},
+        {"dtype": "pickle"},
+        {"float": "x"},
+        {"size": ["x"]},
+        {"Box": {"size": 1.0}},
+        {"Box": []},
         {"Box": {"size": "1", "content": None, "names": {"tuple": []}}},
         {"Box": {"size": True, "content": None, "names": {"tuple": []}}},
         {"Box": {"size": 1, "content": 3, "names": {"tuple": []}}},
@@ -76,7 +106,7 @@ def test_other_things_are_refused_by_place():
         {"Pair": {"left": 1.5, "right": None}},
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_trees_that_make_no_sense_are_refused(tree):
     with pytest.raises(ValueError, match=r"."):
         together(tree, {"0": torch.ones(4)}, KINDS)

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from comfyui_spacetime.models.training.optim import optimiser as optimiser_module
 from comfyui_spacetime.models.training.optim.optimiser import EMA, Optimiser
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 
 
 class Kernels(TorchDispatchMode):

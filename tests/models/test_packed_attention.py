@@ -8,7 +8,8 @@ import torch
 
 from comfyui_spacetime.models.patches import Grid
 from comfyui_spacetime.models.transformer import attention, packed
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 
 MIXES = [((5,), (5,)), ((24, 8, 40), (24, 8, 40)), ((3, 130, 1), (7, 1, 20))]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -13,7 +13,8 @@ from comfyui_spacetime.models.tasks.prompts import (
     scales_over_time,
     shares_over_time,
 )
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.transformer.shares import patch_shares
 
 TIME = Frames.every(4)

@@ -84,8 +84,10 @@ def test_a_folder_is_described_and_training_reads_it(folder, tmp_path):
     assert done.kept == ["told.mp4"]
     assert done.problems == []
     assert captions_by_file(folder) == {
-        "two.mp4": [("",), ("",)], "told.mp4": [("a grey wall",)], "balls/a.mp4": [("balls",)]
-    }  # fmt: skip
+        "two.mp4": [("",), ("",)],
+        "told.mp4": [("a grey wall",)],
+        "balls/a.mp4": [("balls",)],
+    }
     assert captions_by_file(folder, captions) == {
         "two.mp4": [("a surface of brightness 3",), ("a surface of brightness 22",)],  # each scene its own
         "told.mp4": [("a grey wall",)],

@@ -6,7 +6,8 @@ import pytest
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, joined, load_checkpoint, recommended_of, save_checkpoint
 from comfyui_spacetime.models.recommended import CARD, Recommended
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 
 OTHER = Recommended(cfg=5.0, shift=3.5, steps=12, solver="heun")
 
@@ -28,8 +29,8 @@ def test_a_bundle_without_settings_keeps_those_of_the_dit():
 
 
 def test_a_model_trained_on_keeps_what_the_one_before_recommended():
+    from comfyui_spacetime.models.training.dit.kept import described
     from comfyui_spacetime.models.training.dit.settings import DiTTraining
-    from comfyui_spacetime.models.training.dit.train import described
 
     settings = replace(DiTTraining(), mix=(("64x64x9", 1.0),))
     init = joined(Checkpoint(), Checkpoint(), OTHER)

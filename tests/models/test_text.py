@@ -65,10 +65,19 @@ def test_tokenizer_equals_transformers_on_random_text(encoder: TextEncoder, refe
 
 LONG = 1_000_000  # characters
 LONG_TEXTS = {
-    "words": "word ", "chinese": "猫", "one word": "a", "marks": "!", "marks and letters": "a=", "accents": "a\u0301",
-    "blanks": " ", "wide blanks": "a\u3000", "special tokens": "[CLS]", "halves of them": "[CL", "control": "\x01",
+    "words": "word ",
+    "chinese": "猫",
+    "one word": "a",
+    "marks": "!",
+    "marks and letters": "a=",
+    "accents": "a\u0301",
+    "blanks": " ",
+    "wide blanks": "a\u3000",
+    "special tokens": "[CLS]",
+    "halves of them": "[CL",
+    "control": "\x01",
     "half characters": "\ud800",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", [*LONG_TEXTS, "one letter with accents"])

@@ -26,7 +26,8 @@ from comfyui_spacetime.models.training.optim.muon import orthogonalise
 from comfyui_spacetime.models.training.optim.optimiser import EMA, Optimiser, learning_rate_scale
 from comfyui_spacetime.models.training.run.folder import Run, generator
 from comfyui_spacetime.models.training.vae import train as vae_training
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAE_PRESETS
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 

@@ -17,7 +17,8 @@ from comfyui_spacetime.models.training.dit.initial import build
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.dit.workers import Workers
 from comfyui_spacetime.models.training.run.folder import generator
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 

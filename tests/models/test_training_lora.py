@@ -17,7 +17,8 @@ from comfyui_spacetime.models.training.dit.initial import build, class_names
 from comfyui_spacetime.models.training.dit.lora import merge, read_lora
 from comfyui_spacetime.models.training.dit.profiles import reconstruct
 from comfyui_spacetime.models.training.run.folder import generator
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 
@@ -53,10 +54,15 @@ def test_a_lora_run_trains_nothing_but_the_adapters(cache, tmp_path):  # noqa: F
         f"blocks.{i}.{layer}"
         for i in range(2)
         for layer in (
-            "self_attn.qkv", "self_attn.proj", "cross_attn.q", "cross_attn.kv", "cross_attn.proj", "mlp.gate_up",
+            "self_attn.qkv",
+            "self_attn.proj",
+            "cross_attn.q",
+            "cross_attn.kv",
+            "cross_attn.proj",
+            "mlp.gate_up",
             "mlp.down",
         )
-    }  # fmt: skip
+    }
     assert json.loads(header["spacetime_lora"]) == {"steps": 8}
     assert tensors["diffusion_model.blocks.0.self_attn.qkv.lora_down.weight"].shape == (3, 32)
     changed = {name for name, weight in result.items() if not torch.equal(weight, init.dit_state[name])}

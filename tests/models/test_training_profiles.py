@@ -19,7 +19,8 @@ from comfyui_spacetime.models.training.dit.profiles import (
     snapshot_steps,
 )
 from comfyui_spacetime.models.training.optim.optimiser import EMA
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 
 from .test_training_batches import cache, train  # noqa: F401 - a fixture
 

@@ -34,7 +34,7 @@ def tiny_checkpoint(comfy_host, tmp_path_factory: pytest.TempPathFactory) -> str
     import torch
 
     from comfyui_spacetime.models.checkpoints import Checkpoint, save_checkpoint
-    from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+    from comfyui_spacetime.models.transformer.config import PRESETS as DITS
     from comfyui_spacetime.models.transformer.dit import DiT
     from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
     from comfyui_spacetime.models.vae.autoencoder import VideoVAE

@@ -12,9 +12,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 BUNNY = ROOT / "workflows" / "media" / "big_buck_bunny.mp4"
 ANSWER = {
-    "subjects": ["a gray rabbit"], "actions": ["it stretches"], "background": "a meadow", "camera": "static",
-    "style": "animation", "paragraph": "A gray rabbit stretches in a meadow.",
-}  # fmt: skip
+    "subjects": ["a gray rabbit"],
+    "actions": ["it stretches"],
+    "background": "a meadow",
+    "camera": "static",
+    "style": "animation",
+    "paragraph": "A gray rabbit stretches in a meadow.",
+}
 DESCRIBE = {"fps": 12.0, "length": "detailed", "seed": 0, "temperature": 0.0, "num_frames": 4}
 
 
@@ -159,8 +163,11 @@ def test_a_folder_is_captioned_and_feeds_training(folders):
     assert again.folder_clips(held_out=False) == captioned.folder_clips(held_out=False)
     _, report = CaptionClips.execute(again, language_model=Sees("nothing"), **settings).result
     assert "0 files described, 1 kept" in report
-    CaptionClips.execute(again, language_model=Sees(json.dumps({**ANSWER, "paragraph": "A hare wakes up."})),
-                         **settings | {"which": "all clips", "seed": 1})  # fmt: skip
+    CaptionClips.execute(
+        again,
+        language_model=Sees(json.dumps({**ANSWER, "paragraph": "A hare wakes up."})),
+        **settings | {"which": "all clips", "seed": 1},
+    )
     assert ClipsFromFolder.fingerprint_inputs(**chosen, captions="mine") == before  # the same describer: kept
 
 
@@ -196,9 +203,15 @@ def test_a_captioner_is_trained_shown_and_used_at_once(folders, vae, monkeypatch
     place = [str(folders / "output" / "checkpoints")]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "checkpoints", (place, {".safetensors"}))
     settings = {
-        "preset": "test", "steps": 2, "tokens": 48, "learning_rate": 1e-3, "save_every": 2, "run_seed": 0,
-        "numbers": "float32", "start_from": "nothing",
-    }  # fmt: skip
+        "preset": "test",
+        "steps": 2,
+        "tokens": 48,
+        "learning_rate": 1e-3,
+        "save_every": 2,
+        "run_seed": 0,
+        "numbers": "float32",
+        "start_from": "nothing",
+    }
     output = TrainCaptioner.execute(ToyWorld.execute("32x32x9", 4).result[0], vae, "teller", **settings)
     model, path = output.result
     assert path == str(folders / "output" / "checkpoints" / "spacetime" / "teller.safetensors")

@@ -12,7 +12,8 @@ SHAPE = (1, 16, 3, 4, 6)
 
 
 def model(context_dim=384, classes=3):
-    from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+    from comfyui_spacetime.models.transformer.config import PRESETS
+    from comfyui_spacetime.models.transformer.dit import DiT
     from comfyui_spacetime.nodes.host.model.model import CLASS_NAMES, build_model
 
     torch.manual_seed(0)

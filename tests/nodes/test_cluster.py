@@ -7,9 +7,16 @@ import pytest
 import torch
 
 WISH = {
-    "seeds": 2, "first_seed": 3, "checkpoint": "spacetime-toy", "seconds": 0.5, "width": 32, "height": 32, "steps": 2,
-    "cfg": 2.0, "workers": 1,
-}  # fmt: skip
+    "seeds": 2,
+    "first_seed": 3,
+    "checkpoint": "spacetime-toy",
+    "seconds": 0.5,
+    "width": 32,
+    "height": 32,
+    "steps": 2,
+    "cfg": 2.0,
+    "workers": 1,
+}
 
 
 @pytest.fixture

@@ -74,8 +74,11 @@ def with_other_attention(model: Any, _core_node: Any) -> Any:
 
 
 COMPANIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "EasyCache": eased, "context windows": windowed, "LoRA": adapted, "attention override": with_other_attention,
-}  # fmt: skip
+    "EasyCache": eased,
+    "context windows": windowed,
+    "LoRA": adapted,
+    "attention override": with_other_attention,
+}
 
 
 def longer(name: str) -> dict[str, Any]:

@@ -19,11 +19,24 @@ def test_cores_train_lora_takes_video_latents_and_captions(name, core_node):
     clips = [{"samples": torch.randn(1, 16, 3, 4, 4)} for _ in range(3)]
     captions = [tiny_models.conditioning(name, seed) for seed in range(3)]
     settings = {
-        "batch_size": 1, "steps": 4, "grad_accumulation_steps": 1, "learning_rate": 1e-2, "rank": 2,
-        "optimizer": "AdamW", "loss_function": "MSE", "seed": 0, "training_dtype": "fp32", "lora_dtype": "fp32",
-        "algorithm": "LoRA", "gradient_checkpointing": False, "existing_lora": "[None]", "bucket_mode": False,
-        "bypass_mode": False, "offloading": False, "quantized_backward": False,
-    }  # fmt: skip
+        "batch_size": 1,
+        "steps": 4,
+        "grad_accumulation_steps": 1,
+        "learning_rate": 1e-2,
+        "rank": 2,
+        "optimizer": "AdamW",
+        "loss_function": "MSE",
+        "seed": 0,
+        "training_dtype": "fp32",
+        "lora_dtype": "fp32",
+        "algorithm": "LoRA",
+        "gradient_checkpointing": False,
+        "existing_lora": "[None]",
+        "bucket_mode": False,
+        "bypass_mode": False,
+        "offloading": False,
+        "quantized_backward": False,
+    }
     lists = {key: [value] for key, value in settings.items()}
     try:
         output = core_node(TrainLoraNode, model=[model], latents=clips, positive=captions, **lists)
@@ -44,8 +57,12 @@ def test_cores_train_lora_trains_what_our_loader_gives(tiny_objects, core_node):
     from comfyui_spacetime.tools.bench import tiny_models
 
     output = core_node(
-        TrainLoraNode, model=[tiny_objects[0]], latents=[{"samples": torch.randn(1, 16, 3, 4, 4)}] * 2,
-        positive=[tiny_models.conditioning("spacetime", 0)] * 2, steps=[2],
-        training_dtype=["fp32"], lora_dtype=["fp32"],
-    )  # fmt: skip
+        TrainLoraNode,
+        model=[tiny_objects[0]],
+        latents=[{"samples": torch.randn(1, 16, 3, 4, 4)}] * 2,
+        positive=[tiny_models.conditioning("spacetime", 0)] * 2,
+        steps=[2],
+        training_dtype=["fp32"],
+        lora_dtype=["fp32"],
+    )
     assert len(output.args[-2]["loss"]) == 2

@@ -130,7 +130,8 @@ def test_a_picture_beside_the_latents_lets_a_mask_fit(name):
 
 def tasks(model: Any, name: str) -> dict[str, Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]]]:
     """Each task with its settings: a clip -> (MODEL to sample with, LATENT)."""
-    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos, ExtendVideo
+    from comfyui_spacetime.nodes.tasks.along_time import ExtendVideo
+    from comfyui_spacetime.nodes.tasks.connect import ConnectVideos
     from comfyui_spacetime.nodes.tasks.in_space import FillRegion, Outpaint, RestyleVideo
     from comfyui_spacetime.nodes.tasks.loops import LoopVideo
 
@@ -151,8 +152,9 @@ def tasks(model: Any, name: str) -> dict[str, Callable[[dict[str, Any]], tuple[A
     }
 
 
-@pytest.mark.parametrize("task", ["extend forward", "extend both", "gap", "blend", "close a loop", "restyle", "fill",
-                                  "outpaint"])  # fmt: skip
+@pytest.mark.parametrize(
+    "task", ["extend forward", "extend both", "gap", "blend", "close a loop", "restyle", "fill", "outpaint"]
+)
 def test_every_task_runs_and_what_is_known_stays(name, task):
     """Where a mask does not fit by itself, beside a prompt that brings its own."""
     model, made = tasks(families.family_model(name), name)[task](latent(name))

@@ -37,9 +37,14 @@ def sample(tiny_objects):
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
         with torch.inference_mode():
             return guider.sample(
-                normal(*SIZE), normal(*SIZE, seed=1), comfy.samplers.sampler_object("euler"), sigmas,
-                denoise_mask=mask, disable_pbar=True, seed=1,
-            )  # fmt: skip
+                normal(*SIZE),
+                normal(*SIZE, seed=1),
+                comfy.samplers.sampler_object("euler"),
+                sigmas,
+                denoise_mask=mask,
+                disable_pbar=True,
+                seed=1,
+            )
 
     return run
 
@@ -127,9 +132,14 @@ def test_it_works_under_our_guider(tiny_objects, sample):
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
     with torch.inference_mode():
         made = guider.sample(
-            normal(*SIZE), normal(*SIZE, seed=1), comfy.samplers.sampler_object("euler"), sigmas,
-            denoise_mask=known_first(), disable_pbar=True, seed=1,
-        )  # fmt: skip
+            normal(*SIZE),
+            normal(*SIZE, seed=1),
+            comfy.samplers.sampler_object("euler"),
+            sigmas,
+            denoise_mask=known_first(),
+            disable_pbar=True,
+            seed=1,
+        )
     assert torch.equal(made, sample(model, known_first(), steps=3, cfg=1.0))
     assert not torch.allclose(made, sample(tiny_objects[0], known_first(), steps=3, cfg=1.0), atol=1e-3)
 

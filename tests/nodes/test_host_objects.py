@@ -93,7 +93,7 @@ def test_text_is_prepared_once_per_run(tiny_objects, latent, monkeypatch):
 
 def test_single_steps_of_a_guider_share_the_prepared_text_until_weights_or_text_change(
     tiny_objects, latent, monkeypatch
-):  # fmt: skip
+):
     from comfy.samplers import CFGGuider, sampler_object
     from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 
@@ -279,7 +279,8 @@ def test_bf16_is_close_to_fp32(tiny_checkpoint, tiny_objects, latent):
 @pytest.mark.parametrize("masked", [False, True])
 def test_every_prediction_type_and_learned_variance_give_core_the_right_denoised(comfy_host, prediction, masked):
     from comfyui_spacetime.models.flow import to_denoised
-    from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+    from comfyui_spacetime.models.transformer.config import PRESETS
+    from comfyui_spacetime.models.transformer.dit import DiT
     from comfyui_spacetime.nodes.host.model.model import build_model
 
     torch.manual_seed(0)
@@ -330,9 +331,16 @@ def test_core_context_windows_and_caching_nodes_run_on_the_model(tiny_objects, c
     latent = {"samples": torch.zeros(1, 16, 9, 8, 8)}
     whole = sample(model, positive, negative, latent)
     windowed = core_node(
-        ContextWindowsManualNode, model=model, context_length=5, context_overlap=2, dim=2,
-        context_schedule="standard_static", context_stride=1, closed_loop=False, fuse_method="pyramid",
-    ).result[0]  # fmt: skip
+        ContextWindowsManualNode,
+        model=model,
+        context_length=5,
+        context_overlap=2,
+        dim=2,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+    ).result[0]
     assert not torch.equal(sample(windowed, positive, negative, latent), whole)
     careful, eager = (EasyCacheNode.execute(model, limit, 0.0, 1.0, False).result[0] for limit in (0.0, 3.0))
     torch.testing.assert_close(sample(careful, positive, negative, latent), whole)

@@ -70,8 +70,10 @@ def test_who_looks_ahead(comfy_host):
     from comfyui_spacetime.nodes.host.vae.others import looks_ahead
 
     assert {name: looks_ahead(small(name), KINDS[name][2]) for name in KINDS} == {
-        "wan2.1": False, "wan2.2": False, "ltx": True,
-    }  # fmt: skip
+        "wan2.1": False,
+        "wan2.2": False,
+        "ltx": True,
+    }
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -16,9 +16,15 @@ from comfyui_spacetime.models.recommended import Recommended
 OTHER = Recommended(cfg=5.0, shift=3.5, steps=12, solver="heun")
 NOISIEST = float(DDPM.levels()[-1])
 EMBEDDED, RECOMMENDS, SILENT, OWN_EPS, DISCRETE, LOGARITHMIC, EPS, NONE = (
-    "embedded", "recommends", "recommends nothing", "ours, predicts eps", "Wan's kind", "LTX-Video's kind",
-    "predicts eps", "none",
-)  # fmt: skip
+    "embedded",
+    "recommends",
+    "recommends nothing",
+    "ours, predicts eps",
+    "Wan's kind",
+    "LTX-Video's kind",
+    "predicts eps",
+    "none",
+)
 
 
 class Foreign:
@@ -153,7 +159,9 @@ def test_new_nodes_are_left_to_the_model(comfy_host):
     from comfyui_spacetime.nodes.sampling import Sampler, Scheduler
 
     defaults = {
-        one.id: one.default for node in (Scheduler, Sampler, Guider) for one in node.define_schema().inputs
+        one.id: one.default
+        for node in (Scheduler, Sampler, Guider)
+        for one in node.define_schema().inputs
         if getattr(one, "default", None) is not None
-    }  # fmt: skip
+    }
     assert [defaults[name] for name in ("steps", "shift", "solver", "cfg")] == [0, 0.0, "auto", -1.0]

@@ -77,7 +77,8 @@ def with_patch(checkpoint: str, patch: tuple[int, int, int]):
     import folder_paths
 
     from comfyui_spacetime.models.checkpoints import Checkpoint
-    from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+    from comfyui_spacetime.models.transformer.config import PRESETS
+    from comfyui_spacetime.models.transformer.dit import DiT
     from comfyui_spacetime.nodes.host.checkpoint import Source, build_dit
 
     path = Path(folder_paths.get_full_path("checkpoints", checkpoint))

@@ -350,10 +350,18 @@ def test_frames_per_second_reach_open_sora(models, references):
         conds = [[[text, {"frame_rate": rate}]] for text in references["Open-Sora"].conditions]
         made.append(
             comfy.sample.sample(
-                models["Open-Sora"], noise, 2, 3.0, "euler", "simple", *conds, torch.zeros_like(noise),
-                disable_pbar=True, seed=1,
+                models["Open-Sora"],
+                noise,
+                2,
+                3.0,
+                "euler",
+                "simple",
+                *conds,
+                torch.zeros_like(noise),
+                disable_pbar=True,
+                seed=1,
             )
-        )  # fmt: skip
+        )
     assert not torch.allclose(*made)
 
 

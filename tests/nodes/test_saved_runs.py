@@ -192,8 +192,24 @@ def places_of(tree, at=()):
         yield from places_of(inner, (*at, key))
 
 
-ODD = [None, True, -1, 2**70, "", "x" * 50, 1.5, [], {}, {"tensor": ["0", [-1]]}, {"tensor": ["no", [1]]},
-       {"list": [1]}, {"UUID": "no"}, {"dtype": "pickle"}, {"Tokens": {}}, {"float": "nan"}]  # fmt: skip
+ODD = [
+    None,
+    True,
+    -1,
+    2**70,
+    "",
+    "x" * 50,
+    1.5,
+    [],
+    {},
+    {"tensor": ["0", [-1]]},
+    {"tensor": ["no", [1]]},
+    {"list": [1]},
+    {"UUID": "no"},
+    {"dtype": "pickle"},
+    {"Tokens": {}},
+    {"float": "nan"},
+]
 
 
 @pytest.mark.parametrize("name", ["heun", "spacetime unipc"])

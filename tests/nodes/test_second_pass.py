@@ -139,9 +139,10 @@ def test_the_host_makes_room_for_one_tile(monkeypatch):
     shapes = []
     plain = comfy.sampler_helpers._prepare_sampling
     monkeypatch.setattr(
-        comfy.sampler_helpers, "_prepare_sampling",
+        comfy.sampler_helpers,
+        "_prepare_sampling",
         lambda model, shape, *rest, **named: shapes.append(tuple(shape)) or plain(model, shape, *rest, **named),
-    )  # fmt: skip
+    )
     model, latent, sigmas, _ = second("spacetime")
     sample("spacetime", model, latent, sigmas)
     assert shapes == [(1, *SIZES["spacetime"])]

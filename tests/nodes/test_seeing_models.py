@@ -56,9 +56,12 @@ def tokenizer_and_processor(folder):
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=1200, special_tokens=MARKS, initial_alphabet=alphabet)
     raw.train_from_iterator([*texts, *map(described, COLOURS), *map(expanded, COLOURS)], trainer)
     tokenizer = transformers.Qwen2TokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None,
+        tokenizer_object=raw,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token=None,
         additional_special_tokens=MARKS[1:],
-    )  # fmt: skip
+    )
     pictures = transformers.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112)
     processor = transformers.Qwen2_5_VLProcessor(
         pictures, tokenizer, transformers.Qwen2VLVideoProcessor(), chat_template=TEMPLATE
@@ -72,18 +75,32 @@ def network_for(processor):
 
     ids = {name[2:-2]: processor.tokenizer.convert_tokens_to_ids(name) for name in MARKS}
     text = {
-        "vocab_size": len(processor.tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": None, "eos_token_id": ids["im_end"],
-        "pad_token_id": ids["endoftext"], "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
-    }  # fmt: skip
+        "vocab_size": len(processor.tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "bos_token_id": None,
+        "eos_token_id": ids["im_end"],
+        "pad_token_id": ids["endoftext"],
+        "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+    }
     vision = {
-        "depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64,
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 64,
         "fullatt_block_indexes": [0],
-    }  # fmt: skip
+    }
     config = transformers.Qwen2_5_VLConfig(
-        text_config=text, vision_config=vision, image_token_id=ids["image_pad"],
-        vision_start_token_id=ids["vision_start"], vision_end_token_id=ids["vision_end"],
-    )  # fmt: skip
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["image_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
     torch.manual_seed(0)
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
@@ -275,9 +292,14 @@ def vision_tower(path, width):
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(path, "clip")
     numbers = {
-        "image_size": side, "patch_size": patch, "embedding_length": size, "feed_forward_length": inner,
-        "projection_dim": width, "block_count": 1, "attention.head_count": 2,
-    }  # fmt: skip
+        "image_size": side,
+        "patch_size": patch,
+        "embedding_length": size,
+        "feed_forward_length": inner,
+        "projection_dim": width,
+        "block_count": 1,
+        "attention.head_count": 2,
+    }
     for name, number in numbers.items():
         writer.add_uint32(f"clip.vision.{name}", number)
     writer.add_bool("clip.has_vision_encoder", True)
@@ -287,11 +309,17 @@ def vision_tower(path, width):
     for name in ("mean", "std"):
         writer.add_array(f"clip.vision.image_{name}", [0.5] * 3)
     shapes = {
-        "v.patch_embd.weight": (size, 3, patch, patch), "v.position_embd.weight": ((side // patch) ** 2, size),
-        "mm.0.weight": (width, size), "mm.0.bias": (width,), "mm.2.weight": (width, width), "mm.2.bias": (width,),
-        "v.blk.0.ffn_up.weight": (inner, size), "v.blk.0.ffn_up.bias": (inner,),
-        "v.blk.0.ffn_down.weight": (size, inner), "v.blk.0.ffn_down.bias": (size,),
-    }  # fmt: skip
+        "v.patch_embd.weight": (size, 3, patch, patch),
+        "v.position_embd.weight": ((side // patch) ** 2, size),
+        "mm.0.weight": (width, size),
+        "mm.0.bias": (width,),
+        "mm.2.weight": (width, width),
+        "mm.2.bias": (width,),
+        "v.blk.0.ffn_up.weight": (inner, size),
+        "v.blk.0.ffn_up.bias": (inner,),
+        "v.blk.0.ffn_down.weight": (size, inner),
+        "v.blk.0.ffn_down.bias": (size,),
+    }
     for part in ("q", "k", "v", "out"):
         shapes |= {f"v.blk.0.attn_{part}.weight": (size, size), f"v.blk.0.attn_{part}.bias": (size,)}
     for name in ("v.pre_ln", "v.post_ln", "v.blk.0.ln1", "v.blk.0.ln2"):

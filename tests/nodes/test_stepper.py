@@ -283,9 +283,16 @@ def test_context_windows(name: str, core_node) -> None:
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
     windowed = core_node(
-        ContextWindowsManualNode, model=model("wan"), context_length=4, context_overlap=2, dim=2,
-        context_schedule="standard_uniform", context_stride=1, closed_loop=False, fuse_method="pyramid",
-    ).args[0]  # fmt: skip
+        ContextWindowsManualNode,
+        model=model("wan"),
+        context_length=4,
+        context_overlap=2,
+        dim=2,
+        context_schedule="standard_uniform",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+    ).args[0]
     guider = cfg_guider(windowed, "wan")
     given = {"samples": torch.randn(1, 16, 7, 4, 4, generator=torch.Generator().manual_seed(2))}
     sigmas = schedule(guider, 4)

@@ -76,7 +76,7 @@ def test_a_retake_of_nothing_is_refused(comfy_host):
 
 
 def test_connect_by_gap_and_by_blend(tiny_objects):
-    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos
+    from comfyui_spacetime.nodes.tasks.connect import ConnectVideos
 
     model = tiny_objects[0]
     gap, same, joins = ConnectVideos.execute(clip(3), clip(3, seed=1), "gap", 0.66, 0.8, 12.0, 4, model).result
@@ -97,7 +97,7 @@ def test_connect_by_gap_and_by_blend(tiny_objects):
 
 @pytest.mark.parametrize(("overlap", "frames"), [(2, 8), (5, 17)])
 def test_a_blend_with_the_vae_fades_frame_by_frame(tiny_objects, overlap, frames):
-    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos
+    from comfyui_spacetime.nodes.tasks.connect import ConnectVideos
 
     model, vae = tiny_objects[0], tiny_objects[2]
     first, second = clip(5), clip(6, seed=1)

@@ -14,12 +14,24 @@ SIZE = 1_000_000
 SECONDS = 10  # of this process's time; what reads a text in the square of its length takes hours
 SHOWN = 500  # characters of an error, its own words included
 TEXTS = {
-    "one word": "x" * SIZE, "words": "word " * (SIZE // 5), "lines": "a\n" * (SIZE // 2), "digits": "9" * SIZE,
-    "numbers": "1, " * (SIZE // 3), "sizes": "64x" * (SIZE // 3), "path": "a/" * (SIZE // 2), "blanks": " " * SIZE,
-    "brackets": "([{" * (SIZE // 3), "nothing to see": "\0\u200b" * (SIZE // 2), "Chinese": "一只猫" * (SIZE // 3),
-    "half a character": "a red ball \ud83d", "half characters": "\ud800 " * (SIZE // 2), "dots": "../" * (SIZE // 3),
-    "address": "http://" + "a." * (SIZE // 2), "accents": "e\u0301" * (SIZE // 2), "quotes": "\"'«" * (SIZE // 3),
-}  # fmt: skip
+    "one word": "x" * SIZE,
+    "words": "word " * (SIZE // 5),
+    "lines": "a\n" * (SIZE // 2),
+    "digits": "9" * SIZE,
+    "numbers": "1, " * (SIZE // 3),
+    "sizes": "64x" * (SIZE // 3),
+    "path": "a/" * (SIZE // 2),
+    "blanks": " " * SIZE,
+    "brackets": "([{" * (SIZE // 3),
+    "nothing to see": "\0\u200b" * (SIZE // 2),
+    "Chinese": "一只猫" * (SIZE // 3),
+    "half a character": "a red ball \ud83d",
+    "half characters": "\ud800 " * (SIZE // 2),
+    "dots": "../" * (SIZE // 3),
+    "address": "http://" + "a." * (SIZE // 2),
+    "accents": "e\u0301" * (SIZE // 2),
+    "quotes": "\"'«" * (SIZE // 3),
+}
 
 
 def text_inputs() -> list[Any]:
@@ -55,12 +67,19 @@ def sockets(tiny_objects, tmp_path_factory) -> dict[str, Any]:
     guider = core.Guider_Basic(model)
     guider.set_conds(clip.encode_from_tokens_scheduled(clip.tokenize("a red ball")))
     return {
-        "MODEL": model, "CLIP": clip, "VAE": vae, "LATENT": latent, "GUIDER": guider,
-        "IMAGE": torch.zeros(1, 16, 16, 3), "IMAGE,VIDEO": torch.zeros(17, 16, 16, 3),
-        "SAMPLER": comfy.samplers.sampler_object("euler"), "SIGMAS": torch.tensor([1.0, 0.0]),
-        "NOISE": core.Noise_RandomNoise(0), "SPACETIME_CLIPS": ToyWorld.execute("64x64x17", 2).result[0],
+        "MODEL": model,
+        "CLIP": clip,
+        "VAE": vae,
+        "LATENT": latent,
+        "GUIDER": guider,
+        "IMAGE": torch.zeros(1, 16, 16, 3),
+        "IMAGE,VIDEO": torch.zeros(17, 16, 16, 3),
+        "SAMPLER": comfy.samplers.sampler_object("euler"),
+        "SIGMAS": torch.tensor([1.0, 0.0]),
+        "NOISE": core.Noise_RandomNoise(0),
+        "SPACETIME_CLIPS": ToyWorld.execute("64x64x17", 2).result[0],
         "SPACETIME_TOKENS": begin(cut(latent, (1, 2, 2)), core.Noise_RandomNoise(0), torch.tensor([1.0, 0.0])),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture

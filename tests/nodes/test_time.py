@@ -11,9 +11,13 @@ from comfyui_spacetime.tools.bench import tiny_models, tiny_vaes
 pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 EVERY = {"wan2.1": 4, "wan2.2": 4, "ltx": 8}
 TASKS = (
-    "SpacetimeExtendVideo", "SpacetimeConnectVideos", "SpacetimeLoopVideo", "SpacetimeRestyleVideo",
-    "SpacetimeFillRegion", "SpacetimeRetake",
-)  # fmt: skip
+    "SpacetimeExtendVideo",
+    "SpacetimeConnectVideos",
+    "SpacetimeLoopVideo",
+    "SpacetimeRestyleVideo",
+    "SpacetimeFillRegion",
+    "SpacetimeRetake",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +36,8 @@ def clip(channels: int = 16, length: int = 3, **entries: Any) -> dict[str, Any]:
 
 def timed_tasks() -> dict[str, Any]:
     """Each node with the input, and a call of it: (latent, frames_per_latent, vae) -> latents of the outcome."""
-    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos, ExtendVideo, Retake
+    from comfyui_spacetime.nodes.tasks.along_time import ExtendVideo, Retake
+    from comfyui_spacetime.nodes.tasks.connect import ConnectVideos
     from comfyui_spacetime.nodes.tasks.in_space import FillRegion, RestyleVideo
     from comfyui_spacetime.nodes.tasks.loops import LoopVideo
 

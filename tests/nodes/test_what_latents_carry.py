@@ -315,7 +315,8 @@ def test_batches_are_cut_and_repeated_and_other_sizes_are_asked_about(comfy_host
 def test_what_contradicts_is_refused(comfy_host):
     from comfyui_spacetime.nodes import sockets
     from comfyui_spacetime.nodes.packing import in_a_row
-    from comfyui_spacetime.nodes.tasks.along_time import ConnectVideos, ExtendVideo
+    from comfyui_spacetime.nodes.tasks.along_time import ExtendVideo
+    from comfyui_spacetime.nodes.tasks.connect import ConnectVideos
     from comfyui_spacetime.nodes.tokens import Patchify
 
     other = {**clip_with(), FOREIGN: torch.ones(3)}

@@ -47,8 +47,10 @@ def test_differences_are_paired_by_prompt(places, monkeypatch):
     found = {row["name"]: row for row in expansion.rows(options("--limit", "4"))}
     assert asked[0] == [prompt for prompt, _, _ in scenes]
     for captions in asked[1:]:
-        assert all(caption.startswith(prompt) and len(caption) > len(prompt) + 20
-                   for caption, prompt in zip(captions, asked[0], strict=True))  # fmt: skip
+        assert all(
+            caption.startswith(prompt) and len(caption) > len(prompt) + 20
+            for caption, prompt in zip(captions, asked[0], strict=True)
+        )
     assert len(found) == 15
     assert all(row["n"] == 4 for row in found.values())
     plain, offline, local = (found[f"all four, {way}"] for way in expansion.WAYS)

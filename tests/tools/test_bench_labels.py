@@ -52,15 +52,24 @@ def test_what_must_not_be_said_is_found(prompt):
         ("a red ball bounces to the right", "on the right, a red ball", "red balls to the right"),
         ("twenty-one balloons rise over Paris", "21 balloons over Paris", "twenty balloons rise over Paris"),
         ("a street without cars or people", "a street, no cars, no people", "a street with cars or people"),
-        ("a neon sign that says \"OPEN 24 HOURS\" above a door", "neon sign: OPEN 24 HOURS, door",
-         "neon sign: OPEN 24 hours, door"),
-        ("drei grüne Würfel und fünf blaue Kegel auf dem Boden", "5 blaue Kegel, drei grüne Würfel, am Boden",
-         "fünf grüne Würfel und drei blaue Kegel auf dem Boden"),
-        ("l'homme porte un chapeau bleu à Marseille", "L’homme au chapeau bleu, Marseille",
-         "l'homme porte un chapeau vert à Marseille"),
+        (
+            'a neon sign that says "OPEN 24 HOURS" above a door',
+            "neon sign: OPEN 24 HOURS, door",
+            "neon sign: OPEN 24 hours, door",
+        ),
+        (
+            "drei grüne Würfel und fünf blaue Kegel auf dem Boden",
+            "5 blaue Kegel, drei grüne Würfel, am Boden",
+            "fünf grüne Würfel und drei blaue Kegel auf dem Boden",
+        ),
+        (
+            "l'homme porte un chapeau bleu à Marseille",
+            "L’homme au chapeau bleu, Marseille",
+            "l'homme porte un chapeau vert à Marseille",
+        ),
         ("三只红色的小猫在海滩上奔跑", "海滩上，三只红色的小猫在跑", "两只红色的小猫在海滩上奔跑"),
     ],
-)  # fmt: skip
+)
 def test_the_judge_is_strict(prompt, good, wrong):
     assert lost(prompt, good) == []
     assert lost(prompt, wrong)

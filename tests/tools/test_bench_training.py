@@ -5,7 +5,8 @@ import torch
 
 from comfyui_spacetime.models.training.dit.batches import pack_batches
 from comfyui_spacetime.models.training.dit.train import batch_loss
-from comfyui_spacetime.models.transformer.dit import PRESETS, DiT
+from comfyui_spacetime.models.transformer.config import PRESETS
+from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.tools.bench import packed_steps, training
 
 

@@ -24,9 +24,18 @@ def work(tmp_path_factory) -> Path:
     for name in ("rendered", "encoded", "clips", "kept"):
         (folder / name).mkdir()
     options = argparse.Namespace(
-        work=folder, keep=folder / "kept", minutes=0.0, device="cpu", learning_rate=1e-3, alignment=0.0, rank=2,
-        files=4, steps=4, compile=False, tiny=True,
-    )  # fmt: skip
+        work=folder,
+        keep=folder / "kept",
+        minutes=0.0,
+        device="cpu",
+        learning_rate=1e-3,
+        alignment=0.0,
+        rank=2,
+        files=4,
+        steps=4,
+        compile=False,
+        tiny=True,
+    )
     for size, start in render.order(render.TINY, 6):
         render.render_file(folder / "rendered", size, start, 5)
     with pytest.MonkeyPatch.context() as patch:

@@ -37,7 +37,7 @@ def with_subgraph():
         {"id": 5, "type": "Blur", "mode": 4, "inputs": [{**slot, "link": 3}], "outputs": [slot]},
         {"id": 6, "type": "PrimitiveNode", "outputs": [{"name": "INT", "type": "INT"}], "widgets_values": [7, "fixed"]},
         {"id": 7, "type": "Save", "inputs": [{**slot, "link": 4}, number]},
-    ]  # fmt: skip
+    ]
     chain = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"], [3, 3, 0, 5, 0, "IMAGE"], [4, 5, 0, 7, 0, "IMAGE"]]
     return graph_of(nodes, [*chain, [5, 6, 0, 7, 1, "INT"]], definitions={"subgraphs": [subgraph]})
 

@@ -70,9 +70,13 @@ def described(captioner: Captioner, size: ClipSize, count: int) -> Iterator[Judg
     for number in range(count):
         unseen = number % 2 == 1
         scene = sample_scene(
-            rng, kind=kinds[(number // 2) % len(kinds)], held_out=unseen, cyclic=size.cyclic,
-            num_frames=size.num_frames, aspect=size.width / size.height,
-        )  # fmt: skip
+            rng,
+            kind=kinds[(number // 2) % len(kinds)],
+            held_out=unseen,
+            cyclic=size.cyclic,
+            num_frames=size.num_frames,
+            aspect=size.width / size.height,
+        )
         frames = render(scene, num_frames=size.num_frames, height=size.height, width=size.width).frames
         chosen = captioner.pick(len(frames), captioner.fps, size.width, size.height)
         with torch.inference_mode():

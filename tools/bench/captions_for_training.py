@@ -28,11 +28,13 @@ from ...models.embedded import EMBEDDED
 from ...models.geometry import ClipSize
 from ...models.text.encoder import load_text_encoder
 from ...models.training.dit.batches import Batch, draw_batch
+from ...models.training.dit.kept import averaged
 from ...models.training.dit.settings import DiTTraining
-from ...models.training.dit.train import averaged, batch_loss
+from ...models.training.dit.train import batch_loss
 from ...models.training.optim.optimiser import EMA, Optimiser, learning_rate_scale
 from ...models.training.run.folder import generator
-from ...models.transformer.dit import PRESETS, DiT
+from ...models.transformer.config import PRESETS
+from ...models.transformer.dit import DiT
 
 KINDS = ("short", "detailed")
 JUDGED = 8  # held-out batches
@@ -76,9 +78,13 @@ def row(name: str, values: Sequence[tuple[float, float]]) -> dict[str, Any]:
     losses, gains = zip(*values, strict=True)
     spread = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in (losses, gains)]
     return {
-        "name": name, "loss": statistics.mean(losses), "loss spread": spread[0], "gain": statistics.mean(gains),
-        "gain spread": spread[1], "seeds": len(values),
-    }  # fmt: skip
+        "name": name,
+        "loss": statistics.mean(losses),
+        "loss spread": spread[0],
+        "gain": statistics.mean(gains),
+        "gain spread": spread[1],
+        "seeds": len(values),
+    }
 
 
 def clips(options: argparse.Namespace) -> tuple[LatentCache, LatentCache]:

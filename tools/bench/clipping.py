@@ -47,9 +47,16 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
         latents, texts = broken.buckets[SIZE][0]
         broken.buckets[SIZE][0] = (latents * BROKEN, texts)
         settings = DiTTraining(
-            preset="test", steps=options.steps, save_every=options.steps, tokens=120, snapshots=0, early=0.0,
-            warmup=options.steps // 10, learning_rate=3e-3, dtype="float32",
-        )  # fmt: skip
+            preset="test",
+            steps=options.steps,
+            save_every=options.steps,
+            tokens=120,
+            snapshots=0,
+            early=0.0,
+            warmup=options.steps // 10,
+            learning_rate=3e-3,
+            dtype="float32",
+        )
         for optimiser, clips, deviations in product(("Muon", "AdamW"), ("sound", "one broken"), LIMITS):
             losses = []
             for seed in range(options.seeds):

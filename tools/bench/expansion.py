@@ -44,9 +44,13 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
         for name in (*PROPERTIES, "all four"):
             mean, error = paired(verdicts, plain, name)
             yield {
-                "name": f"{name}, {way}", "value": share(verdicts, name), "n": len(verdicts), "difference": mean,
-                "error": error, "by model": by_model,
-            }  # fmt: skip
+                "name": f"{name}, {way}",
+                "value": share(verdicts, name),
+                "n": len(verdicts),
+                "difference": mean,
+                "error": error,
+                "by model": by_model,
+            }
 
 
 def written(prompts: Sequence[str], way: str) -> tuple[list[str], int]:

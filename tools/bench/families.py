@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from . import tiny_models
+from .family_sizes import COG, COSMOS, H3, HUNYUAN, KANDINSKY, LTX2, WAN
 
 
 @dataclass(frozen=True)
@@ -52,39 +53,8 @@ class Family:
     scale: float = 1.0
 
 
-HUNYUAN: dict[str, Any] = {
-    "in_channels": 16, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 32, "hidden_size": 128,
-    "mlp_ratio": 4.0, "num_heads": 1, "depth": 1, "depth_single_blocks": 1, "axes_dim": [16, 56, 56], "theta": 256,
-    "patch_size": [1, 2, 2], "qkv_bias": True, "guidance_embed": True, "byt5": False, "meanflow": False,
-    "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
-}  # fmt: skip
-COSMOS: dict[str, Any] = {
-    "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
-    "patch_temporal": 1, "concat_padding_mask": True, "model_channels": 64, "num_blocks": 1, "num_heads": 1,
-    "pos_emb_cls": "rope3d", "pos_emb_interpolation": "crop", "use_adaln_lora": True, "adaln_lora_dim": 256,
-    "rope_h_extrapolation_ratio": 1.0, "rope_w_extrapolation_ratio": 1.0, "rope_t_extrapolation_ratio": 2.0,
-}  # fmt: skip
-WAN: dict[str, Any] = {"dim": 128, "ffn_dim": 16, "num_heads": 1, "num_layers": 1}
 WAN_MODEL = ("comfy.ldm.wan.model", "WanModel")
-KANDINSKY: dict[str, Any] = {
-    "model_dim": 64, "ff_dim": 64, "time_dim": 32, "axes_dims": (16, 24, 24), "num_text_blocks": 1,
-    "num_visual_blocks": 1, "visual_embed_dim": 132,
-}  # fmt: skip
-COG: dict[str, Any] = {
-    "num_attention_heads": 1, "attention_head_dim": 64, "time_embed_dim": 32, "text_embed_dim": 32, "num_layers": 1,
-    "use_rotary_positional_embeddings": True,
-}  # fmt: skip
 MASKED = {"attention_mask": torch.ones(1, 4, dtype=torch.long)}
-LTX2: dict[str, Any] = {
-    "num_attention_heads": 2, "attention_head_dim": 32, "audio_num_attention_heads": 2, "audio_attention_head_dim": 16,
-    "num_layers": 2, "caption_channels": 64, "cross_attention_dim": 64, "audio_cross_attention_dim": 32,
-    "connector_attention_head_dim": 32, "connector_num_attention_heads": 2, "connector_num_layers": 1,
-}  # fmt: skip
-H3: dict[str, Any] = {
-    "hidden_size": 64, "num_layers": 1, "token_refiner_num_layers": 1, "num_attention_heads": 1,
-    "attention_head_dim": 128, "ffn_hidden_size": 64, "text_dim": 32, "timestep_input_dim": 32,
-    "time_embed_hidden_size": 32, "time_embed_dim": 32,
-}  # fmt: skip
 POOLED = {"pooled_output": torch.zeros(1, 768)}
 
 UNLIKE_FLOW = {"cosmos 1", "cogvideox", "cosmos predict 2"}  # they count noise otherwise, which our solvers refuse
@@ -92,64 +62,120 @@ UNLIKE_FLOW = {"cosmos 1", "cogvideox", "cosmos predict 2"}  # they count noise 
 FAMILIES: dict[str, Family] = {
     "wan 2.1": Family("WAN21_T2V", WAN_MODEL, WAN, (16, 3, 4, 4), 4096),
     "wan vace": Family(
-        "WAN21_Vace", ("comfy.ldm.wan.model", "VaceWanModel"), WAN | {"vace_layers": 1, "vace_in_dim": 96},
-        (16, 3, 4, 4), 4096,
+        "WAN21_Vace",
+        ("comfy.ldm.wan.model", "VaceWanModel"),
+        WAN | {"vace_layers": 1, "vace_in_dim": 96},
+        (16, 3, 4, 4),
+        4096,
     ),
     "wan 2.2 a14b": Family("WAN21_T2V", WAN_MODEL, WAN, (16, 3, 4, 4), 4096),
     "wan 2.2 a14b image": Family("WAN21_T2V", WAN_MODEL, WAN | {"in_dim": 36}, (16, 3, 4, 4), 4096),
     "wan 2.2 5b": Family("WAN22_T2V", WAN_MODEL, WAN | {"in_dim": 48, "out_dim": 48}, (48, 3, 4, 4), 4096, levels=True),
     "ltx-video": Family(
-        "LTXV", ("comfy.ldm.lightricks.model", "LTXVModel"),
+        "LTXV",
+        ("comfy.ldm.lightricks.model", "LTXVModel"),
         {
-            "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 2, "caption_channels": 64,
+            "num_attention_heads": 4,
+            "attention_head_dim": 16,
+            "num_layers": 2,
+            "caption_channels": 64,
             "cross_attention_dim": 64,
         },
-        (128, 3, 4, 4), 64, (1, 1, 1), header=True, levels=True, prompt=MASKED,
+        (128, 3, 4, 4),
+        64,
+        (1, 1, 1),
+        header=True,
+        levels=True,
+        prompt=MASKED,
     ),
     "hunyuan-video": Family(
         "HunyuanVideo", ("comfy.ldm.hunyuan_video.model", "HunyuanVideo"), HUNYUAN, (16, 3, 4, 4), 32, prompt=POOLED
     ),
     "hunyuan-video 1.5": Family(
-        "HunyuanVideo15", ("comfy.ldm.hunyuan_video.model", "HunyuanVideo"),
-        HUNYUAN | {
-            "in_channels": 65, "out_channels": 32, "vec_in_dim": None, "patch_size": [1, 1, 1], "guidance_embed": False,
-            "use_cond_type_embedding": True, "vision_in_dim": 1152, "meanflow_sum": True,
+        "HunyuanVideo15",
+        ("comfy.ldm.hunyuan_video.model", "HunyuanVideo"),
+        HUNYUAN
+        | {
+            "in_channels": 65,
+            "out_channels": 32,
+            "vec_in_dim": None,
+            "patch_size": [1, 1, 1],
+            "guidance_embed": False,
+            "use_cond_type_embedding": True,
+            "vision_in_dim": 1152,
+            "meanflow_sum": True,
         },
-        (32, 3, 4, 4), 32, (1, 1, 1),
+        (32, 3, 4, 4),
+        32,
+        (1, 1, 1),
     ),
     "cosmos 1": Family(
-        "CosmosT2V", ("comfy.ldm.cosmos.model", "GeneralDIT"),
-        COSMOS | {
-            "block_config": "FA-CA-MLP", "block_x_format": "THWBD", "affline_emb_norm": True,
-            "pos_emb_learnable": False, "extra_per_block_abs_pos_emb": True,
+        "CosmosT2V",
+        ("comfy.ldm.cosmos.model", "GeneralDIT"),
+        COSMOS
+        | {
+            "block_config": "FA-CA-MLP",
+            "block_x_format": "THWBD",
+            "affline_emb_norm": True,
+            "pos_emb_learnable": False,
+            "extra_per_block_abs_pos_emb": True,
             "extra_per_block_abs_pos_emb_type": "learnable",
         },
-        (16, 3, 4, 4), 1024, read={"num_blocks": 1, "num_heads": 1},
+        (16, 3, 4, 4),
+        1024,
+        read={"num_blocks": 1, "num_heads": 1},
     ),
     "cosmos predict 2": Family(
-        "CosmosT2IPredict2", ("comfy.ldm.cosmos.predict2", "MiniTrainDIT"),
-        COSMOS | {
-            "crossattn_emb_channels": 1024, "pos_emb_learnable": True, "min_fps": 1, "max_fps": 30,
+        "CosmosT2IPredict2",
+        ("comfy.ldm.cosmos.predict2", "MiniTrainDIT"),
+        COSMOS
+        | {
+            "crossattn_emb_channels": 1024,
+            "pos_emb_learnable": True,
+            "min_fps": 1,
+            "max_fps": 30,
             "extra_per_block_abs_pos_emb": False,
         },
-        (16, 3, 4, 4), 1024, read={"num_heads": 1, "num_blocks": 1}, levels=True,
+        (16, 3, 4, 4),
+        1024,
+        read={"num_heads": 1, "num_blocks": 1},
+        levels=True,
     ),
     "kandinsky 5": Family(
-        "Kandinsky5", ("comfy.ldm.kandinsky5.model", "Kandinsky5"), KANDINSKY, (16, 3, 4, 4), 3584,
-        read={"axes_dims": (16, 24, 24)}, prompt=POOLED,
+        "Kandinsky5",
+        ("comfy.ldm.kandinsky5.model", "Kandinsky5"),
+        KANDINSKY,
+        (16, 3, 4, 4),
+        3584,
+        read={"axes_dims": (16, 24, 24)},
+        prompt=POOLED,
     ),
     "ltx-2": Family(
-        "LTXAV", ("comfy.ldm.lightricks.av_model", "LTXAVModel"), LTX2, (128, 3, 4, 4), 128, (1, 1, 1), header=True,
-        levels=True, prompt=MASKED, sound=(8, 17, 16),
+        "LTXAV",
+        ("comfy.ldm.lightricks.av_model", "LTXAVModel"),
+        LTX2,
+        (128, 3, 4, 4),
+        128,
+        (1, 1, 1),
+        header=True,
+        levels=True,
+        prompt=MASKED,
+        sound=(8, 17, 16),
     ),
     "minimax h3": Family(
-        "MiniMaxH3", ("comfy.ldm.minimax.model", "MiniMaxH3Model"), H3, (24, 7, 4, 4), 32, levels=True,
-        sound=(32, 2, 37), scale=3.0,
+        "MiniMaxH3",
+        ("comfy.ldm.minimax.model", "MiniMaxH3Model"),
+        H3,
+        (24, 7, 4, 4),
+        32,
+        levels=True,
+        sound=(32, 2, 37),
+        scale=3.0,
     ),
     "cogvideox": Family(
         "CogVideoX_T2V", ("comfy.ldm.cogvideo.model", "CogVideoXTransformer3DModel"), COG, (16, 4, 4, 4), 32
     ),
-}  # fmt: skip
+}
 
 
 def lacking(name: str) -> str:

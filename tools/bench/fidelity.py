@@ -78,9 +78,17 @@ def generated(prompts: Sequence[str], options: argparse.Namespace) -> Iterator[F
     width, height, frames = sizes(options.size)
     for first in range(0, len(prompts), options.batch):
         yield from generate(
-            models, prompts[first : first + options.batch], num_frames=frames, height=height, width=width,
-            steps=options.steps, cfg=options.cfg, shift=options.shift, solver=options.solver, seed=options.seed + first,
-        )  # fmt: skip
+            models,
+            prompts[first : first + options.batch],
+            num_frames=frames,
+            height=height,
+            width=width,
+            steps=options.steps,
+            cfg=options.cfg,
+            shift=options.shift,
+            solver=options.solver,
+            seed=options.seed + first,
+        )
         print(f"\r{min(first + options.batch, len(prompts))} of {len(prompts)}", end="\r", file=sys.stderr, flush=True)
 
 

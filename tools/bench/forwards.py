@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ...models.patches import Grid
 from ...models.precision import cpu_multiplies_bf16
 from ...models.transformer.attention import Kernel, sdpa
-from ...models.transformer.dit import DiT, DiTConfig
+from ...models.transformer.config import DiTConfig
+from ...models.transformer.dit import DiT
 from .timing import paired
 
 ROUNDS = {256: 9, 1024: 5, 4096: 3}
@@ -80,10 +81,17 @@ def ours(shape: Shape, latents: Tensor, *, text_width: int = 4096, attention: Ke
     With an attention of its own, as in Latte, only every second block has text.
     """
     config = DiTConfig(
-        in_channels=latents.shape[1], hidden_size=shape.hidden, depth=shape.depth, num_heads=shape.heads,
-        mlp_ratio=8 / 3, patch=(1, 2, 2), context_dim=text_width if shape.text else 0,
-        num_classes=0 if shape.text else 1000, prediction="velocity", learned_variance=not shape.text,
-    )  # fmt: skip
+        in_channels=latents.shape[1],
+        hidden_size=shape.hidden,
+        depth=shape.depth,
+        num_heads=shape.heads,
+        mlp_ratio=8 / 3,
+        patch=(1, 2, 2),
+        context_dim=text_width if shape.text else 0,
+        num_classes=0 if shape.text else 1000,
+        prediction="velocity",
+        learned_variance=not shape.text,
+    )
     model = frozen(DiT(config), latents.dtype)
     context = torch.randn(1, shape.text, text_width).to(latents) if shape.text else None
     with torch.inference_mode():
@@ -111,12 +119,18 @@ def dit(shape: Shape, tokens: int, dtype: torch.dtype) -> tuple[Run, Run]:
     settings = {"norm_type": "ada_norm_zero", "norm_elementwise_affine": False, "activation_fn": "gelu-approximate"}
     reference = frozen(
         DiTTransformer2DModel(
-            num_attention_heads=shape.heads, attention_head_dim=shape.hidden // shape.heads, in_channels=4,
-            out_channels=8, num_layers=shape.depth, sample_size=side, patch_size=2, num_embeds_ada_norm=1000,
+            num_attention_heads=shape.heads,
+            attention_head_dim=shape.hidden // shape.heads,
+            in_channels=4,
+            out_channels=8,
+            num_layers=shape.depth,
+            sample_size=side,
+            patch_size=2,
+            num_embeds_ada_norm=1000,
             **settings,
         ),
         dtype,
-    )  # fmt: skip
+    )
     step, label = torch.tensor([500]), torch.tensor([3])
     return ours(shape, latents[:, :, None]), lambda: reference(latents, timestep=step, class_labels=label)
 
@@ -131,13 +145,23 @@ def latte(shape: Shape, tokens: int, dtype: torch.dtype) -> tuple[Run, Run]:
     settings = {"norm_type": "ada_norm_single", "norm_elementwise_affine": False, "activation_fn": "gelu-approximate"}
     reference = frozen(
         LatteTransformer3DModel(
-            num_attention_heads=shape.heads, attention_head_dim=shape.hidden // shape.heads, in_channels=4,
-            out_channels=4, num_layers=shape.depth // 2, cross_attention_dim=shape.hidden, attention_bias=True,
-            sample_size=side, patch_size=2, num_embeds_ada_norm=1000, norm_eps=1e-6, caption_channels=4096,
-            video_length=LATENT_FRAMES, **settings,
+            num_attention_heads=shape.heads,
+            attention_head_dim=shape.hidden // shape.heads,
+            in_channels=4,
+            out_channels=4,
+            num_layers=shape.depth // 2,
+            cross_attention_dim=shape.hidden,
+            attention_bias=True,
+            sample_size=side,
+            patch_size=2,
+            num_embeds_ada_norm=1000,
+            norm_eps=1e-6,
+            caption_channels=4096,
+            video_length=LATENT_FRAMES,
+            **settings,
         ),
         dtype,
-    )  # fmt: skip
+    )
     step = torch.tensor([500])
     run = ours(shape, latents, attention=space_and_time(LATENT_FRAMES))
     return run, lambda: reference(latents, timestep=step, encoder_hidden_states=context)
@@ -169,10 +193,13 @@ def wan(shape: Shape, tokens: int, dtype: torch.dtype) -> tuple[Run, Run]:
     latents, context = torch.randn(1, 16, frames, side, side).to(dtype), torch.randn(1, shape.text, 4096).to(dtype)
     reference = frozen(
         WanTransformer3DModel(
-            num_attention_heads=shape.heads, attention_head_dim=shape.hidden // shape.heads, text_dim=4096,
-            ffn_dim=4 * shape.hidden, num_layers=shape.depth,
+            num_attention_heads=shape.heads,
+            attention_head_dim=shape.hidden // shape.heads,
+            text_dim=4096,
+            ffn_dim=4 * shape.hidden,
+            num_layers=shape.depth,
         ),
         dtype,
-    )  # fmt: skip
+    )
     step = torch.tensor([500])
     return ours(shape, latents), lambda: reference(latents, timestep=step, encoder_hidden_states=context)

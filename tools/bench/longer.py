@@ -52,10 +52,18 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
         for first in range(0, len(chosen), options.batch):
             print(f"\r{name}: {first} of {len(chosen)}", end="\r", file=sys.stderr, flush=True)
             clips += generate(
-                models, [prompt for prompt, _, _ in chosen[first : first + options.batch]], num_frames=frames,
-                height=height, width=width, steps=options.steps, cfg=options.cfg, shift=options.shift,
-                solver=options.solver, seed=options.seed + first, trained_frames=trained_frames,
-            )  # fmt: skip
+                models,
+                [prompt for prompt, _, _ in chosen[first : first + options.batch]],
+                num_frames=frames,
+                height=height,
+                width=width,
+                steps=options.steps,
+                cfg=options.cfg,
+                shift=options.shift,
+                solver=options.solver,
+                seed=options.seed + first,
+                trained_frames=trained_frames,
+            )
         yield row(name, clips, [scene for _, scene, _ in chosen])
         shown += clips[:6]
     if options.sheet:

@@ -14,7 +14,8 @@ from ...models.training.dit.settings import DiTTraining
 from ...models.training.dit.train import accumulated, batch_loss
 from ...models.training.run.folder import generator
 from ...models.transformer.attention import matmul_attention
-from ...models.transformer.dit import PRESETS, DiT
+from ...models.transformer.config import PRESETS
+from ...models.transformer.dit import DiT
 from .timing import by_turns
 
 CLIPS = {(5, 8, 8): 4, (5, 8, 12): 3, (9, 12, 12): 2, (1, 12, 12): 4}  # latent frames, height, width: how many

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ...models.patches import Grid, Tokens, pack, patchify
-from ...models.transformer.dit import PRESETS, DiT
+from ...models.transformer.config import PRESETS
+from ...models.transformer.dit import DiT
 from .timing import paired
 
 Size = tuple[int, int, int]  # latent frames, height and width
@@ -54,9 +55,14 @@ def row(name: str, sizes: Sequence[Size], exact: DiT, fast: DiT, steps: int, rou
     together, alone = (RUNS[way](exact, sizes, steps)() for way in ("packed", "separate"))
     difference = max(float((a - b).abs().max()) for a, b in zip(together, alone, strict=True))
     return {
-        "name": name, "clips": len(sizes), "patches": sum(_grid(size).num_tokens for size in sizes), "packed_s": one,
-        "separate / packed": separate / one, "padded / packed": padded / again, "difference": difference,
-    }  # fmt: skip
+        "name": name,
+        "clips": len(sizes),
+        "patches": sum(_grid(size).num_tokens for size in sizes),
+        "packed_s": one,
+        "separate / packed": separate / one,
+        "padded / packed": padded / again,
+        "difference": difference,
+    }
 
 
 def _grid(size: Size) -> Grid:

@@ -88,6 +88,12 @@ def window_after(
         latents = torch.cat([models.vae.encode(from_uint8(tail)[None].to(weight)).float() for tail in tails])
     canvas = extend(latents, after=(window - len(tails[0])) // TIME)
     return generate(
-        models, prompts, known=canvas, steps=options.steps, cfg=options.cfg, shift=options.shift,
-        solver=options.solver, seed=options.seed + first,
-    )  # fmt: skip
+        models,
+        prompts,
+        known=canvas,
+        steps=options.steps,
+        cfg=options.cfg,
+        shift=options.shift,
+        solver=options.solver,
+        seed=options.seed + first,
+    )

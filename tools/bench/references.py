@@ -73,10 +73,12 @@ def meta_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A DiT of diffusers under the names of Meta's file, written by hand from both sources."""
     emb = "transformer_blocks.0.norm1.emb"
     pairs = {
-        "x_embedder.proj": "pos_embed.proj", "t_embedder.mlp.0": f"{emb}.timestep_embedder.linear_1",
-        "t_embedder.mlp.2": f"{emb}.timestep_embedder.linear_2", "final_layer.linear": "proj_out_2",
+        "x_embedder.proj": "pos_embed.proj",
+        "t_embedder.mlp.0": f"{emb}.timestep_embedder.linear_1",
+        "t_embedder.mlp.2": f"{emb}.timestep_embedder.linear_2",
+        "final_layer.linear": "proj_out_2",
         "final_layer.adaLN_modulation.1": "proj_out_1",
-    }  # fmt: skip
+    }
     for i in range(BLOCKS):
         pairs |= {
             f"blocks.{i}.attn.proj": f"transformer_blocks.{i}.attn1.to_out.0",
@@ -133,10 +135,21 @@ def latte_text() -> Reference:
     from diffusers import LatteTransformer3DModel
 
     module = LatteTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=64, in_channels=4, out_channels=8, num_layers=2, patch_size=2,
-        cross_attention_dim=128, attention_bias=True, activation_fn="gelu-approximate", norm_type="ada_norm_single",
-        norm_elementwise_affine=False, norm_eps=1e-6, caption_channels=TEXT, video_length=3,
-    ).eval()  # fmt: skip
+        num_attention_heads=2,
+        attention_head_dim=64,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        patch_size=2,
+        cross_attention_dim=128,
+        attention_bias=True,
+        activation_fn="gelu-approximate",
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        caption_channels=TEXT,
+        video_length=3,
+    ).eval()
     state = random_state(module, 2)
     module.load_state_dict(state)
     generator = torch.Generator().manual_seed(5)
@@ -155,9 +168,16 @@ def open_sora(frames: int = 3, side: int = 16) -> Reference:
 
     size, heads = 144, 2
     config = OpenSoraConfig(
-        in_channels=4, out_channels=8, hidden_size=size, depth=2, num_heads=heads, inner_size=4 * size, patch=2,
-        context_dim=TEXT, text_length=6,
-    )  # fmt: skip
+        in_channels=4,
+        out_channels=8,
+        hidden_size=size,
+        depth=2,
+        num_heads=heads,
+        inner_size=4 * size,
+        patch=2,
+        context_dim=TEXT,
+        text_length=6,
+    )
     state = random_state(OpenSoraTransformer(config), 7)  # for its names and shapes alone
     state["rope.freqs"] = 1.0 / 10_000 ** (torch.arange(0, size // heads, 2) / (size // heads))
     network = STDiT3(state, heads)
@@ -239,9 +259,7 @@ class STDiT3:
         weight, bias = (self.weights[f"x_embedder.proj.{kind}"] for kind in ("weight", "bias"))
         h = functional.conv3d(x, weight, bias, stride=(1, 2, 2)).flatten(3).permute(0, 2, 3, 1)  # (B, T, S, D)
         scale = 8 * height / 512
-        places = get_2d_sincos_pos_embed(
-            y.shape[-1], rows, base_size=rows, interpolation_scale=scale, output_type="pt"
-        )  # fmt: skip
+        places = get_2d_sincos_pos_embed(y.shape[-1], rows, base_size=rows, interpolation_scale=scale, output_type="pt")
         h = h + places.float()
         for index in range(2):
             h = self.block(f"spatial_blocks.{index}", h, modulation, y, along_time=False)

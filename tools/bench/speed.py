@@ -88,8 +88,17 @@ def core_sampler(
     def run() -> None:
         noise = comfy.sample.prepare_noise(latent["samples"], exactness.SEED, None)
         outputs["reference"] = comfy.sample.sample(
-            model, noise, steps, 4.0, "euler", "simple", positive, negative, latent["samples"],
-            disable_pbar=True, seed=exactness.SEED,
-        )  # fmt: skip
+            model,
+            noise,
+            steps,
+            4.0,
+            "euler",
+            "simple",
+            positive,
+            negative,
+            latent["samples"],
+            disable_pbar=True,
+            seed=exactness.SEED,
+        )
 
     return run

@@ -42,9 +42,9 @@ from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
 FPS = 12.0
 KNOWN = 17  # frames
-ROW = dict.fromkeys((
-    "seam", "worst", "elsewhere", "deflickered", "its worst", "true seam", "kept", "known psnr", "drift", "n",
-))  # fmt: skip
+ROW = dict.fromkeys(
+    ("seam", "worst", "elsewhere", "deflickered", "its worst", "true seam", "kept", "known psnr", "drift", "n")
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -160,11 +160,16 @@ class Bench:
             return round(choose(values), 4) if values else None
 
         return ROW | {
-            "seam": middle("seam"), "worst": middle("seam", max), "elsewhere": middle("elsewhere"),
-            "deflickered": middle("deflickered"), "its worst": middle("deflickered", max),
-            "true seam": middle("true seam"), "kept": middle("kept", max), "known psnr": middle("known psnr"),
+            "seam": middle("seam"),
+            "worst": middle("seam", max),
+            "elsewhere": middle("elsewhere"),
+            "deflickered": middle("deflickered"),
+            "its worst": middle("deflickered", max),
+            "true seam": middle("true seam"),
+            "kept": middle("kept", max),
+            "known psnr": middle("known psnr"),
             "n": len(made),
-        }  # fmt: skip
+        }
 
     def judge(
         self, name: str, index: int, canvas: Canvas, joins: Sequence[int] = (), true_joins: Sequence[int] = ()

@@ -102,7 +102,8 @@ def tiny_spacetime(seed: int = 0) -> Any:
 
 def spacetime(preset: str, seed: int = 0, dtype: str = "fp32") -> Any:
     """A random model of one of our presets as core MODEL."""
-    from ...models.transformer.dit import PRESETS, DiT
+    from ...models.transformer.config import PRESETS
+    from ...models.transformer.dit import DiT
     from ...nodes.host.model.model import build_model
 
     config = PRESETS[preset]

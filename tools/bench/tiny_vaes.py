@@ -13,15 +13,20 @@ import torch
 from torch import Tensor, nn
 
 NAMES = ("wan2.1", "wan2.2", "ltx")
-WAN = {
-    "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": [], "temperal_downsample": [False, True, True],
-}  # fmt: skip
+WAN = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": [], "temperal_downsample": [False, True, True]}
 NARROW = {"dim": 8, "dec_dim": 8}
 LTX = {
-    "_class_name": "CausalVideoAutoencoder", "dims": 3, "in_channels": 3, "out_channels": 3, "latent_channels": 128,
+    "_class_name": "CausalVideoAutoencoder",
+    "dims": 3,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 128,
     "blocks": [["compress_all", 1], ["compress_all", 1], ["compress_all", 1], ["res_x", 1]],
-    "norm_layer": "pixel_norm", "patch_size": 4, "latent_log_var": "uniform", "causal_decoder": False,
-}  # fmt: skip
+    "norm_layer": "pixel_norm",
+    "patch_size": 4,
+    "latent_log_var": "uniform",
+    "causal_decoder": False,
+}
 
 LTX_AUDIO = {
     "audio_vae": {
@@ -29,9 +34,20 @@ LTX_AUDIO = {
             "params": {
                 "sampling_rate": 16000,
                 "ddconfig": {
-                    "double_z": True, "mel_bins": 64, "z_channels": 8, "resolution": 256, "downsample_time": False,
-                    "in_channels": 2, "out_ch": 2, "ch": 8, "ch_mult": [1, 2, 4], "num_res_blocks": 1,
-                    "attn_resolutions": [], "dropout": 0.0, "mid_block_add_attention": False, "norm_type": "pixel",
+                    "double_z": True,
+                    "mel_bins": 64,
+                    "z_channels": 8,
+                    "resolution": 256,
+                    "downsample_time": False,
+                    "in_channels": 2,
+                    "out_ch": 2,
+                    "ch": 8,
+                    "ch_mult": [1, 2, 4],
+                    "num_res_blocks": 1,
+                    "attn_resolutions": [],
+                    "dropout": 0.0,
+                    "mid_block_add_attention": False,
+                    "norm_type": "pixel",
                     "causality_axis": "height",
                 },
             }
@@ -39,9 +55,11 @@ LTX_AUDIO = {
         "preprocessing": {"stft": {"filter_length": 1024, "hop_length": 160}},
     },
     "vocoder": {
-        "upsample_initial_channel": 32, "upsample_rates": [6, 5, 2, 2, 2], "upsample_kernel_sizes": [16, 15, 8, 4, 4],
+        "upsample_initial_channel": 32,
+        "upsample_rates": [6, 5, 2, 2, 2],
+        "upsample_kernel_sizes": [16, 15, 8, 4, 4],
     },
-}  # fmt: skip
+}
 
 
 def ltx_audio() -> Any:

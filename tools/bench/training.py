@@ -31,7 +31,8 @@ from ...models.training.dit.profiles import Profiles
 from ...models.training.dit.train import accumulated, batch_loss
 from ...models.training.optim.optimiser import Optimiser
 from ...models.training.run.folder import generator
-from ...models.transformer.dit import DiT, DiTConfig
+from ...models.transformer.config import DiTConfig
+from ...models.transformer.dit import DiT
 from .forwards import forward_dtype
 from .packed_steps import one_size_row, packing_rows
 from .peak import Peak, resident_mb
@@ -114,9 +115,15 @@ def our_step(dtype: torch.dtype, *, muon: bool = True) -> Side:
 def image_config() -> DiTConfig:
     """Our DiT for images with class labels."""
     return DiTConfig(
-        **SHAPE, in_channels=CHANNELS, mlp_ratio=8 / 3, patch=(1, 2, 2), context_dim=0, num_classes=1000,
-        prediction="velocity", learned_variance=False,
-    )  # fmt: skip
+        **SHAPE,
+        in_channels=CHANNELS,
+        mlp_ratio=8 / 3,
+        patch=(1, 2, 2),
+        context_dim=0,
+        num_classes=1000,
+        prediction="velocity",
+        learned_variance=False,
+    )
 
 
 def image_batch(images: int) -> Batch:
@@ -136,10 +143,18 @@ def plain_step(dtype: torch.dtype) -> Side:
     torch.manual_seed(0)
     heads, hidden = SHAPE["num_heads"], SHAPE["hidden_size"]
     model = DiTTransformer2DModel(
-        num_attention_heads=heads, attention_head_dim=hidden // heads, in_channels=CHANNELS, out_channels=CHANNELS,
-        num_layers=SHAPE["depth"], sample_size=SIDE, patch_size=2, num_embeds_ada_norm=1000, norm_type="ada_norm_zero",
-        norm_elementwise_affine=False, activation_fn="gelu-approximate",
-    ).train()  # fmt: skip
+        num_attention_heads=heads,
+        attention_head_dim=hidden // heads,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=SHAPE["depth"],
+        sample_size=SIDE,
+        patch_size=2,
+        num_embeds_ada_norm=1000,
+        norm_type="ada_norm_zero",
+        norm_elementwise_affine=False,
+        activation_fn="gelu-approximate",
+    ).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     rng = generator(0, 0)

@@ -63,7 +63,8 @@ def dit_row(preset: str, data: Path, options: argparse.Namespace) -> dict[str, A
     from ...models.clips.cache import LatentCache
     from ...models.training.dit import train as dit
     from ...models.training.dit.settings import DiTTraining
-    from ...models.transformer.dit import PRESETS, DiT
+    from ...models.transformer.config import PRESETS
+    from ...models.transformer.dit import DiT
 
     cache, vae = LatentCache(data / "clips"), load_checkpoint(data / "vae.safetensors").vae()
     settings = DiTTraining(preset=preset, tokens=2592, images=0.0, snapshots=0, early=0.0, dtype=options.dtype)

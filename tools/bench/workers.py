@@ -40,8 +40,12 @@ def rows() -> Iterable[dict[str, Any]]:
                 raise SystemExit(said)
             seconds, (losses, weights) = time.monotonic() - begin, apart(whole, out)
             yield {
-                "case": case, "held MB": max(held(said)) / 1e6, "seconds": seconds, "loss": losses, "weights": weights
-            }  # fmt: skip
+                "case": case,
+                "held MB": max(held(said)) / 1e6,
+                "seconds": seconds,
+                "loss": losses,
+                "weights": weights,
+            }
 
 
 def torchrun(arguments: Sequence[str], out: Path, count: int, restarts: int = 0) -> subprocess.Popen[bytes]:

@@ -51,9 +51,14 @@ def encode_file(
     made_from = {"vae": mark, "clips": mark_of(["toy", size, start, len(latents)]), "first": 0}
     described = {"size": size, "cyclic": cyclic, "fps": FPS, "made_from": made_from}
     write_shard(
-        out / "clips" / f"toy-{size}-{mark}-{start:06d}.safetensors", latents, held.captions, held.classes, features,
-        described, list(torch.from_numpy(held.truth)),
-    )  # fmt: skip
+        out / "clips" / f"toy-{size}-{mark}-{start:06d}.safetensors",
+        latents,
+        held.captions,
+        held.classes,
+        features,
+        described,
+        list(torch.from_numpy(held.truth)),
+    )
     (out / "encoded" / path.stem).touch()
     path.unlink()
 

@@ -23,9 +23,19 @@ CLIPS = 100  # in a file
 WAITING = 400  # files that may wait to be encoded: the disk is not without end
 # clip sizes with their shares of the steps of training, and of the clips
 MIX = {
-    "128x128x33": 0.26, "96x96x33": 0.25, "64x64x33": 0.05, "96x64x33": 0.05, "64x96x33": 0.05, "128x96x33": 0.05,
-    "96x128x33": 0.05, "64x64x65": 0.06, "96x96x65": 0.05, "64x64x32c": 0.03, "96x96x32c": 0.07, "128x128x32c": 0.03,
-}  # fmt: skip
+    "128x128x33": 0.26,
+    "96x96x33": 0.25,
+    "64x64x33": 0.05,
+    "96x64x33": 0.05,
+    "64x96x33": 0.05,
+    "128x96x33": 0.05,
+    "96x128x33": 0.05,
+    "64x64x65": 0.06,
+    "96x96x65": 0.05,
+    "64x64x32c": 0.03,
+    "96x96x32c": 0.07,
+    "128x128x32c": 0.03,
+}
 TINY = {"32x32x9": 0.8, "32x32x8c": 0.2}
 
 

@@ -85,16 +85,26 @@ def train_vae(options: argparse.Namespace) -> None:
     judged = toy_pixels(HELD_OUT, 4 if options.tiny else 8, ClipSize.parse(sizes[-1]))
     small = {"preset": "test", "crop": 32, "frames": (9,), "steps": 30} if options.tiny else {}
     shared = {
-        "preset": "mini", "batch": 32, "crop": 64, "frames": (17, 9), "gradient_scales": 3, "steps": 40_000,
-        "images": 0.12, "save_every": 100_000,
-    } | small  # fmt: skip
+        "preset": "mini",
+        "batch": 32,
+        "crop": 64,
+        "frames": (17, 9),
+        "gradient_scales": 3,
+        "steps": 40_000,
+        "images": 0.12,
+        "save_every": 100_000,
+    } | small
     both = vae.VAETraining(**shared, minutes=0.6 * options.minutes, learning_rate=1.2e-3, steadiness=20.0)
     vae.train(both, clips, judged, options.work / "vae", None, "rendered clips", options.device)
     begun = load_checkpoint(options.work / "vae" / "vae.safetensors")
     alone = vae.VAETraining(
-        **shared, minutes=0.4 * options.minutes, learning_rate=6e-4, steadiness=40.0, freeze_encoder=True,
+        **shared,
+        minutes=0.4 * options.minutes,
+        learning_rate=6e-4,
+        steadiness=40.0,
+        freeze_encoder=True,
         latent_noise=0.3,
-    )  # fmt: skip
+    )
     vae.train(alone, clips, judged, options.work / "decoder", begun, "rendered clips", options.device)
     made = load_checkpoint(options.work / "decoder" / "vae.safetensors")
     save_checkpoint(options.work / "vae.safetensors", made)
@@ -129,11 +139,29 @@ def settings_of(options: argparse.Namespace, **changes: Any) -> DiTTraining:
     """The settings of the DiT."""
     mix = TINY if options.tiny else MIX
     small = {"preset": "test", "tokens": 256, "steps": 20, "dtype": "float32"} if options.tiny else {}
-    return DiTTraining(**({
-        "preset": "mini", "tokens": 82_944, "steps": 200_000, "images": 0.08, "learning_rate": options.learning_rate,
-        "warmup": 200, "decay": 0.5, "save_every": 2000, "snapshots": 0, "early": 0.0, "compile": options.compile,
-        "mix": tuple(mix.items()), "minutes": options.minutes, "steadiness": 0.3, "region": 0.08,
-    } | small | changes))  # fmt: skip
+    return DiTTraining(
+        **(
+            {
+                "preset": "mini",
+                "tokens": 82_944,
+                "steps": 200_000,
+                "images": 0.08,
+                "learning_rate": options.learning_rate,
+                "warmup": 200,
+                "decay": 0.5,
+                "save_every": 2000,
+                "snapshots": 0,
+                "early": 0.0,
+                "compile": options.compile,
+                "mix": tuple(mix.items()),
+                "minutes": options.minutes,
+                "steadiness": 0.3,
+                "region": 0.08,
+            }
+            | small
+            | changes
+        )
+    )
 
 
 def train_pair(options: argparse.Namespace) -> None:
@@ -160,9 +188,15 @@ def train_dit(options: argparse.Namespace) -> None:
     chosen, run, lessons = options.work / "alignment.json", options.work / "dit", Lessons(options)
     alignment = read_json(chosen)["alignment"] if chosen.exists() else options.alignment
     dit.train(
-        settings_of(options, alignment=alignment), lessons.clips, lessons.judged, lessons.empty, lessons.vae, run, None,
+        settings_of(options, alignment=alignment),
+        lessons.clips,
+        lessons.judged,
+        lessons.empty,
+        lessons.vae,
+        run,
+        None,
         options.device,
-    )  # fmt: skip
+    )
     bundled = joined(load_checkpoint(run / "dit.safetensors"), load_checkpoint(options.work / "vae.safetensors"), CARD)
     save_checkpoint(options.work / "bundle.safetensors", bundled)
     keep(options.work / "bundle.safetensors", options.keep)
@@ -175,11 +209,24 @@ def train_distilled(options: argparse.Namespace) -> None:
     teacher = load_checkpoint(options.work / "bundle.safetensors")
     network, (empty, _) = teacher.vae(torch.bfloat16), load_text_encoder()([""])
     small = {"tokens": 32, "steps": 6, "dtype": "float32", "lora": 2} if options.tiny else {}
-    settings = Distillation(**{
-        "tokens": 20_736, "steps": 100_000, "images": 0.05, "learning_rate": 5e-4, "warmup": 50, "decay": 0.5,
-        "save_every": 100_000, "snapshots": 0, "compile": options.compile, "mix": tuple(mix.items()),
-        "minutes": options.minutes, "region": 0.08, "lora": options.rank,
-    } | small)  # fmt: skip
+    settings = Distillation(
+        **{
+            "tokens": 20_736,
+            "steps": 100_000,
+            "images": 0.05,
+            "learning_rate": 5e-4,
+            "warmup": 50,
+            "decay": 0.5,
+            "save_every": 100_000,
+            "snapshots": 0,
+            "compile": options.compile,
+            "mix": tuple(mix.items()),
+            "minutes": options.minutes,
+            "region": 0.08,
+            "lora": options.rank,
+        }
+        | small
+    )
     run, held_out = options.work / "distilled", LatentCache(options.work / "held-out")
     cache = GrowingCache(options.work / "clips")
     distill.train(settings, cache, held_out, empty[0].bfloat16(), network, run, teacher, options.device)
@@ -198,17 +245,24 @@ def train_captioner(options: argparse.Namespace) -> None:
     names = sorted(names[: options.files])
     cache, held_out = LatentCache(options.work / "clips", names), LatentCache(options.work / "held-out")
     settings = captioner.CaptionerTraining(
-        steps=20 if options.tiny else options.steps, tokens=256 if options.tiny else 12_288, learning_rate=2e-3,
-        save_every=100_000, preset="test" if options.tiny else "toy",
-    )  # fmt: skip
+        steps=20 if options.tiny else options.steps,
+        tokens=256 if options.tiny else 12_288,
+        learning_rate=2e-3,
+        save_every=100_000,
+        preset="test" if options.tiny else "toy",
+    )
     captioner.train(settings, cache, held_out, made, options.work / "captioner", None, options.device)
     keep(options.work / "captioner" / "captioner.safetensors", options.keep)
     keep_log(options.work / "captioner", options.keep, "captioner")
 
 
 PARTS = {
-    "vae": train_vae, "pair": train_pair, "dit": train_dit, "distilled": train_distilled, "captioner": train_captioner,
-}  # fmt: skip
+    "vae": train_vae,
+    "pair": train_pair,
+    "dit": train_dit,
+    "distilled": train_distilled,
+    "captioner": train_captioner,
+}
 
 
 def main() -> None:

@@ -52,10 +52,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def train_captioner(args: argparse.Namespace) -> None:
     """The `captioner` command."""
     captioner.train(
-        chosen(captioner.CaptionerTraining(), args), LatentCache(args.data), LatentCache(args.held_out),
-        load_checkpoint(args.vae).vae(torch.bfloat16), args.out,
-        load_captioner(args.init) if args.init else None, args.device,
-    )  # fmt: skip
+        chosen(captioner.CaptionerTraining(), args),
+        LatentCache(args.data),
+        LatentCache(args.held_out),
+        load_checkpoint(args.vae).vae(torch.bfloat16),
+        args.out,
+        load_captioner(args.init) if args.init else None,
+        args.device,
+    )
 
 
 def caption(args: argparse.Namespace) -> None:
@@ -63,9 +67,15 @@ def caption(args: argparse.Namespace) -> None:
     clips = ClipSet(sizes=args.size, folder=str(args.clips), fps=args.fps, index=str(args.index or ""))
     listing = clips.listing(Said("look at file"))
     done = describe_folder(
-        args.clips, listing.clips, args.out, describer_of(args), which=args.which, limit=args.limit,
-        seed=args.seed, progress=Said("describe file"),
-    )  # fmt: skip
+        args.clips,
+        listing.clips,
+        args.out,
+        describer_of(args),
+        which=args.which,
+        limit=args.limit,
+        seed=args.seed,
+        progress=Said("describe file"),
+    )
     for name, why in listing.skipped:
         print(f"skipped {name}: {why}", file=sys.stderr)
     print(done.text())

@@ -41,9 +41,16 @@ class Recaptioning:
 
 
 def describe_folder(
-    folder: Path, clips: Sequence[FolderClip], captions: Path, describer: Describer, *, which: str = MISSING,
-    limit: int = 0, seed: int = 0, progress: Progress = quiet,
-) -> Recaptioning:  # fmt: skip
+    folder: Path,
+    clips: Sequence[FolderClip],
+    captions: Path,
+    describer: Describer,
+    *,
+    which: str = MISSING,
+    limit: int = 0,
+    seed: int = 0,
+    progress: Progress = quiet,
+) -> Recaptioning:
     """Describe clips into the set of captions `captions`; files that are done, or have captions, are kept.
 
     which: WHICH. limit: describe at most so many files, 0 all. ValueError when `which` is unknown or the describer

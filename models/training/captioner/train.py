@@ -170,9 +170,14 @@ def batch_loss(network: CaptionNetwork, batch: Batch, weights: Tensor | None = N
 
 
 def train(
-    settings: CaptionerTraining, cache: LatentCache, held_out: LatentCache, vae: VideoVAE, out: Path,
-    init: CaptionerFile | None = None, device: str = "cpu",
-) -> CaptionerFile:  # fmt: skip
+    settings: CaptionerTraining,
+    cache: LatentCache,
+    held_out: LatentCache,
+    vae: VideoVAE,
+    out: Path,
+    init: CaptionerFile | None = None,
+    device: str = "cpu",
+) -> CaptionerFile:
     """Train a captioner; returns it with averaged weights. A run folder with a checkpoint is continued.
 
     Written at each save: out/captioner.safetensors (averaged weights, ready to use), out/checkpoint.safetensors (to
@@ -243,9 +248,14 @@ def averaged(
 
 @torch.no_grad()
 def report(
-    run: Run, made: CaptionerFile, network: CaptionNetwork, judged: CaptionedClips, fixed: Sequence[Batch],
-    vae: VideoVAE, step: int,
-) -> None:  # fmt: skip
+    run: Run,
+    made: CaptionerFile,
+    network: CaptionNetwork,
+    judged: CaptionedClips,
+    fixed: Sequence[Batch],
+    vae: VideoVAE,
+    step: int,
+) -> None:
     """The captioner's file; loss, shared words and right facts on held-out clips; some of them with their captions."""
     save_captioner(run.file("captioner.safetensors"), made)
     vocabulary = Vocabulary(made.tokens)

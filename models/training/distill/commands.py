@@ -44,9 +44,16 @@ def distill(args: argparse.Namespace) -> None:
     context, _ = load_text_encoder()([""])
     vae = (load_checkpoint(args.vae) if args.vae else teacher).vae(torch.bfloat16)
     distilling.train(
-        chosen(Distillation(), args), LatentCache(args.data), LatentCache(args.held_out), context[0].bfloat16(), vae,
-        args.out, teacher, args.device, log=args.log,
-    )  # fmt: skip
+        chosen(Distillation(), args),
+        LatentCache(args.data),
+        LatentCache(args.held_out),
+        context[0].bfloat16(),
+        vae,
+        args.out,
+        teacher,
+        args.device,
+        log=args.log,
+    )
 
 
 COMMANDS = {"distill": distill}

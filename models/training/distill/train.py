@@ -20,9 +20,17 @@ from .trajectories import Teacher
 
 
 def train(
-    settings: Distillation, cache: LatentCache, held_out: LatentCache, empty: Tensor, vae: VideoVAE, out: Path,
-    teacher: Checkpoint, device: str = "cpu", *, log: str = "",
-) -> DiT:  # fmt: skip
+    settings: Distillation,
+    cache: LatentCache,
+    held_out: LatentCache,
+    empty: Tensor,
+    vae: VideoVAE,
+    out: Path,
+    teacher: Checkpoint,
+    device: str = "cpu",
+    *,
+    log: str = "",
+) -> DiT:
     """Distil a teacher; returns the student with averaged weights. A run folder with a checkpoint is continued.
 
     Clips give the captions, the sizes and what is known of a video; what is to be learned comes from the teacher.
@@ -43,9 +51,17 @@ def train(
     if settings.compile:
         compile_blocks(model.blocks)
     return dit.train(
-        settings, cache, held_out, empty, vae, out, teacher, device, log=log,
+        settings,
+        cache,
+        held_out,
+        empty,
+        vae,
+        out,
+        teacher,
+        device,
+        log=log,
         recipe=recipe(settings, Teacher.of(model, empty, settings)),
-    )  # fmt: skip
+    )
 
 
 def recipe(settings: Distillation, teacher: Teacher) -> Recipe:

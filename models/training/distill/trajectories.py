@@ -137,7 +137,11 @@ def _rows(batch: Batch, lines: Sequence[tuple[Tensor, Tensor]], sigma: Tensor) -
     times = len(lines)
     clean, noise = (torch.cat(ends) for ends in zip(*lines, strict=True))
     return replace(
-        batch, clean=clean, noise=noise, sigma=sigma, context=batch.context.repeat(times, 1, 1),
+        batch,
+        clean=clean,
+        noise=noise,
+        sigma=sigma,
+        context=batch.context.repeat(times, 1, 1),
         mask=None if batch.mask is None else batch.mask.repeat(times, 1),
         labels=None if batch.labels is None else batch.labels.repeat(times),
-    )  # fmt: skip
+    )

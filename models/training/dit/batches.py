@@ -68,11 +68,16 @@ class Batch:
             return replace(self, **{n: value[clips] for n in names if (value := getattr(self, n)) is not None})
         patches, words = (_stretch(lengths, clips) for lengths in (self.lengths, self.text_lengths))
         return replace(
-            self, clean=self.clean[:, patches], noise=self.noise[:, patches], sigma=self.sigma[:, patches],
-            context=self.context[:, words], grids=self.grids[clips], text_lengths=self.text_lengths[clips],
+            self,
+            clean=self.clean[:, patches],
+            noise=self.noise[:, patches],
+            sigma=self.sigma[:, patches],
+            context=self.context[:, words],
+            grids=self.grids[clips],
+            text_lengths=self.text_lengths[clips],
             labels=None if self.labels is None else self.labels[clips],
             known=None if self.known is None else self.known[:, patches],
-        )  # fmt: skip
+        )
 
     def parts(self, number: int) -> list[Batch]:
         """The same clips in at most `number` parts of like count."""
@@ -106,9 +111,15 @@ def pack_batches(batches: Sequence[Batch]) -> Batch:
 
 
 def make_batch(
-    examples: Sequence[Example], empty: Tensor, settings: DiTTraining, rng: torch.Generator,
-    patch: Patch = DEFAULT_PATCH, *, cyclic: bool, device: torch.device = CPU,
-) -> Batch:  # fmt: skip
+    examples: Sequence[Example],
+    empty: Tensor,
+    settings: DiTTraining,
+    rng: torch.Generator,
+    patch: Patch = DEFAULT_PATCH,
+    *,
+    cyclic: bool,
+    device: torch.device = CPU,
+) -> Batch:
     """Noise, levels and texts for a batch of clips of one size; a tenth of the texts and classes become none.
 
     patch: the model's, which is not the preset's where a run continues another model. device: where latents and noise,
@@ -152,9 +163,13 @@ def class_labels(names: Sequence[str], classes: Sequence[str]) -> Tensor | None:
 
 
 def draw_batch(
-    cache: LatentCache, empty: Tensor, settings: DiTTraining, rng: torch.Generator, patch: Patch = DEFAULT_PATCH,
+    cache: LatentCache,
+    empty: Tensor,
+    settings: DiTTraining,
+    rng: torch.Generator,
+    patch: Patch = DEFAULT_PATCH,
     device: torch.device = CPU,
-) -> Batch:  # fmt: skip
+) -> Batch:
     """The batch of one step: clips packed, or a bucket by its share and as many of its clips as `tokens` allows."""
     mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
     weights = torch.tensor([share for _, share in mix])
@@ -174,9 +189,13 @@ def draw_batch(
 
 
 def draw_packed(
-    cache: LatentCache, empty: Tensor, settings: DiTTraining, mix: Sequence[tuple[str, float]], rng: torch.Generator,
+    cache: LatentCache,
+    empty: Tensor,
+    settings: DiTTraining,
+    mix: Sequence[tuple[str, float]],
+    rng: torch.Generator,
     patch: Patch = DEFAULT_PATCH,
-) -> Batch:  # fmt: skip
+) -> Batch:
     """Clips drawn by their shares, each that still fits, until nothing does; all loops, or none.
 
     The last places go to the smaller sizes, so that these are drawn a little more often than their shares say.

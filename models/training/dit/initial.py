@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 
 from ...checkpoints import Checkpoint
-from ...transformer.dit import PRESETS, DiT
+from ...transformer.config import PRESETS
+from ...transformer.dit import DiT
 from .lora import add_adapters
 from .settings import DiTTraining
 

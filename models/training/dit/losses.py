@@ -65,9 +65,14 @@ def sample_region(grid: Shape, rng: torch.Generator) -> Tensor:
 
 
 def flow_loss(
-    prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, lengths: Sequence[int] = (), *,
+    prediction: Tensor,
+    clean: Tensor,
+    noise: Tensor,
+    sigma: Tensor,
+    lengths: Sequence[int] = (),
+    *,
     unit: Prediction = "velocity",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Squared error of a prediction in its unit, tokens (B, N, P), over patches whose sigma (B, N) is above 0.
 
     The mean of each clip, then over clips. lengths: patches of each of several clips packed in a row.
@@ -80,9 +85,15 @@ def flow_loss(
 
 
 def steadiness_loss(
-    prediction: Tensor, clean: Tensor, noise: Tensor, sigma: Tensor, grids: Sequence[Grid], *, cyclic: bool,
+    prediction: Tensor,
+    clean: Tensor,
+    noise: Tensor,
+    sigma: Tensor,
+    grids: Sequence[Grid],
+    *,
+    cyclic: bool,
     unit: Prediction = "velocity",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Squared change of the prediction's error from each frame of patches to the next; known patches have no error.
 
     A positive quadratic form of the error like flow_loss, so the best prediction is the same; a model that cannot reach

@@ -23,10 +23,18 @@ from .batches import class_labels
 
 @torch.no_grad()
 def sample(
-    model: DiT, texts: Sequence[Tensor], empty: Tensor, shape: tuple[int, int, int, int], *,
-    labels: Tensor | None = None, steps: int = 24, cfg: float = 2.0, shift: float = 2.0, seed: int = 0,
+    model: DiT,
+    texts: Sequence[Tensor],
+    empty: Tensor,
+    shape: tuple[int, int, int, int],
+    *,
+    labels: Tensor | None = None,
+    steps: int = 24,
+    cfg: float = 2.0,
+    shift: float = 2.0,
+    seed: int = 0,
     cyclic: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Latents (B, C, T, H, W) for texts (L_i, E) and class labels (B,), as `generate` makes them, by Euler steps:
     enough to see how a run is doing."""
     device = next(model.parameters()).device
@@ -51,9 +59,16 @@ def save_samples(
     labels = class_labels(held_out.classes[size][:10], run.meta.get("classes", ()))
     shape: tuple[int, int, int, int] = tuple(rows[0][0].shape)  # type: ignore[assignment]
     latents = sample(
-        best, texts, empty, shape, labels=labels, cyclic=size.endswith("c"), steps=shown.steps, cfg=shown.cfg,
+        best,
+        texts,
+        empty,
+        shape,
+        labels=labels,
+        cyclic=size.endswith("c"),
+        steps=shown.steps,
+        cfg=shown.cfg,
         shift=shown.shift,
-    )  # fmt: skip
+    )
     weight = vae.decoder.linear.weight
     videos = (vae.decode(clip[None].to(weight), cyclic=size.endswith("c"))[0] for clip in latents)
     strip([to_uint8(video) for video in videos], run.sample_file(step))

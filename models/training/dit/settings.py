@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...transformer.dit import PRESETS
+from ...transformer.config import PRESETS
 from ..run.ranges import check_settings
 
 
@@ -51,7 +51,18 @@ class DiTTraining:
 
 # what a config.json means that was written before these settings existed
 ASSUMED = {
-    "packing": False, "accumulate": 1, "muon": True, "lora": 0, "lora_layers": "attn|mlp", "classes": [], "text": True,
-    "checkpointing": False, "snapshots": 0, "early": 0.0, "clip_deviations": 0.0,
-    "steadiness": 0.0, "minutes": 0.0, "alignment": 0.0,
-}  # fmt: skip
+    "packing": False,
+    "accumulate": 1,
+    "muon": True,
+    "lora": 0,
+    "lora_layers": "attn|mlp",
+    "classes": [],
+    "text": True,
+    "checkpointing": False,
+    "snapshots": 0,
+    "early": 0.0,
+    "clip_deviations": 0.0,
+    "steadiness": 0.0,
+    "minutes": 0.0,
+    "alignment": 0.0,
+}

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints import Checkpoint, save_checkpoint
+from ...checkpoints import Checkpoint
 from ...clips.cache import LatentCache
-from ...lora import merged, pairs_of
+from ...lora import pairs_of
 from ...patches import Patch
 from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
@@ -27,12 +27,13 @@ from ..run.devices import taking_turns
 from ..run.folder import Run, generator, saves_after
 from ..run.pace import Pace
 from ..run.stopping import StoppedError, asked_to_stop
-from .alignment import add_aligner, alignment_loss, block_of, without
+from .alignment import add_aligner, alignment_loss, block_of
 from .batches import Batch, draw_batch
 from .initial import build
+from .kept import averaged, described, keep, result, save_dit
 from .lora import save_lora
 from .losses import flow_loss, steadiness_loss
-from .profiles import Profiles, save_snapshots, snapshot_steps
+from .profiles import Profiles
 from .recipe import PLAIN, Recipe
 from .samples import save_samples
 from .settings import ASSUMED, DiTTraining
@@ -51,9 +52,13 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0, alignment: 
     noisy = torch.lerp(clean, noise, per_token[..., None])
     mask = None if batch.mask is None else sent(batch.mask, device)
     prepared = model.prepare(
-        batch.grids, sent(batch.context, device).to(dtype), mask, context_lengths=batch.text_lengths,
-        cyclic=batch.cyclic, device=device,
-    )  # fmt: skip
+        batch.grids,
+        sent(batch.context, device).to(dtype),
+        mask,
+        context_lengths=batch.text_lengths,
+        cyclic=batch.cyclic,
+        device=device,
+    )
     kernel = matmul_attention if device.type == "cpu" else sdpa
     taps = {block_of(model): noisy} if alignment else None
     # on a GPU always a level per patch: a compiled graph for each kind of level costs more than that
@@ -83,7 +88,7 @@ def backward(model: DiT, batch: Batch, workers: Workers, *, settings: DiTTrainin
 
 def accumulated(
     model: DiT, pieces: Sequence[tuple[Batch, float]], *, steadiness: float = 0.0, alignment: float = 0.0
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Gradients of the mean loss of clips in pieces, each with its share of them all; returns their part of that loss.
 
     Several pieces are summed in fp32 and rounded once, so that a bf16 model's gradients do not depend on their number.
@@ -113,10 +118,19 @@ def validation_loss(model: DiT, batches: Sequence[Batch]) -> float:
 
 
 def train(
-    settings: DiTTraining, cache: LatentCache, held_out: LatentCache, empty: Tensor, vae: VideoVAE, out: Path,
-    init: Checkpoint | None = None, device: str = "cpu", *, shard: bool = False, log: str = "",
+    settings: DiTTraining,
+    cache: LatentCache,
+    held_out: LatentCache,
+    empty: Tensor,
+    vae: VideoVAE,
+    out: Path,
+    init: Checkpoint | None = None,
+    device: str = "cpu",
+    *,
+    shard: bool = False,
+    log: str = "",
     recipe: Recipe = PLAIN,
-) -> DiT:  # fmt: skip
+) -> DiT:
     """Train a DiT; returns it with averaged weights. A run folder with a checkpoint is continued.
 
     empty: features (L, E) of the empty prompt. recipe: what is learned from a batch, and how the model is to be run.
@@ -127,22 +141,14 @@ def train(
     """
     workers, device = join(device, shard=shard)
     torch.manual_seed(settings.seed)
-    made_from = cache.made_from(vae, held_out, init)
-    run = Run(out, config_of(settings, cache) | made_from, writes=workers.first, assumed=ASSUMED | made_from)
-    model = build(settings, init)
-    if settings.alignment:
-        add_aligner(model, cache.known_channels)
-    run.meta = described(settings, cache, init) | {"latents_of": made_from["vae"]} | recipe.meta
-    model.checkpointing = settings.checkpointing
-    layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
-    if settings.compile:
-        compile_blocks(model.blocks)
+    run = opened(out, settings, cache, held_out, vae, init, recipe, writes=workers.first)
+    model = to_train(settings, cache, init)
+    layout = laid_out(model, settings, workers, device)
     optimiser, average = kept_beside(settings, model, layout)
     workers.say_what_it_holds(optimiser)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
-    judged, patch = replace(settings, mix=(), alignment=0.0), model.config.patch
-    fixed = [recipe.lesson(draw_batch(held_out, empty, judged, generator(1, i), patch=patch)) for i in range(6)]
+    fixed = [recipe.lesson(batch) for batch in judged_batches(settings, held_out, empty, model.config.patch)]
 
     def tell(step: int) -> None:
         weights = result(model, average, keep=workers.first)
@@ -152,7 +158,7 @@ def train(
     if workers.agree(saves_after(first, settings.steps, settings.save_every) and run.unreported(first)):
         tell(first)  # a kill came between checkpoint and report
     pace = Pace(settings.steps, settings.minutes)
-    batches = drawn_ahead(cache, empty, settings, patch, torch.device(device), first)
+    batches = drawn_ahead(cache, empty, settings, model.config.patch, torch.device(device), first)
     for step, batch in zip(pace(first), batches, strict=False):
         loss, stop = backward(model, recipe.lesson(batch), workers, settings=settings, stop=asked_to_stop())
         norm = optimiser.step(pace.scale(step, warmup=settings.warmup, decay=settings.decay), loss)
@@ -172,6 +178,47 @@ def train(
     return averaged(model, result(model, average))
 
 
+def opened(
+    out: Path,
+    settings: DiTTraining,
+    cache: LatentCache,
+    held_out: LatentCache,
+    vae: VideoVAE,
+    init: Checkpoint | None,
+    recipe: Recipe,
+    *,
+    writes: bool,
+) -> Run:
+    """The folder of the run, begun or to be continued."""
+    made_from = cache.made_from(vae, held_out, init)
+    run = Run(out, config_of(settings, cache) | made_from, writes=writes, assumed=ASSUMED | made_from)
+    run.meta = described(settings, cache, init) | {"latents_of": made_from["vae"]} | recipe.meta
+    return run
+
+
+def to_train(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> DiT:
+    """The model as it goes into a run, with what it learns from beside the clips."""
+    model = build(settings, init)
+    if settings.alignment:
+        add_aligner(model, cache.known_channels)
+    model.checkpointing = settings.checkpointing
+    return model
+
+
+def laid_out(model: DiT, settings: DiTTraining, workers: Workers, device: str) -> Layout:
+    """The model in its numbers on its device, or shared among workers, and compiled where that was asked for."""
+    layout = workers.layout(model.to(getattr(torch, settings.dtype)), device)
+    if settings.compile:
+        compile_blocks(model.blocks)
+    return layout
+
+
+def judged_batches(settings: DiTTraining, held_out: LatentCache, empty: Tensor, patch: Patch) -> list[Batch]:
+    """The same few held-out batches in every run, which validation loss is measured on."""
+    judged = replace(settings, mix=(), alignment=0.0)
+    return [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
+
+
 def drawn_ahead(
     cache: LatentCache, empty: Tensor, settings: DiTTraining, patch: Patch, device: torch.device, first: int
 ) -> Iterator[Batch]:
@@ -186,9 +233,12 @@ def drawn_ahead(
 def kept_beside(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Optimiser, EMA]:
     """What a run keeps beside the model: its optimiser, and the average of its weights."""
     optimiser = Optimiser(
-        model, learning_rate=settings.learning_rate, muon=settings.muon and not settings.lora,
-        clip_deviations=settings.clip_deviations, layout=layout,
-    )  # fmt: skip
+        model,
+        learning_rate=settings.learning_rate,
+        muon=settings.muon and not settings.lora,
+        clip_deviations=settings.clip_deviations,
+        layout=layout,
+    )
     return optimiser, (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
 
 
@@ -196,47 +246,6 @@ def config_of(settings: DiTTraining, cache: LatentCache) -> dict[str, Any]:
     """Settings and the names of the shards as a config.json has them."""
     lists = {"mix": [list(row) for row in settings.mix], "classes": list(settings.classes)}
     return asdict(settings) | lists | {"shards": cache.names}
-
-
-def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
-    """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with."""
-    if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
-        save_snapshots(run.file(""), average, step, writes=run.writes)
-    if settings.early and step == max(1, round(settings.early * settings.steps)):
-        weights = result(model, average, keep=run.writes)
-        if run.writes:
-            save_dit(run, "early.safetensors", averaged(model, weights), step)
-
-
-def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
-    """Write a DiT for use."""
-    meta = {"steps": step, **run.meta}
-    checkpoint = Checkpoint(dit_config=model.config, dit_state=model.state_dict(), meta=meta)
-    save_checkpoint(run.file(name), checkpoint)
-
-
-def described(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> dict[str, Any]:
-    """What a checkpoint says of its training: clip sizes of this run and the one before, the names of classes, and with
-    which settings the model before was best run."""
-    now = [name for name, _ in settings.mix] or list(cache.buckets)
-    sizes = sorted({*now, *(init.meta.get("trained_on", []) if init else [])})
-    names = settings.classes or (init.class_names if init else ())
-    before = {name: init.meta[name] for name in ("shift", "recommended") if name in init.meta} if init else {}
-    return {"trained_on": sizes} | ({"classes": list(names)} if names else {}) | before
-
-
-def result(model: DiT, average: EMA, *, keep: bool = True) -> dict[str, Tensor]:
-    """The averaged weights and those that are not trained, fp32, whole; {} unless `keep`. All workers must call it."""
-    layout = average.layout
-    frozen = ((name, layout.local(p.detach()).float()) for name, p in model.named_parameters() if not p.requires_grad)
-    return {name: weight for name, weight in layout.whole(frozen) if keep} | average.whole(keep=keep)
-
-
-def averaged(model: DiT, weights: dict[str, Tensor]) -> DiT:
-    """A copy of the model, fp32, with these weights; adapters are added in."""
-    copy = DiT(model.config)
-    copy.load_state_dict(merged(without(weights)))
-    return copy.eval()
 
 
 @torch.no_grad()

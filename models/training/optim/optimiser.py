@@ -36,10 +36,18 @@ class Optimiser:
     """Steps a model's parameters. `state()` and `load()` carry everything: a resumed run equals a whole one."""
 
     def __init__(
-        self, model: nn.Module, *, learning_rate: float, weight_decay: float = 0.01, muon: bool = True,
-        betas: tuple[float, float] = (0.9, 0.95), momentum: float = 0.95, max_norm: float = 1.0,
-        clip_deviations: float = 0.0, layout: Layout | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float,
+        weight_decay: float = 0.01,
+        muon: bool = True,
+        betas: tuple[float, float] = (0.9, 0.95),
+        momentum: float = 0.95,
+        max_norm: float = 1.0,
+        clip_deviations: float = 0.0,
+        layout: Layout | None = None,
+    ) -> None:
         self.layout = layout or Layout()
         self.parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.named = dict(self.parameters)
@@ -201,7 +209,7 @@ class EMA:
 
 def learning_rate_scale(
     step: int, total: int, *, warmup: int = 100, decay: float = 0.3, place: int | None = None
-) -> float:  # fmt: skip
+) -> float:
     """Warm-up, constant, then linear to zero over the last `decay` of the run (step counts from 0).
 
     place: where in the whole run this step is, if the clock says otherwise than its number (Pace.at).

@@ -189,9 +189,13 @@ def strip(rows: list[NDArray[np.uint8]], path: Path, columns: int = 9) -> None:
 
 ELSEWHERE = "mend it, or choose another folder (--out)"
 MADE_FROM = {  # marks in a config -> what they stand for, in words
-    "vae": "the VAE", "clips": "the clips", "captions": "the captions", "init": "the model that it started from",
-    "data": "the clips", "shards": "the clips or their captions",
-}  # fmt: skip
+    "vae": "the VAE",
+    "clips": "the clips",
+    "captions": "the captions",
+    "init": "the model that it started from",
+    "data": "the clips",
+    "shards": "the clips or their captions",
+}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> str:

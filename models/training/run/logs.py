@@ -71,9 +71,15 @@ class WeightsAndBiases:
         )
         mode: Any = os.environ.get("WANDB_MODE", "offline")
         self.run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "spacetime"), name=folder.name, id=mark, resume="allow",
-            dir=str(folder), config=dict(config), mode=mode, settings=quiet,
-        )  # fmt: skip
+            project=os.environ.get("WANDB_PROJECT", "spacetime"),
+            name=folder.name,
+            id=mark,
+            resume="allow",
+            dir=str(folder),
+            config=dict(config),
+            mode=mode,
+            settings=quiet,
+        )
         self.run.define_metric("*", step_metric="step")
 
     def values(self, step: int, values: Mapping[str, float]) -> None:

@@ -84,9 +84,11 @@ class Objective:
             self.perceptual = load_perceptual(settings.perceptual_network).to(device, dtype)
         if settings.adversarial:
             self.adversary = Adversary(
-                seed=settings.seed, learning_rate=settings.learning_rate / 4, first_step=settings.adversarial_step,
+                seed=settings.seed,
+                learning_rate=settings.learning_rate / 4,
+                first_step=settings.adversarial_step,
                 device=device,
-            )  # fmt: skip
+            )
 
     def judge(self, vae: VideoVAE, video: Tensor, rng: torch.Generator, step: int) -> Judged:
         """The losses of a batch of pixels (B, 3, F, H, W) at a step of the run."""

@@ -139,9 +139,14 @@ def evaluate(vae: VideoVAE, clips: Clips, path: Path | None = None) -> dict[str,
 
 
 def train(
-    settings: VAETraining, clips: Clips, held_out: Clips, out: Path, init: Checkpoint | None = None, data: str = "",
+    settings: VAETraining,
+    clips: Clips,
+    held_out: Clips,
+    out: Path,
+    init: Checkpoint | None = None,
+    data: str = "",
     device: str = "cpu",
-) -> VideoVAE:  # fmt: skip
+) -> VideoVAE:
     """Train (or continue) a VAE on clips; returns it with averaged weights and statistics.
 
     The result is written to out/vae.safetensors at each save. A run folder with a checkpoint is continued; with other
@@ -203,9 +208,8 @@ def begin(settings: VAETraining, clips: Clips, init: Checkpoint | None) -> Video
 
 
 def report(
-    run: Run, vae: VideoVAE, average: EMA, clips: Clips, held_out: Clips,
-    settings: VAETraining, step: int,
-) -> None:  # fmt: skip
+    run: Run, vae: VideoVAE, average: EMA, clips: Clips, held_out: Clips, settings: VAETraining, step: int
+) -> None:
     """Scores of the averaged weights on held-out clips, the VAE for use, and a strip of clips and reconstructions."""
     finished = finish(vae, average, clips, settings)
     picture = run.sample_file(step)

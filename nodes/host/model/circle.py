@@ -39,9 +39,7 @@ class Circle:
     def rolled(self, x: Tensor, shift: int) -> Tensor:
         """All streams rolled by so many latents of the picture."""
         streams = apart(x, self.shapes)
-        return joint([
-            one.roll(self._shift(index, shift), dims=self.axes[index]) for index, one in enumerate(streams)
-        ])  # fmt: skip
+        return joint([one.roll(self._shift(index, shift), dims=self.axes[index]) for index, one in enumerate(streams)])
 
     def condition(self, name: str, value: Any, shift: int) -> Any:
         """A condition rolled along with the stream that it belongs to; others as they are."""

@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 from ....models.flow import convert
 from ....models.patches import Grid, Patch, from_patches, to_patches
 from ....models.transformer.attention import Kernel, sdpa
-from ....models.transformer.dit import DiT, DiTConfig, Prepared
+from ....models.transformer.config import DiTConfig
+from ....models.transformer.dit import DiT, Prepared
 from ....models.transformer.shares import patch_shares
 from .text_shares import TextShares
 
@@ -52,9 +53,13 @@ class RunCache:
         return None
 
     def keep(
-        self, key: tuple[Any, ...], ids: tuple[Any, ...], context: Tensor | None, mask: Tensor | None,
+        self,
+        key: tuple[Any, ...],
+        ids: tuple[Any, ...],
+        context: Tensor | None,
+        mask: Tensor | None,
         prepared: Prepared,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Remember it; a run needs few (positive, negative, both), so a fixed number is plenty."""
         self._entries = [*self._entries[-7:], ((*key, ids), context, mask, prepared)]
 
@@ -75,9 +80,13 @@ class HostedDiT(DiT):
         self.dtype = dtype
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, timesteps: Tensor, context: Tensor | None = None,
-        transformer_options: dict[str, Any] | None = None, **extra: Any,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> Tensor:
         """x (B, C, T, H, W), timesteps (B,) or (B, N) are sigmas -> velocity of x's shape."""
         options = {} if transformer_options is None else transformer_options
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
@@ -86,11 +95,20 @@ class HostedDiT(DiT):
         return velocity
 
     def _predict(
-        self, x: Tensor, sigma: Tensor, context: Tensor | None, options: dict[str, Any], *,
-        context_mask: Tensor | None = None, denoise_mask: Tensor | None = None, weights_vary: bool = False,
-        text_lengths: Sequence[int] = (), text_shares: TextShares | None = None, class_labels: Tensor | None = None,
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        context: Tensor | None,
+        options: dict[str, Any],
+        *,
+        context_mask: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        weights_vary: bool = False,
+        text_lengths: Sequence[int] = (),
+        text_shares: TextShares | None = None,
+        class_labels: Tensor | None = None,
         **_: Any,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         size = x.shape[-3:]
         check_shares(text_shares, size)
         x = pad_to_patch(x, self.config.patch)
@@ -101,10 +119,13 @@ class HostedDiT(DiT):
         ids = cache.ids(options) if cache is not None else ()
         prepared = self._prepared(grids, context, mask, x, cache, time, text_lengths, text_shares, ids)
         values = self.forward_tokens(
-            to_patches(x, self.config.patch), sigma, prepared, labels=class_labels,
+            to_patches(x, self.config.patch),
+            sigma,
+            prepared,
+            labels=class_labels,
             attention=kernel(x.device, options, packed=len(grids) > 1),
             transformer_options=options,
-        )  # fmt: skip
+        )
         out = from_patches(values, Grid.of(x, self.config.patch), self.config.patch)
         velocity = convert(
             out[:, : self.config.in_channels].float(),
@@ -121,9 +142,17 @@ class HostedDiT(DiT):
         return velocity[..., : size[0], : size[1], : size[2]]
 
     def _prepared(
-        self, grids: Sequence[Grid], context: Tensor | None, mask: Tensor | None, x: Tensor, cache: RunCache | None,
-        time: dict[str, Any], text_lengths: Sequence[int], text_shares: TextShares | None, ids: tuple[Any, ...],
-    ) -> Prepared:  # fmt: skip
+        self,
+        grids: Sequence[Grid],
+        context: Tensor | None,
+        mask: Tensor | None,
+        x: Tensor,
+        cache: RunCache | None,
+        time: dict[str, Any],
+        text_lengths: Sequence[int],
+        text_shares: TextShares | None,
+        ids: tuple[Any, ...],
+    ) -> Prepared:
         key = (id(self), tuple(grids), x.device, x.dtype, tuple(time.items()), tuple(text_lengths), text_shares)
         found = cache.find(key, ids, context, mask) if cache is not None else None
         if found is not None:

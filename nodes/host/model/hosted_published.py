@@ -69,9 +69,14 @@ class HostedTextTransformer(TextTransformer):
         return call(self, self._answer, x, t, context, given)
 
     def _answer(
-        self, x: Tensor, t: Tensor, context: Tensor | None, options: dict[str, Any],
-        context_mask: Tensor | None = None, **_more: Any,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None,
+        options: dict[str, Any],
+        context_mask: Tensor | None = None,
+        **_more: Any,
+    ) -> Tensor:
         if context is None:
             raise ValueError("Latte-1 reads a text: connect CLIP Text Encode, with T5-XXL from Load CLIP (type pixart)")
         mask = None if context_mask is None else context_mask[..., 0] > 0.5
@@ -101,9 +106,15 @@ class HostedOpenSora(OpenSoraTransformer):
         return nothing, nothing.new_ones((1, nothing.shape[1], 1))
 
     def _answer(
-        self, x: Tensor, t: Tensor, context: Tensor | None, options: dict[str, Any],
-        context_mask: Tensor | None = None, fps: Tensor | None = None, **_more: Any,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None,
+        options: dict[str, Any],
+        context_mask: Tensor | None = None,
+        fps: Tensor | None = None,
+        **_more: Any,
+    ) -> Tensor:
         if context is None:
             raise ValueError(
                 "Open-Sora reads a text: connect CLIP Text Encode, with T5-XXL from Load CLIP (type pixart)"
@@ -114,5 +125,7 @@ class HostedOpenSora(OpenSoraTransformer):
 
 
 HOSTED: dict[type, type[torch.nn.Module]] = {
-    ClassConfig: HostedClassTransformer, LatteConfig: HostedTextTransformer, OpenSoraConfig: HostedOpenSora,
-}  # fmt: skip
+    ClassConfig: HostedClassTransformer,
+    LatteConfig: HostedTextTransformer,
+    OpenSoraConfig: HostedOpenSora,
+}

@@ -116,9 +116,15 @@ def looped(model: Any, skip: int = 0) -> Any:
     patched.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, SHIFT)
 
     def apply_model(
-        executor: Any, x: Tensor, sigma: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
-        options: dict[str, Any] | None = None, **conds: Any,
-    ) -> Any:  # fmt: skip
+        executor: Any,
+        x: Tensor,
+        sigma: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        options: dict[str, Any] | None = None,
+        **conds: Any,
+    ) -> Any:
         options = options if options is not None else conds.pop("transformer_options", {})
         circle = Circle.of(x, conds.get("latent_shapes"))
         shift = loop_shift(step_of(sigma, options), circle.length, skip)

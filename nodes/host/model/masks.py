@@ -43,9 +43,10 @@ class MaskReading:
         if self.levels:
             return ""
         how = (
-            "shown clean, though it takes them to be as noisy as the rest" if self.clean
+            "shown clean, though it takes them to be as noisy as the rest"
+            if self.clean
             else "noised anew at every step, as much as the rest"
-        )  # fmt: skip
+        )
         return f"this model has one noise level for the whole video, so places that are kept are {how}"
 
 

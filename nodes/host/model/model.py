@@ -23,7 +23,8 @@ from ....models.geometry import OURS
 from ....models.patches import to_patches
 from ....models.precision import DTYPES, cpu_multiplies_bf16
 from ....models.remedies import cut
-from ....models.transformer.dit import DiT, DiTConfig
+from ....models.transformer.config import DiTConfig
+from ....models.transformer.dit import DiT
 from ..messages import say_while_running
 from .hosted_dit import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 from .text_shares import SHARES, SharesCond, TextShares
@@ -147,9 +148,13 @@ def compute_dtype(choice: str, device: torch.device, num_weights: int) -> torch.
 
 
 def build_model(
-    config: DiTConfig, state: Mapping[str, Tensor], meta: Mapping[str, Any], dtype: str = "auto", *,
+    config: DiTConfig,
+    state: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    dtype: str = "auto",
+    *,
     disable_dynamic: bool = False,
-) -> Any:  # fmt: skip
+) -> Any:
     """A core MODEL (ModelPatcher) with these weights. ValueError when weights are missing or of another shape.
 
     disable_dynamic: not one whose weights stream to the GPU, also where core has those.
@@ -173,9 +178,13 @@ def build_model(
 
 
 def new_patcher(
-    host: comfy.supported_models_base.BASE, dtype: torch.dtype, build: Callable[[], Any], state: Mapping[str, Tensor],
-    *, disable_dynamic: bool = False,
-) -> Any:  # fmt: skip
+    host: comfy.supported_models_base.BASE,
+    dtype: torch.dtype,
+    build: Callable[[], Any],
+    state: Mapping[str, Tensor],
+    *,
+    disable_dynamic: bool = False,
+) -> Any:
     """A core MODEL (ModelPatcher) of the BaseModel that `build` makes once the dtype is set, with these weights.
 
     disable_dynamic: not one whose weights stream to the GPU, also where core has those. ValueError when weights are

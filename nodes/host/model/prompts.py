@@ -51,9 +51,7 @@ def _for_ours(parts: list[tuple[Any, Tensor]]) -> Any:
         lengths += more.get(TEXT_LENGTHS, (context.shape[1],))
         shares.append(share[None] if held is None else held * share)
         settings = settings or dict(more)
-    joined = {
-        "attention_mask": torch.cat(masks, dim=1), TEXT_LENGTHS: tuple(lengths), SHARES: torch.cat(shares),
-    }  # fmt: skip
+    joined = {"attention_mask": torch.cat(masks, dim=1), TEXT_LENGTHS: tuple(lengths), SHARES: torch.cat(shares)}
     return [[torch.cat(contexts, dim=1), {**settings, **joined}]]
 
 

@@ -21,9 +21,15 @@ def with_tiles(model: Any, tiling: Tiling) -> Any:
         patched.remove_wrappers_with_key(kind, KEY)
 
     def apply_model(
-        executor: Any, x: Tensor, sigma: Tensor, c_concat: Any = None, c_crossattn: Any = None, control: Any = None,
-        options: dict[str, Any] | None = None, **conds: Any,
-    ) -> Any:  # fmt: skip
+        executor: Any,
+        x: Tensor,
+        sigma: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        options: dict[str, Any] | None = None,
+        **conds: Any,
+    ) -> Any:
         options = options if options is not None else conds.pop("transformer_options", {})
         _check(x, options, tiling)
         if control is not None:

@@ -204,9 +204,13 @@ def train(node: Any, arguments: Sequence[str], folder: Path, look: Callable[[], 
     stop = temp_file(".stop")
     options = ["--with-parent", str(os.getpid()), "--stop-file", str(stop)]
     follow(
-        node, ["models.training", *options, *arguments], folder, look,
-        "lower batch, crop or tokens and queue it again, it continues from its last checkpoint", stop,
-    )  # fmt: skip
+        node,
+        ["models.training", *options, *arguments],
+        folder,
+        look,
+        "lower batch, crop or tokens and queue it again, it continues from its last checkpoint",
+        stop,
+    )
 
 
 def follow(

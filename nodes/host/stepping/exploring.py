@@ -19,9 +19,15 @@ MOST = 2**64
 
 
 def explored(
-    tokens: Tokens, noise: Any, sigmas: Tensor, guider: Any, sampler: Any, seeds: int, steps: int,
+    tokens: Tokens,
+    noise: Any,
+    sigmas: Tensor,
+    guider: Any,
+    sampler: Any,
+    seeds: int,
+    steps: int,
     show: Callable[[str], None],
-) -> list[tuple[int, Tokens]]:  # fmt: skip
+) -> list[tuple[int, Tokens]]:
     """(seed, tokens after so many steps) for this noise's seed and the ones after it. Goes on exactly, as any run.
 
     ValueError where all steps would be made: nothing is left to finish then.

@@ -24,7 +24,7 @@ from .streams import (
     shown,
     was_shown,
     with_latents,
-)  # fmt: skip
+)
 
 
 def begin(tokens: Tokens, noise: Any, sigmas: Tensor) -> Tokens:

@@ -106,9 +106,10 @@ def _decoded(audio_vae: Any, latents: Tensor) -> Tensor:
 def _output_rate(audio_vae: Any) -> int:
     """Samples a second that an audio VAE makes."""
     for holder, name in (
-        (audio_vae, "audio_sample_rate_output"), (audio_vae.first_stage_model, "output_sample_rate"),
+        (audio_vae, "audio_sample_rate_output"),
+        (audio_vae.first_stage_model, "output_sample_rate"),
         (audio_vae, "audio_sample_rate"),
-    ):  # fmt: skip
+    ):
         found = getattr(holder, name, None)
         if found:
             return int(found)

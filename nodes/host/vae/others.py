@@ -154,8 +154,10 @@ def decode_loop(vae: Any, clip: Tensor) -> Tensor:
             return frames
     logging.getLogger(__name__).warning(
         "Spacetime: this VAE's decoder remembers more than %d latents, so the loop may show a seam of %.1f%% of full "
-        "scale: compare it with Measure Seam", LEADS[-1], 100 * before,
-    )  # fmt: skip
+        "scale: compare it with Measure Seam",
+        LEADS[-1],
+        100 * before,
+    )
     return frames
 
 

@@ -83,9 +83,8 @@ def _placer(captioner: Captioner, vae: Any) -> Callable[[], None]:
     """What brings a captioner and its VAE to their devices, both at once and whole, for they are plain layers."""
     manage = comfy.model_management
     patcher = comfy.model_patcher.ModelPatcher(
-        captioner.network, load_device=manage.text_encoder_device(),
-        offload_device=manage.text_encoder_offload_device(),
-    )  # fmt: skip
+        captioner.network, load_device=manage.text_encoder_device(), offload_device=manage.text_encoder_offload_device()
+    )
     largest = max(captioner.sizes, key=lambda size: size.width * size.height)
     shape = (1, 3, largest.num_frames, largest.height, largest.width)
     memory = encoder_bytes(captioner.vae.config, shape)

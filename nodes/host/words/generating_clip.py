@@ -52,10 +52,17 @@ class GeneratingClip:
         text = "\n\n".join(part for _, part in question.turns())
         pictures = {"images": [_tensor(data) for data in question.images]} if question.images else {}
         settings = {
-            "do_sample": True, "max_length": question.max_tokens, "temperature": question.temperature, "top_k": 64,
-            "top_p": 0.95, "min_p": 0.05, "repetition_penalty": 1.0, "presence_penalty": 0.0, "seed": question.seed,
+            "do_sample": True,
+            "max_length": question.max_tokens,
+            "temperature": question.temperature,
+            "top_k": 64,
+            "top_p": 0.95,
+            "min_p": 0.05,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "seed": question.seed,
             "mtp": True,
-        }  # fmt: skip
+        }
         try:
             tokens = self.clip.tokenize(text, min_length=1, **pictures)
             ids = self.clip.generate(tokens, **_known(self.clip.generate, settings))

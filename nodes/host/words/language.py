@@ -83,9 +83,11 @@ def local_model(name: str, files: bool = False) -> LocalModel:
     if name not in found:
         place = Path(folder_paths.models_dir) / MODEL_FOLDERS[0]
         known = f" (there: {cut(', '.join(found), 200)})" if found else ""
-        kind, wanted = ("file", "a GGUF file with a chat template") if files else (
-            "folder", "a folder with config.json, tokenizer files and .safetensors weights"
-        )  # fmt: skip
+        kind, wanted = (
+            ("file", "a GGUF file with a chat template")
+            if files
+            else ("folder", "a folder with config.json, tokenizer files and .safetensors weights")
+        )
         raise ValueError(f"there is no language model {kind} '{cut(name, 60)}'{known}: put {wanted} into {place}")
     return _opened(found[name])
 

@@ -99,8 +99,9 @@ class _Tokenizer(comfy.sd1_clip.SDTokenizer):
         if long or len(row) > MAX_TOKENS:
             logging.getLogger(__name__).warning(
                 "the prompt has %s, the text encoder reads %d tokens: the end of it is ignored",
-                long or f"{len(row)} tokens", MAX_TOKENS,
-            )  # fmt: skip
+                long or f"{len(row)} tokens",
+                MAX_TOKENS,
+            )
         if len(row) > MAX_TOKENS:
             row = [*row[: MAX_TOKENS - 1], row[-1]]
         return [row]

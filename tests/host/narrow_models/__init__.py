@@ -28,9 +28,12 @@ NODE_CLASS_MAPPINGS: dict[str, type] = {}
 BENCH = Path(__file__).resolve().parents[3] / "tools" / "bench"
 T5 = {"d_ff": 8, "d_kv": 8, "num_heads": 1, "vocab_size": 256}
 LTX = {
-    "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 2, "caption_channels": 4096,
+    "num_attention_heads": 4,
+    "attention_head_dim": 16,
+    "num_layers": 2,
+    "caption_channels": 4096,
     "cross_attention_dim": 64,
-}  # fmt: skip
+}
 
 
 def module_of(name: str) -> ModuleType:
@@ -87,9 +90,16 @@ def vocabulary() -> Tensor:
     words = io.BytesIO()
     sentences = ["a rabbit stretches in a meadow", "waves roll to the shore at sunset", "oil painting, low quality"]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences), model_writer=words, vocab_size=100, hard_vocab_limit=False,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(sentences),
+        model_writer=words,
+        vocab_size=100,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
     return torch.frombuffer(bytearray(words.getvalue()), dtype=torch.uint8)
 
 
@@ -125,9 +135,10 @@ def write_dit(size: int = 64, depth: int = 2, classes: int = 1000) -> None:
     """A DiT in Meta's layout, as .pt, and the image VAE that belongs to it (the small kind that core calls TAESD)."""
     shapes: dict[str, tuple[int, ...]] = {
         "pos_embed": (1, 256, size),
-        "x_embedder.proj.weight": (size, 4, 2, 2), "x_embedder.proj.bias": (size,),
+        "x_embedder.proj.weight": (size, 4, 2, 2),
+        "x_embedder.proj.bias": (size,),
         "y_embedder.embedding_table.weight": (classes + 1, size),
-    }  # fmt: skip
+    }
     linear = {"t_embedder.mlp.0": (size, 256), "t_embedder.mlp.2": (size, size)}
     for i in range(depth):
         linear |= {f"blocks.{i}.attn.qkv": (3 * size, size), f"blocks.{i}.attn.proj": (size, size)}
@@ -152,9 +163,11 @@ def write_latte(size: int = 64, depth: int = 1) -> None:
     linear = {
         "adaln_single.emb.timestep_embedder.linear_1": (size, 256),
         "adaln_single.emb.timestep_embedder.linear_2": (size, size),
-        "adaln_single.linear": (6 * size, size), "proj_out": (32, size),
-        "caption_projection.linear_1": (size, 4096), "caption_projection.linear_2": (size, size),
-    }  # fmt: skip
+        "adaln_single.linear": (6 * size, size),
+        "proj_out": (32, size),
+        "caption_projection.linear_1": (size, 4096),
+        "caption_projection.linear_2": (size, size),
+    }
     shapes: dict[str, tuple[int, ...]] = {"scale_shift_table": (2, size)}
     for blocks, attentions in (("transformer_blocks", (1, 2)), ("temporal_transformer_blocks", (1,))):
         for block in (f"{blocks}.{i}" for i in range(depth)):

@@ -53,9 +53,15 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
                 begin = time.monotonic()
                 found = outcome(card, case, ends - begin)
                 yield {
-                    "group": group, "name": case.name, "ok": found.ok, "value": found.value, "unit": found.unit,
-                    "ms": found.ms, "seconds": round(time.monotonic() - begin, 2), "note": found.note,
-                }  # fmt: skip
+                    "group": group,
+                    "name": case.name,
+                    "ok": found.ok,
+                    "value": found.value,
+                    "unit": found.unit,
+                    "ms": found.ms,
+                    "seconds": round(time.monotonic() - begin, 2),
+                    "note": found.note,
+                }
 
 
 def outcome(card: Card, case: Case, left: float) -> Found:

@@ -14,7 +14,8 @@ from ....models.captioner.network import CaptionNetwork
 from ....models.patches import Grid, to_patches
 from ....models.tasks import along_time, in_space
 from ....models.transformer.attention import matmul_attention
-from ....models.transformer.dit import PRESETS, DiT
+from ....models.transformer.config import PRESETS
+from ....models.transformer.dit import DiT
 from ....models.transformer.packed import told
 from ....models.vae.autoencoder import PRESETS as VAES
 from ....models.vae.autoencoder import VideoVAE
@@ -57,9 +58,15 @@ def checks(card: Card) -> Iterable[Case]:
 
 
 def forward(
-    card: Card, *, level: str = "clip", dtype: torch.dtype = torch.float32, limit: float = 1e-4,
-    mask: Tensor | None = None, trained_frames: int = 0, **options: Any,
-) -> Found:  # fmt: skip
+    card: Card,
+    *,
+    level: str = "clip",
+    dtype: torch.dtype = torch.float32,
+    limit: float = 1e-4,
+    mask: Tensor | None = None,
+    trained_frames: int = 0,
+    **options: Any,
+) -> Found:
     """One pass of a small DiT with random weights."""
     model = drawn(DiT(replace(PRESETS["test"], num_classes=4 if "labels" in options else 0)))
     cyclic = options.pop("cyclic", False)

@@ -13,14 +13,23 @@ from ....models.patches import Grid
 from ....models.training.dit.batches import Batch
 from ....models.training.dit.train import batch_loss
 from ....models.training.optim.optimiser import EMA, Optimiser
-from ....models.transformer.dit import PRESETS, DiT, DiTConfig
+from ....models.transformer.config import PRESETS, DiTConfig
+from ....models.transformer.dit import DiT
 from .measure import Card, Case, Found, noise, operations
 
 # two of the forty blocks of a model of 14 billion weights
 LARGE = DiTConfig(
-    in_channels=16, hidden_size=5120, depth=2, num_heads=40, mlp_ratio=8 / 3, patch=(1, 2, 2), context_dim=4096,
-    num_classes=0, prediction="velocity", learned_variance=False,
-)  # fmt: skip
+    in_channels=16,
+    hidden_size=5120,
+    depth=2,
+    num_heads=40,
+    mlp_ratio=8 / 3,
+    patch=(1, 2, 2),
+    context_dim=4096,
+    num_classes=0,
+    prediction="velocity",
+    learned_variance=False,
+)
 META = torch.device("meta")
 
 

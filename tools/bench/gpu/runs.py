@@ -21,7 +21,8 @@ from ....models.training.dit.settings import DiTTraining
 from ....models.training.optim.optimiser import EMA, Optimiser
 from ....models.training.run.stopping import StoppedError
 from ....models.training.vae import train as vae
-from ....models.transformer.dit import PRESETS, DiT
+from ....models.transformer.config import PRESETS
+from ....models.transformer.dit import DiT
 from ....models.vae.autoencoder import PRESETS as VAES
 from ....models.vae.autoencoder import VideoVAE
 from ..packed_steps import by_size, clip_batches, pack_batches
@@ -49,9 +50,14 @@ def cases(card: Card) -> Iterable[Case]:
 
 
 def step(
-    card: Card, *, muon: bool = True, packed: bool = False, checkpointing: bool = False,
-    dtype: torch.dtype = torch.float32, limit: float = 1e-3,
-) -> Found:  # fmt: skip
+    card: Card,
+    *,
+    muon: bool = True,
+    packed: bool = False,
+    checkpointing: bool = False,
+    dtype: torch.dtype = torch.float32,
+    limit: float = 1e-3,
+) -> Found:
     """Three steps on the same clips: the averaged weights."""
     singles = clip_batches(MIX)
     batch = pack_batches(singles) if packed else by_size(singles)[0]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ....models.training.dit.train import batch_loss
 from ....models.training.optim.optimiser import EMA, Optimiser
-from ....models.transformer.dit import PRESETS, DiT
+from ....models.transformer.config import PRESETS
+from ....models.transformer.dit import DiT
 from ..packed_steps import by_size, clip_batches, pack_batches
 from .measure import Card, Case, Found
 from .networks import compile_blocks, forward_of, grid_of, on_card
