@@ -5,34 +5,53 @@ from typing import Any
 from .terminal import Trouble
 
 BASIC = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+CHOICE_WITH_INPUTS = "COMFY_DYNAMICCOMBO_V3"  # each choice has inputs of its own, which the editor shows below it
 # what the editor adds after a widget whose value it may change by itself after each run
 CONTROLS = {"fixed", "increment", "decrement", "randomize", "increment-wrap"}
 
 
 def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The values of a node's widgets by input name; a widget without a saved value keeps its default."""
-    specs = input_specs(info)
     saved = node.get("widgets_values") or []
+    values = {
+        name: default_of(spec) if place is None else saved[place] for name, (spec, place) in fields(node, info).items()
+    }
     at = positions(node, info)
-    values = {name: saved[at[name]] if name in at else default_of(specs[name]) for name in shown_widgets(node, specs)}
     return {name: value for name, value in values.items() if name in at or value is not None}
 
 
 def positions(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """Where in `widgets_values` each widget's value stands: an index, or its name where a pack saves a dictionary."""
+    return {name: place for name, (_, place) in fields(node, info).items() if place is not None}
+
+
+def fields(node: dict[str, Any], info: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Every widget of a node in the editor's order: its specification and the place of its value, None without one."""
     specs = input_specs(info)
     saved = node.get("widgets_values") or []
-    widgets = shown_widgets(node, specs)
-    if isinstance(saved, dict):
-        return {name: name for name in widgets if name in saved}
-    found: dict[str, Any] = {}
+    waiting = [(name, specs[name]) for name in shown_widgets(node, specs)]
+    found: dict[str, tuple[Any, Any]] = {}
     index = 0
-    for name in widgets:
-        if index >= len(saved):
-            break
-        found[name] = index
-        index += 1 + count_extras(specs[name], name, saved[index + 1 :])
+    while waiting:
+        name, spec = waiting.pop(0)
+        if isinstance(saved, dict):
+            place: Any = name if name in saved else None
+        else:
+            place = index if index < len(saved) else None
+        found[name] = spec, place
+        if place is not None:
+            index += 0 if isinstance(saved, dict) else 1 + count_extras(spec, name, saved[index + 1 :])
+            waiting[:0] = opened(name, spec, saved[place])
     return found
+
+
+def opened(name: str, spec: Any, value: Any) -> list[tuple[str, Any]]:
+    """The widgets that follow one whose choice brings its own along, as `mode.steps`."""
+    if kind_of(spec) != CHOICE_WITH_INPUTS:
+        return []
+    chosen = [option for option in options_of(spec).get("options", []) if option.get("key") == value]
+    inner = [specs for option in chosen for specs in input_specs({"input": option.get("inputs") or {}}).items()]
+    return [(f"{name}.{key}", one) for key, one in inner if is_widget(one) or kind_of(one) == CHOICE_WITH_INPUTS]
 
 
 def shown_widgets(node: dict[str, Any], specs: dict[str, Any]) -> list[str]:

@@ -54,6 +54,29 @@ def test_a_seed_without_a_control_keeps_the_order():
     assert prompt["1"]["inputs"] == {"width": 64, "seed": 7, "mode": "slow", "note": ""}
 
 
+def test_a_choice_brings_fields_of_its_own():
+    """As the host's Start Loop and, in newer hosts, Save Video: what is chosen decides which values follow."""
+    quality = ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "own", "inputs": {"required": {"crf": ["INT", INT]}}}]}]
+    options = [
+        {"key": "times", "inputs": {"required": {"count": ["INT", INT]}}},
+        {"key": "each", "inputs": {"required": {"items": ["*", {}]}}},
+        {"key": "best", "inputs": {"required": {"quality": quality}, "optional": {"slow": ["BOOLEAN", {}]}}},
+    ]
+    loop = node_class({"mode": ["COMFY_DYNAMICCOMBO_V3", {"options": options}], "cached": ["BOOLEAN", {}]}, ["*"])
+
+    def inputs(*values):
+        shown = [("mode", "COMFY_DYNAMICCOMBO_V3", None, "widget"), ("cached", "BOOLEAN", None, "widget")]
+        graph = workflow([node(1, "Loop", shown, list(values))], [])
+        prompt = to_prompt(graph, {"Loop": loop})
+        assert mirror(graph, prompt, {"Loop": loop})["nodes"][0]["widgets_values"] == list(values)
+        return prompt["1"]["inputs"]
+
+    assert inputs("times", 7, True) == {"mode": "times", "mode.count": 7, "cached": True}
+    assert inputs("each", True) == {"mode": "each", "cached": True}
+    best = {"mode": "best", "mode.quality": "own", "mode.quality.crf": 20, "mode.slow": True, "cached": False}
+    assert inputs("best", "own", 20, True, False) == best
+
+
 def test_links_become_references():
     nodes = [source(), node(2, "Save", [("image", "IMAGE", 1)], ["out"])]
     prompt = to_prompt(workflow(nodes, [[1, 1, 0, 2, 0, "IMAGE"]]), OBJECTS)
