@@ -7,7 +7,7 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +120,7 @@ class RealHost:
     client: "Client"
     url: str
     base: Path
+    kill: Callable[[], None]  # at once, as when the machine fails
 
     def run(self, workflow: Any, set: dict[str, Any] | None = None) -> "Result":  # noqa: A002 - reads as --set does
         """Run a workflow (a path, or its content, editor or API format) after setting NODE.INPUT to values.
@@ -183,4 +184,4 @@ def started(base: Path, python: Path) -> Iterator[RealHost]:
     )
     with Host.start(installation) as running:
         running.check_pack()
-        yield RealHost(running.client, running.url, base)
+        yield RealHost(running.client, running.url, base, running.process.kill)
