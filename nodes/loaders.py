@@ -76,13 +76,13 @@ class LoadCheckpoint(Node):
         from .host.checkpoint import load_objects, trained_on
         from .host.model.recommended import recommended
 
-        model, clip, vae = load_objects(checkpoint, dtype, few_steps=form == FORMS[1])
+        model, text_encoder, vae = load_objects(checkpoint, dtype, few_steps=form == FORMS[1])
         known, best = trained_on(model), recommended(model)
         said = [known.text()] if known else []
         said += [f"recommended: {best.text()}"] if best else []
         if said:
             messages.show_text(cls, "\n".join(said))
-        return io.NodeOutput(model, clip, vae)
+        return io.NodeOutput(model, text_encoder, vae)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str, dtype: str, form: str = FORMS[0]) -> str:

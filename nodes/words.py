@@ -211,14 +211,14 @@ def _local(model: str) -> tuple[str, bool]:
     return "", False
 
 
-def _find(model: str, address: str, model_name: str, clip: Any) -> Any:
+def _find(model: str, address: str, model_name: str, text_encoder: Any) -> Any:
     from .host.words import language
-    from .host.words.generating_clip import GeneratingClip
+    from .host.words.generating_encoder import GeneratingEncoder
 
     if model == CLIP:
-        if clip is None:
+        if text_encoder is None:
             raise ValueError("'connected CLIP' needs a CLIP: connect one, or choose another model")
-        return GeneratingClip(clip)
+        return GeneratingEncoder(text_encoder)
     if model == PACKAGED:
         return language.packaged_language_model()
     name, files = _local(model)

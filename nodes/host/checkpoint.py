@@ -14,7 +14,7 @@ from .folders import checkpoint_path
 from .model.model import CLASS_NAMES, RGB_FIT_KEYS, TRAINED_ON, build_model
 from .model.recommended import RECOMMENDED
 from .vae.pieces import SpacetimeVAE, preview_colours
-from .words.text_encoder import build_clip
+from .words.text_encoder import build_text_encoder
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ def load_objects(name: str, dtype: str, *, few_steps: bool = False) -> tuple[Any
 
 def build_objects(checkpoint: Checkpoint, source: Source) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of a checkpoint that has been read."""
-    return build_dit(checkpoint, source), load_clip(), build_vae(checkpoint, source)
+    return build_dit(checkpoint, source), host_text_encoder(), build_vae(checkpoint, source)
 
 
-def load_clip(*, disable_dynamic: bool = False) -> Any:
+def host_text_encoder(*, disable_dynamic: bool = False) -> Any:
     """The text encoder as a core CLIP."""
     with torch.inference_mode(False):
-        clip = build_clip(disable_dynamic=disable_dynamic)
-    clip.patcher.cached_patcher_init = (_clip_again, ())
-    return clip
+        encoder = build_text_encoder(disable_dynamic=disable_dynamic)
+    encoder.patcher.cached_patcher_init = (_text_encoder_again, ())
+    return encoder
 
 
 def build_dit(checkpoint: Checkpoint, source: Source, *, disable_dynamic: bool = False) -> Any:
@@ -106,8 +106,8 @@ def _dit_again(source: Source, *, disable_dynamic: bool = False) -> Any:
     return build_dit(source.read(), source, disable_dynamic=disable_dynamic)
 
 
-def _clip_again(*, disable_dynamic: bool = False) -> Any:
-    return load_clip(disable_dynamic=disable_dynamic).patcher
+def _text_encoder_again(*, disable_dynamic: bool = False) -> Any:
+    return host_text_encoder(disable_dynamic=disable_dynamic).patcher
 
 
 def _vae_again(source: Source, *, disable_dynamic: bool = False) -> Any:  # noqa: ARG001 - it never streams

@@ -52,9 +52,9 @@ def with_prompt(guider: Any, positive: Any) -> Any:
     return changed
 
 
-def encode_prompts(clip: Any, text: str, most: int) -> list[Any]:
+def encode_prompts(text_encoder: Any, text: str, most: int) -> list[Any]:
     """One conditioning per line that is not empty, of at most so many lines: there are no more windows."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and clip is None:
+    if lines and text_encoder is None:
         raise ValueError("prompts for single windows need `clip`: connect the model's text encoder")
-    return [clip.encode_from_tokens_scheduled(clip.tokenize(line)) for line in lines[:most]]
+    return [text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(line)) for line in lines[:most]]

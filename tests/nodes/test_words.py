@@ -236,7 +236,7 @@ def test_a_clip_that_generates_text_is_a_language_model(folders):
 
 
 def test_this_comfyuis_clip_is_refused_in_one_sentence(tiny_objects):
-    from comfyui_spacetime.nodes.host.words.generating_clip import generates_text
+    from comfyui_spacetime.nodes.host.words.generating_encoder import generates_text
     from comfyui_spacetime.nodes.words import CLIP, LoadLanguageModel
 
     if generates_text(tiny_objects[1]):

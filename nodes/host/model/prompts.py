@@ -20,7 +20,7 @@ from .text_shares import SHARES
 MASK = "mask"  # core's entry of a conditioning
 
 
-def placed_prompts(model: Any, clip: Any, shares: Mapping[str, Tensor], base: Any | None) -> tuple[Any, int]:
+def placed_prompts(model: Any, text_encoder: Any, shares: Mapping[str, Tensor], base: Any | None) -> tuple[Any, int]:
     """A conditioning for a MODEL, and how many there are in it: shares (T, H, W) by text, of `base` those of BASE.
 
     A single one that holds everywhere stays as it is. ValueError for a base that was made for another size.
@@ -28,7 +28,9 @@ def placed_prompts(model: Any, clip: Any, shares: Mapping[str, Tensor], base: An
     own = {text: share for text, share in shares.items() if text != BASE and bool((share > 0).any())}
     rest = shares.get(BASE)
     parts = [] if base is None or rest is None or not bool((rest > 0).any()) else [(base, rest)]
-    parts += [(clip.encode_from_tokens_scheduled(clip.tokenize(text)), share) for text, share in own.items()]
+    parts += [
+        (text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(text)), share) for text, share in own.items()
+    ]
     if len(parts) == 1:
         return parts[0][0], 1
     return (_for_ours(parts) if is_ours(model) else _for_others(parts)), len(parts)

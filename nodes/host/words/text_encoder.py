@@ -132,7 +132,7 @@ class _HostEncoder(comfy.sd1_clip.SD1ClipModel):
         super().__init__(device=device, dtype=dtype, model_options=model_options or {}, name=NAME, clip_model=_Encoder)
 
 
-def build_clip(*, disable_dynamic: bool = False) -> Any:
+def build_text_encoder(*, disable_dynamic: bool = False) -> Any:
     """A core CLIP. Its CONDITIONING is [1, L, 384] with an attention_mask. ValueError when weights are missing.
 
     disable_dynamic: not one whose weights stream to the GPU, in releases that have those.
@@ -141,10 +141,10 @@ def build_clip(*, disable_dynamic: bool = False) -> Any:
     target = comfy.supported_models_base.ClipTarget(_HostTokenizer, _HostEncoder)
     # float32: the DiT was trained on float32 features, and core would store them in half precision
     options: dict[str, Any] = {"disable_dynamic": True} if disable_dynamic else {}
-    clip = comfy.sd.CLIP(target, model_options={"dtype": torch.float32}, **options)
-    missing, unknown = clip.load_sd(state)
+    encoder = comfy.sd.CLIP(target, model_options={"dtype": torch.float32}, **options)
+    missing, unknown = encoder.load_sd(state)
     if missing or unknown:
         raise ValueError(
             f"the text encoder's weights do not fit: {len(missing)} missing, {len(unknown)} unknown; {RESTORE}"
         )
-    return clip
+    return encoder

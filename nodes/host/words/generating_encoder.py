@@ -22,20 +22,20 @@ from ....models.text.interface import LanguageModelError, Question
 TOKENS = 500
 
 
-def generates_text(clip: Any) -> bool:
+def generates_text(encoder: Any) -> bool:
     """Whether this ComfyUI's CLIP objects can write at all."""
-    return all(callable(getattr(clip, name, None)) for name in ("tokenize", "generate", "decode"))
+    return all(callable(getattr(encoder, name, None)) for name in ("tokenize", "generate", "decode"))
 
 
 @dataclass(frozen=True)
-class GeneratingClip:
+class GeneratingEncoder:
     """SPACETIME_LANGUAGE_MODEL over a CLIP. ComfyUI itself loads, moves and interrupts it."""
 
-    clip: Any
+    encoder: Any
     temperature: float = 0.3
 
     def __post_init__(self) -> None:
-        if not generates_text(self.clip):
+        if not generates_text(self.encoder):
             raise ValueError(
                 "this ComfyUI's CLIP objects cannot generate text: update ComfyUI to a version with the node Generate "
                 "Text, or choose another language model here"
@@ -64,9 +64,9 @@ class GeneratingClip:
             "mtp": True,
         }
         try:
-            tokens = self.clip.tokenize(text, min_length=1, **pictures)
-            ids = self.clip.generate(tokens, **_known(self.clip.generate, settings))
-            answer = str(self.clip.decode(ids)).strip()
+            tokens = self.encoder.tokenize(text, min_length=1, **pictures)
+            ids = self.encoder.generate(tokens, **_known(self.encoder.generate, settings))
+            answer = str(self.encoder.decode(ids)).strip()
         except (AttributeError, TypeError, NotImplementedError) as error:
             raise LanguageModelError(
                 "the model in the connected CLIP writes no text: load a text encoder that is a language model, such as "
