@@ -10,7 +10,7 @@ from comfyui_spacetime.tools import locales
 FIXED = re.compile(r"`[^`]+`|output/[\w/<>]+|\b(?:KSampler|SamplerCustomAdvanced|RIFLEx|SDEdit)\b")
 AFTER = "run `python3 run.py locales`, after adding translations to locales/LANGUAGE.json"
 
-WITH_TOOLTIPS = ("zh", "de", "zh-TW", "ja", "ko", "es", "fr")  # the other languages show English tooltips so far
+WITH_TOOLTIPS = ("zh", "de", "zh-TW", "ja", "ko", "es", "fr", "ru")  # the other languages show English tooltips so far
 
 
 @pytest.fixture(scope="module")
