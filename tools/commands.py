@@ -111,7 +111,7 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     one.add_argument("files", nargs="*", help="all workflows when left out")
     add_tree_options(one, argparse.SUPPRESS)
     one.set_defaults(run=development.layout)
-    one = commands.add_parser("locales", help="make the editor's texts in other languages of the nodes' schemas")
+    one = commands.add_parser("locales", help="make the editor's texts in other languages of the schemas and scripts")
     one.set_defaults(run=development.locales)
     one = commands.add_parser("blueprints", help="make the blueprints in subgraphs/ of the workflows")
     one.set_defaults(run=lambda _options, _rest: blueprints.main())

@@ -90,7 +90,7 @@ def layout(options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def locales(options: argparse.Namespace, _rest: list[str]) -> int:
-    """Write locales/ anew; it reads the nodes' schemas, so it needs the host."""
+    """Write locales/ anew; it reads the schemas and scripts, so it needs the host."""
     installation = comfyui.managed(dev=True, apt=options.apt)
     return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.locales"])
 

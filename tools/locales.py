@@ -1,4 +1,4 @@
-"""The pack's texts in other languages: `run.py locales` makes locales/LANGUAGE/*.json of the nodes' schemas.
+"""The pack's texts in other languages: `run.py locales` makes locales/LANGUAGE/*.json of the schemas and scripts.
 
 What is translated stands in locales/LANGUAGE.json, keyed by the English text, so that equal texts share a translation.
 A text that is not there is left to the editor, which shows English. Choices of a list have no place in the editor's
@@ -14,6 +14,7 @@ from typing import Any
 
 from ..models.files import read_json, write_json
 from .environment import ROOT
+from .script_texts import category_texts, command_texts, setting_texts
 
 FOLDER = ROOT / "locales"
 # as the editor names them; Portuguese is Brazilian there
@@ -46,9 +47,19 @@ def _slot(name: str, tooltip: str | None) -> Texts:
 
 
 def main_texts(found: list[Any]) -> Texts:
-    """The editor's other texts in English: the parts of the nodes' categories."""
+    """The editor's other texts in English: the parts of the nodes' categories, and the headings of the settings."""
     parts = sorted({part for one in found for part in one.category.split("/")})
-    return {"nodeCategories": {part: part for part in parts}}
+    return {"nodeCategories": {part: part for part in parts}, "settingsCategories": category_texts()}
+
+
+def english(found: list[Any]) -> Texts:
+    """Every file of the editor in English, by its name."""
+    return {
+        "nodeDefs.json": node_texts(found),
+        "main.json": main_texts(found),
+        "commands.json": command_texts(),
+        "settings.json": setting_texts(),
+    }
 
 
 def sources(texts: Texts, *, tooltips: bool) -> Iterator[str]:
@@ -80,19 +91,18 @@ def memory_of(language: str) -> dict[str, str]:
 
 def files() -> dict[Path, Texts]:
     """Every file of the editor, as its content should be."""
-    found = schemas()
-    english = {"nodeDefs.json": node_texts(found), "main.json": main_texts(found)}
-    made = {FOLDER / "en" / name: texts for name, texts in english.items()}
+    source = english(schemas())
+    made = {FOLDER / "en" / name: texts for name, texts in source.items()}
     for language in LANGUAGES:
         memory = memory_of(language)
-        made |= {FOLDER / language / name: translated(texts, memory) for name, texts in english.items()}
+        made |= {FOLDER / language / name: translated(texts, memory) for name, texts in source.items()}
     return made
 
 
-def missing(language: str, found: list[Any], *, tooltips: bool) -> list[str]:
-    """English texts that this language lacks."""
-    memory, every = memory_of(language), {**node_texts(found), "main": main_texts(found)}
-    return [text for text in dict.fromkeys(sources(every, tooltips=tooltips)) if text not in memory]
+def missing(language: str, source: Texts, *, tooltips: bool) -> list[str]:
+    """English texts of these files that this language lacks."""
+    memory = memory_of(language)
+    return [text for text in dict.fromkeys(sources(source, tooltips=tooltips)) if text not in memory]
 
 
 def main() -> int:
@@ -105,9 +115,9 @@ def main() -> int:
     for path, texts in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, texts, indent=1)
-    found = schemas()
+    source = english(schemas())
     for language in LANGUAGES:
-        lacks = [missing(language, found, tooltips=tooltips) for tooltips in (False, True)]
+        lacks = [missing(language, source, tooltips=tooltips) for tooltips in (False, True)]
         print(f"{language}: {len(lacks[0])} names and descriptions and {len(lacks[1])} tooltips are English")
     return 0
 

@@ -5,15 +5,14 @@ import re
 
 import pytest
 
-from comfyui_spacetime.tools import locales
+from comfyui_spacetime.tools import locales, script_texts
 
 AFTER = "run `python3 run.py locales`, after adding translations to locales/LANGUAGE.json"
 
 
 @pytest.fixture(scope="module")
 def english(comfy_host):
-    found = locales.schemas()
-    return {**locales.node_texts(found), "main": locales.main_texts(found)}
+    return locales.english(locales.schemas())
 
 
 def test_the_files_are_what_the_command_makes(english):
@@ -53,6 +52,18 @@ def test_translations_keep_what_must_not_change(language):
 def test_punctuation_between_chinese_characters_is_full_width(language):
     for text in locales.memory_of(language).values():
         assert not re.search(r"[\u3040-\u30ff\u4e00-\u9fff][,:;!?]|[,:;!?][\u3040-\u30ff\u4e00-\u9fff]", text), text
+
+
+@pytest.mark.parametrize("kind", ["commands", "settings"])
+@pytest.mark.parametrize("script", script_texts.scripts(), ids=lambda script: script.name)
+def test_every_command_and_setting_of_a_script_is_read(script, kind):
+    """However many ids the script gives in such a list, so many texts are found, each a plain string."""
+    lists = script.read_text(encoding="utf-8").split(f"  {kind}: [")[1:]
+    given = sum(len(re.findall(r"\bid: ", one.split("\n  ]")[0])) for one in lists)
+    found = list(script_texts.entries(script, kind))
+    text = "label" if kind == "commands" else "name"
+    assert len(found) == given
+    assert all(one["id"].startswith("Spacetime") and one[text] for one in found)
 
 
 def test_a_text_without_a_translation_is_left_to_the_editor():
