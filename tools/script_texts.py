@@ -6,13 +6,12 @@ They are read from the scripts' source, where each stands as a plain string in t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..models.files import read_text
+from ..models.files import parsed_json, read_text
 from .environment import ROOT
 
 SCRIPTS = ROOT / "web" / "js"
@@ -33,7 +32,7 @@ def entries(script: Path, kind: str) -> Iterator[dict[str, Any]]:
     constants = dict(CONSTANT.findall(text))
     for name, inside in LIST.findall(text):
         for entry in ENTRY.findall(inside) if name == kind else ():
-            yield {field: json.loads(constants.get(value, value)) for field, value in FIELD.findall(entry)}
+            yield {field: parsed_json(constants.get(value, value), script) for field, value in FIELD.findall(entry)}
 
 
 def _key(identifier: str) -> str:
