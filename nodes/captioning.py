@@ -113,6 +113,7 @@ class DescribeVideo(Node):
                 "(toy world only), one that you have trained, or any language model that sees pictures."
             ),
             search_aliases=["recaption", "video to text", "caption video", "vlm", "interrogate", "image to text"],
+            rarely=["fps", "temperature", "num_frames"],
             inputs=[
                 io.MultiType.Input("frames", types=[io.Image, io.Video], tooltip="The images or video to describe."),
                 io.Float.Input(
@@ -190,6 +191,7 @@ class CaptionClips(Node):
                 "your folder. Stop it at any time; queued again, it continues."
             ),
             search_aliases=["recaption", "auto caption", "label dataset", "sidecar", "caption folder"],
+            rarely=["seed"],
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder."),
                 io.String.Input(

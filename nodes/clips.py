@@ -17,6 +17,7 @@ from .schema import Node, schema
 
 CATEGORY = "Spacetime/train"
 SHOWN = 12  # clips of a contact sheet
+SIZE_NAME = "width x height x length"
 SIZE_TIP = (
     "Width x height x frames of the clips to train on: sides multiples of 16, frames 1 + 4k. Several, with commas, are "
     "buckets: 64x64x17,96x64x17,64x64x1."
@@ -38,6 +39,7 @@ class ClipsFromFolder(Node):
                 "Files that cannot be read are skipped and listed."
             ),
             search_aliases=["dataset", "load clips", "video folder", "training data", "captions"],
+            rarely=["max_clips"],
             inputs=[
                 io.String.Input(
                     "folder",
@@ -47,7 +49,7 @@ class ClipsFromFolder(Node):
                         "extra_model_paths.yaml. example stands for the few clips that come with the pack."
                     ),
                 ),
-                io.String.Input("size", default="64x64x17", tooltip=SIZE_TIP),
+                io.String.Input("size", display_name=SIZE_NAME, default="64x64x17", tooltip=SIZE_TIP),
                 io.Float.Input(
                     "fps",
                     default=12.0,
@@ -131,7 +133,12 @@ class ToyWorld(Node):
             ),
             search_aliases=["dataset", "synthetic data", "physics", "training data"],
             inputs=[
-                io.String.Input("size", default="64x64x17", tooltip=f"{SIZE_TIP} A c at the end makes loops of 4k."),
+                io.String.Input(
+                    "size",
+                    display_name=SIZE_NAME,
+                    default="64x64x17",
+                    tooltip=f"{SIZE_TIP} A c at the end makes loops of 4k.",
+                ),
                 io.Int.Input("count", default=400, **limits("count"), tooltip="How many clips of each size."),
             ],
             outputs=[sockets.Clips.Output(display_name="clips", tooltip="For Train VAE and Train DiT.")],

@@ -21,13 +21,14 @@ class GenerateOnCluster(Node):
         return schema(
             node_id="SpacetimeGenerateOnCluster",
             display_name="Generate on a Cluster",
-            category="Spacetime/generate",
+            category="Spacetime/sampling",
             description=(
                 "Makes a video for every prompt and seed, shared among workers that each keep the model loaded: "
                 "processes on this machine, or the machines of your Ray cluster. A worker that dies is replaced. The "
                 "same prompt and seed make the same video wherever they are made. Needs the package ray."
             ),
             search_aliases=["ray", "distributed", "batch prompts", "many seeds", "parallel", "fan out"],
+            rarely=["first_seed", "workers"],
             inputs=[
                 io.String.Input(
                     "prompts",

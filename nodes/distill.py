@@ -33,6 +33,7 @@ class DistillDiT(Node):
                 "step; queue it again to continue. The result appears in Load Spacetime Checkpoint as spacetime/<name>."
             ),
             search_aliases=["distill", "few steps", "turbo", "lightning", "lcm", "consistency", "faster model"],
+            rarely=["lora_rank"],
             inputs=[
                 sockets.Clips.Input(
                     "clips", tooltip="Clips with captions like those of its training: captions, sizes, known frames."

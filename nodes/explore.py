@@ -15,7 +15,9 @@ from . import sockets
 from .denoise import CATEGORY
 from .host import messages
 from .host.latent import samples_of
+from .latents import USUAL_FPS
 from .schema import Node, schema
+from .tasks.inputs import fps_input
 from .tokens import denoised_latent
 
 
@@ -43,9 +45,7 @@ class ExploreSeeds(Node):
                 io.Vae.Input("vae", tooltip="To show the guesses."),
                 io.Int.Input("seeds", default=4, min=1, max=64, tooltip="How many."),
                 io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps to make from each seed."),
-                io.Float.Input(
-                    "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Of the sheet, in frames/s."
-                ),
+                fps_input(),
             ],
             outputs=[
                 sockets.Tokens.Output(
@@ -73,6 +73,7 @@ class ExploreSeeds(Node):
     ) -> io.NodeOutput:
         """Begin a run from each seed, and show them."""
         from .host.stepping.exploring import explored
+        from .host.time import carried_fps
 
         runs = explored(
             tokens, noise, sigmas, guider, sampler, seeds, steps, lambda text: messages.show_text(cls, text)
@@ -82,7 +83,14 @@ class ExploreSeeds(Node):
             [f"{number}: seed {seed}" for number, (seed, _) in enumerate(runs, start=1)],
         )
         shown = ui.ImageSaveHelper.save_animated_webp(
-            sheet, "spacetime_seeds", io.FolderType.temp, None, fps, lossless=False, quality=85, method=4
+            sheet,
+            "spacetime_seeds",
+            io.FolderType.temp,
+            None,
+            fps or carried_fps(tokens.extra) or USUAL_FPS,
+            lossless=False,
+            quality=85,
+            method=4,
         )
         said = f"{seeds} runs at step {steps} of {len(sigmas) - 1}: pick by number"
         return io.NodeOutput(

@@ -36,6 +36,7 @@ class Guider(Node):
                 "autoguidance",
                 "weak model",
             ],
+            rarely=["interval_unit", "interval_start", "interval_end", "rescale", "apg_eta", "apg_limit", "zero_steps"],
             inputs=_inputs(),
             outputs=[io.Guider.Output(display_name="guider", tooltip="For DiT Denoise Step or SamplerCustomAdvanced.")],
             hidden=[io.Hidden.unique_id],

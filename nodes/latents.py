@@ -15,8 +15,10 @@ from .host import messages
 from .host.latent import content, empty, made
 from .host.sounding import nested_pair
 from .schema import Node, schema
+from .tasks.inputs import fps_input
 
 CATEGORY = "Spacetime/latents"
+USUAL_FPS = 12.0  # where nothing tells: the embedded model's
 
 
 class EmptyVideo(Node):
@@ -53,7 +55,7 @@ class EmptyVideo(Node):
                     max=120.0,
                     step=1.0,
                     round=0.001,
-                    tooltip="Frames per second. The embedded model makes 12; connect the output to VAE Decode.",
+                    tooltip="Frames per second. The embedded model makes 12; the latent carries it on.",
                 ),
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
                 io.Model.Input(
@@ -88,7 +90,7 @@ class EmptyVideo(Node):
         """Make the zeros."""
         from .host.latent import latent_of
         from .host.sounding import picture_channels, with_silence
-        from .host.time import entry_of
+        from .host.time import entries_of_time
         from .host.vae.others import latents_of
 
         channels, compression = latents_of(model, vae)
@@ -97,7 +99,7 @@ class EmptyVideo(Node):
         latents = empty(batch, channels, *compression.latent_shape(num_frames, h, w))
         text = f"{num_frames} frames of {w} x {h}, {num_frames / fps:.4g} s"
         messages.show_text(cls, "\n".join([text, *expectations(model, w, h, num_frames)]))
-        entries = entry_of(compression.grid)
+        entries = entries_of_time(compression.grid, fps)
         if model is None or picture_channels(model) is None:
             return io.NodeOutput(made(latents, entries=entries), fps, num_frames)
         canvas = Canvas(latents, torch.ones_like(latents[:, :1]), entries=entries, time=compression.grid)
@@ -155,7 +157,7 @@ class VAEEncode(Node):
     @classmethod
     def execute(cls, vae: Any, frames: Any, max_frames: int, audio_vae: Any = None) -> io.NodeOutput:
         """Stream the frames through the encoder."""
-        from .host.time import entry_of
+        from .host.time import entries_of_time
         from .host.vae import frames as video
         from .host.vae import heard, sound
         from .host.vae import others as other_vae
@@ -165,14 +167,15 @@ class VAEEncode(Node):
         pieces = _counted(
             video.limit(source.pieces(), max_frames), min(max_frames or source.num_frames, source.num_frames)
         )
-        fps = source.fps or 12.0
+        fps = source.fps or USUAL_FPS
         if not isinstance(vae, host_vae.SpacetimeVAE):
             latents, count, text = other_vae.encode_clip(vae, pieces)
         else:
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
             count, text = fitted.frames_out, fitted.describe()
-        entries, time = entry_of(other_vae.time_of(vae)), other_vae.time_of(vae)
+        time = other_vae.time_of(vae)
+        entries = entries_of_time(time, fps)
         said = [text, *source.remarks()]
         if audio_vae is not None:
             canvas = Canvas.of(latents)
@@ -214,15 +217,7 @@ class VAEDecode(Node):
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 io.Latent.Input("latent", tooltip="Latents of one or several clips; several are joined end to end."),
-                io.Float.Input(
-                    "fps",
-                    default=12.0,
-                    min=1.0,
-                    max=120.0,
-                    step=1.0,
-                    round=0.001,
-                    tooltip="Frames per second of the video.",
-                ),
+                fps_input(),
                 io.Combo.Input(
                     "output",
                     options=["images and video", "video file"],
@@ -256,6 +251,7 @@ class VAEDecode(Node):
         cls, vae: Any, latent: dict[str, Any], fps: float, output: str, deflicker: bool = False, audio_vae: Any = None
     ) -> io.NodeOutput:
         """Decode into memory or into a file."""
+        from .host.time import carried_fps
         from .host.vae import frames as video
         from .host.vae import heard as heard_vae
         from .host.vae import others as other_vae
@@ -264,24 +260,27 @@ class VAEDecode(Node):
         from .host.vae.pieces import decode_pieces
 
         samples, beside = nested_pair(content(latent))
+        rate = fps or carried_fps(latent) or USUAL_FPS
         loop = bool(latent.get(sockets.LOOP))
         expected = _frames_to_decode(samples, loop, other_vae.time_of(vae))
         decode = decode_steadily if deflicker else decode_pieces
         pieces = _counted(decode(vae, samples, cyclic=loop), expected)
         heard, said = (
-            sound.kept(latent, samples, fps)
+            sound.kept(latent, samples, rate)
             if beside is None
             else heard_vae.of_latent(audio_vae, samples, beside, cyclic=loop)
         )
-        if said:
-            messages.show_text(cls, said)
+        known = fps or carried_fps(latent)
+        unsaid = "" if known else f"{rate:g} frames per second, since the clip does not say: set fps"
+        if texts := [text for text in (said, unsaid) if text]:
+            messages.show_text(cls, "\n".join(texts))
         if output == "video file":
-            with video.VideoWriter(fps, sound=heard) as writer:
+            with video.VideoWriter(rate, sound=heard) as writer:
                 for images in pieces:
                     writer.write(images)
             return io.NodeOutput(video.images_not_kept(), writer.video())
         images = torch.cat(list(pieces))
-        return io.NodeOutput(images, video.video_of(images, fps, heard))
+        return io.NodeOutput(images, video.video_of(images, rate, heard))
 
 
 def _frames_to_decode(samples: torch.Tensor, loop: bool, time: Frames) -> int:

@@ -35,6 +35,7 @@ class LoadCheckpoint(Node):
                 "VAE. All three are ordinary ComfyUI objects, so core's nodes work on them too."
             ),
             search_aliases=["spacetime model", "video dit", "sora", "text to video model", "load video model"],
+            rarely=["dtype"],
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -111,6 +112,7 @@ class LoadDiT(Node):
                 "and text encoder come from core's Load VAE and Load CLIP; the node says which belong to it."
             ),
             search_aliases=["load dit", "load sit", "load latte", "facebook dit", "imagenet", "published checkpoint"],
+            rarely=["guided_channels", "dtype"],
             inputs=[
                 io.Combo.Input(
                     "file",

@@ -69,6 +69,7 @@ class MeasureVideo(Node):
                 "contrast and sharpness drift from the first second to the last. Nothing of it needs a reference."
             ),
             search_aliases=["flicker", "warp error", "optical flow", "sharpness", "colour drift", "dynamic degree"],
+            rarely=["fps"],
             inputs=[
                 io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
                 io.Float.Input(

@@ -12,7 +12,7 @@ from ..models.tasks.prompts import Clock, covered, parse_keys, parse_scales, sha
 from .host import messages
 from .host.latent import canvas_of, picture_alone
 from .schema import Node, schema
-from .tasks.inputs import fps_input, per_latent_input, seconds_input, vae_input
+from .tasks.inputs import fps_input, own_fps_input, per_latent_input, seconds_input, vae_input
 
 CATEGORY = "Spacetime/sampling"
 PROMPTS = "0: a red ball rolls to the right\n1.5: a blue ball rolls to the left"
@@ -91,14 +91,14 @@ class PromptOverTime(Node):
         """Say who answers to what."""
         from .host.model.levels import is_ours
         from .host.model.prompts import placed_prompts
-        from .host.time import clip_time
+        from .host.time import clip_fps, clip_time
 
         if mask is not None and base is None:
             raise ValueError("a mask says where these prompts hold: connect `base` for all that lies outside of it")
         picture_alone(latent, "Prompt Over Time")
         canvas = canvas_of(latent)
         time = clip_time(frames_per_latent, latent, vae=vae, model=model)
-        clock = Clock(canvas.length, fps, time, canvas.cyclic)
+        clock = Clock(canvas.length, clip_fps(fps, latent), time, canvas.cyclic)
         segments = covered(parse_keys(prompts, "a blue ball"), clock, gaps=base is not None)
         region = None if mask is None else region_of_pixels(mask, canvas, time)
         shares = shares_in(shares_over_time(segments, clock, fade), canvas.latents, region)
@@ -139,7 +139,7 @@ class GuidanceOverTime(Node):
                     multiline=True,
                     tooltip="A line per time: `1.5: 4` is scale 4 at 1.5 s. 1 is no guidance.",
                 ),
-                fps_input(),
+                own_fps_input(),
                 per_latent_input(),
                 vae_input(),
             ],

@@ -39,6 +39,7 @@ class Scheduler(Node):
                 "node. Works with every flow model: ours, Wan, LTX-Video, HunyuanVideo, Flux."
             ),
             search_aliases=["sigmas", "noise schedule", "karras", "beta", "shift", "basic scheduler", "timesteps"],
+            rarely=["sigma_max"],
             inputs=_scheduler_inputs(),
             outputs=[io.Sigmas.Output(display_name="sigmas", tooltip="steps + 1 noise levels, the last one 0.")],
             hidden=[io.Hidden.unique_id],
@@ -228,6 +229,7 @@ class Sampler(Node):
                 "SamplerCustomAdvanced. Core's own samplers work in both places too (KSamplerSelect)."
             ),
             search_aliases=["solver", "euler", "heun", "dpm++ 2m", "unipc", "ancestral", "sde", "ksampler select"],
+            rarely=["order", "eta", "s_noise"],
             inputs=[
                 io.Combo.Input(
                     "solver",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from typing import Any, ClassVar
@@ -20,9 +20,21 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which no ter
 KNOWN = frozenset(field.name for field in fields(io.Schema))
 
 
-def schema(**settings: Any) -> io.Schema:
-    """io.Schema of these settings; those that this host does not know yet (search_aliases before 0.10) are left out."""
+def schema(*, rarely: Sequence[str] = (), **settings: Any) -> io.Schema:
+    """io.Schema of these settings; those that this host does not know yet (search_aliases before 0.10) are left out.
+
+    rarely: inputs that most people never touch, which newer editors show on demand. KeyError for one that is not there.
+    """
+    inputs = {one.id: one for one in settings["inputs"]}
+    for name in rarely:
+        advanced(inputs[name])
     return io.Schema(**{name: value for name, value in settings.items() if name in KNOWN})
+
+
+def advanced(one: Any) -> Any:
+    """The same input, which newer editors show on demand only; hosts that do not know this hand it on all the same."""
+    one.extra_dict["advanced"] = True
+    return one
 
 
 class Node(io.ComfyNode):

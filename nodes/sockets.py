@@ -10,6 +10,7 @@ Probe = io.Custom("SPACETIME_PROBE")  # metrics.probes.Case: a true clip whose w
 
 LOOP = "spacetime_cyclic"  # entry of a LATENT whose time is a circle; VAE Decode Video honours it
 TIME = "spacetime_frames_per_latent"  # entry of a LATENT: how many frames each of its latents stands for
+FPS = "spacetime_fps"  # entry of a LATENT: frames per second of the video that it stands for
 SOUND = "spacetime_sound"  # entry of a LATENT: the sound that its frames were heard with, for VAE Decode Video
 ENTRIES = "spacetime_entries"  # entry of such a LATENT: (entries, has a mask) of each of its clips
 GRIDS = "spacetime_grids"  # entry of a LATENT in which several clips are packed: their grids, in order

@@ -33,6 +33,7 @@ class TrainVAE(Node):
                 "stops it after a step; queue it again to continue. The run lies in output/spacetime/<name>."
             ),
             search_aliases=["train vae", "autoencoder", "video vae", "fine-tune vae"],
+            rarely=["crop"],
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 shared.name("my_vae"),
@@ -113,6 +114,7 @@ class TrainDiT(Node):
                 "The result appears in Load Spacetime Checkpoint as spacetime/<name>."
             ),
             search_aliases=["train dit", "train video model", "diffusion transformer", "from scratch", "fine-tune"],
+            rarely=["packing", "parts", "checkpointing", "log"],
             inputs=[
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),

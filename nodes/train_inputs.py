@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..models.extras import install
 from ..models.training.run.ranges import CHOICES, limits
+from .schema import advanced
 
 CATEGORY = "Spacetime/train"
 NUMBERS = list(CHOICES["dtype"])
@@ -40,7 +41,7 @@ def rate() -> Any:
 
 def losses() -> list[Any]:
     """What the VAE is trained to do beside reconstructing: optional, so that workflows saved without it still run."""
-    return [
+    found = [
         io.Float.Input(
             "images",
             default=0.3,
@@ -79,11 +80,12 @@ def losses() -> list[Any]:
             tooltip="Share of the run after which the critic comes in: before, there is only blur to criticise.",
         ),
     ]
+    return [advanced(one) for one in found]
 
 
 def common() -> list[Any]:
     """What every run has: checkpoints, a seed, a kind of numbers."""
-    return [
+    found = [
         io.Int.Input(
             "save_every",
             default=250,
@@ -91,15 +93,21 @@ def common() -> list[Any]:
             tooltip="Steps between checkpoints and samples; a killed run loses at most the steps since the last.",
         ),
         io.Int.Input(  # not called seed: editors change that after each run, and another seed is another run
-            "run_seed", default=0, **limits("seed"), tooltip="Equal seeds make equal runs on the CPU."
+            "run_seed",
+            display_name="seed",
+            default=0,
+            **limits("seed"),
+            tooltip="Equal seeds make equal runs on the CPU.",
         ),
         io.Combo.Input(
             "numbers",
+            display_name="precision",
             options=NUMBERS,
             default=NUMBERS[0],
             tooltip="bfloat16 is fast on GPUs and on CPUs with matrix units; float32 elsewhere.",
         ),
     ]
+    return [advanced(one) for one in found]
 
 
 def dit_extras() -> list[Any]:

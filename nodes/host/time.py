@@ -1,7 +1,8 @@
-"""How long a latent lasts, asked from whoever knows it: the node's number, the VAE, the clip itself, the model."""
+"""How long a latent and a frame last, asked from whoever knows: the node's number, the VAE, the clip, the model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,15 +12,46 @@ from .formats import compression_of_format
 from .latent import content
 from .model.levels import is_ours
 from .vae.others import time_of
+from .vae.sound import Carried
 
 # by the channels of a video's latents, where only one kind of VAE makes so many: LTX-Video, Wan 2.2 5B, MiniMax-H3
 CHANNELS = {128: Frames.every(8), 48: Frames.every(4), 24: MINIMAX_H3}
 
 
-def entry_of(time: Frames) -> dict[str, Any]:
-    """The entry of a LATENT that says how long its latents last; rhythms that are not causal are told by channels."""
+def entries_of_time(time: Frames, fps: float) -> dict[str, Any]:
+    """The entries of a LATENT that say how long its latents and frames last; fps: frames per second.
+
+    Rhythms that are not causal are told by channels.
+    """
     per_latent = time.rest[0]
-    return {sockets.TIME: per_latent} if time == Frames.every(per_latent) else {}
+    return {sockets.FPS: float(fps)} | ({sockets.TIME: per_latent} if time == Frames.every(per_latent) else {})
+
+
+def clip_fps(given: float, *latents: Mapping[str, Any], needed: bool = True) -> float:
+    """Frames per second of these clips: a number that a person gave, or 0 for what they carry.
+
+    ValueError where they say different things, and where none says it but it is needed; else 0 then.
+    """
+    if given:
+        return given
+    said = {rate for latent in latents if (rate := carried_fps(latent))}
+    if len(said) > 1:
+        rates = " and ".join(f"{rate:g}" for rate in sorted(said))
+        raise ValueError(f"the clips have {rates} frames per second: bring them to the same rate, or set fps")
+    if not said and needed:
+        raise ValueError(
+            "nothing tells how many frames per second this clip has: make it with Empty Video, Animate Image or VAE "
+            "Encode Video, or set fps"
+        )
+    return said.pop() if said else 0.0
+
+
+def carried_fps(latent: Mapping[str, Any]) -> float:
+    """Frames per second as a LATENT of ours says; 0 where it does not."""
+    carried, sound = latent.get(sockets.FPS), latent.get(sockets.SOUND)
+    if isinstance(carried, int | float) and 0 < carried < math.inf:
+        return float(carried)
+    return float(sound.fps) if isinstance(sound, Carried) else 0.0
 
 
 def clip_time(given: int, *latents: Mapping[str, Any], vae: Any = None, model: Any = None) -> Frames:

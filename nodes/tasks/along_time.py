@@ -8,9 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...models.geometry import Frames
 from ...models.tasks import along_time
-from ...models.tasks.canvas import Canvas
 from ...models.tasks.in_space import region_of_pixels
 from ..checks import shown
 from ..host import messages
@@ -23,8 +21,10 @@ from .inputs import (
     fps_input,
     joined,
     moment_of,
+    own_fps_input,
     per_latent_input,
     seconds_input,
+    stretch,
     vae_input,
 )
 
@@ -48,10 +48,13 @@ class AnimateImage(Node):
                 io.Vae.Input("vae", tooltip="The VAE of the model that will generate."),
                 io.Image.Input("images", tooltip="One still, or a batch of keyframes of one size."),
                 io.String.Input(
-                    "times", default="0", tooltip="When each still is shown, in seconds; `end` is the last moment."
+                    "times",
+                    display_name="keyframe times",
+                    default="0",
+                    tooltip="When each still is shown, in seconds; `end` is the last moment.",
                 ),
                 seconds_input("seconds", 2.75, "Length of the video.", low=0.25),
-                fps_input(),
+                own_fps_input(),
                 io.Model.Input(
                     "model",
                     optional=True,
@@ -72,7 +75,7 @@ class AnimateImage(Node):
     ) -> io.NodeOutput:
         """Encode each still by itself and put it in its place."""
         from ..host.sounding import picture_channels, with_silence
-        from ..host.time import entry_of
+        from ..host.time import entries_of_time
         from ..host.vae.others import encode_still, time_of
 
         time = time_of(vae)
@@ -84,7 +87,7 @@ class AnimateImage(Node):
             )
         positions = [-1 if moment == "end" else time.holding(round(moment_of(moment) * fps)) for moment in moments]
         stills = [encode_still(vae, image[None]) for image in images]
-        canvas = replace(along_time.animate(stills, positions, total), entries=entry_of(time), time=time)
+        canvas = replace(along_time.animate(stills, positions, total), entries=entries_of_time(time, fps), time=time)
         if model is not None and picture_channels(model) is not None:
             canvas = with_silence(canvas, fps)
         messages.show_text(cls, describe(canvas, time))
@@ -131,9 +134,9 @@ class ExtendVideo(Node):
         cls, latent: dict[str, Any], direction: str, seconds: float, fps: float, frames_per_latent: int, vae: Any = None
     ) -> io.NodeOutput:
         """Lay the clip out in a longer one."""
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
 
-        time = clip_time(frames_per_latent, latent, vae=vae)
+        fps, time = clip_fps(fps, latent), clip_time(frames_per_latent, latent, vae=vae)
         more = time.lasting(seconds, fps)
         before, after = more * (direction != "forward"), more * (direction != "backward")
         clip = canvas_of(latent, fps=fps, time=time)
@@ -188,32 +191,16 @@ class Retake(Node):
         vae: Any = None,
     ) -> io.NodeOutput:
         """Free the stretch."""
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
 
         clip, time = canvas_of(latent), clip_time(frames_per_latent, latent, vae=vae)
-        ends = stretch(clip, start, end, fps, time)
+        ends = stretch(clip, start, end, clip_fps(fps, latent), time)
         canvas = along_time.retake(clip, *ends, None if mask is None else region_of_pixels(mask, clip, time))
         first, after = (time.count(latents, cyclic=clip.cyclic) for latents in ends)
         joins = [str(frame) for frame, at in zip((first, after), ends, strict=True) if 0 < at < clip.length]
         text = f"frames {first} to {after - 1} are made anew, {float(canvas.change.mean()):.0%} of the video"
         messages.show_text(cls, and_still_open(text, clip))
         return io.NodeOutput(latent_of(canvas), ", ".join(joins))
-
-
-def stretch(clip: Canvas, start: float, end: float, fps: float, time: Frames) -> tuple[int, int]:
-    """The latents that hold the frames between two times in seconds, as (first, after); `end` 0 is that of the clip.
-
-    ValueError for a stretch that is not in the clip.
-    """
-    frames = time.count(clip.length, cyclic=clip.cyclic)
-    first, last = round(start * fps), (round(end * fps) if end else frames) - 1  # the frame at `end` is kept
-    if not first <= last or first >= frames:
-        raise ValueError(
-            f"{start:g} s to {end or frames / fps:.4g} s is no stretch of a clip of {frames / fps:.4g} s: begin before "
-            "the clip is over, and end after the beginning"
-        )
-    held = time.holding(first, cyclic=clip.cyclic), time.holding(min(last, frames - 1), cyclic=clip.cyclic)
-    return held[0], held[1] + 1
 
 
 NODES: list[type[io.ComfyNode]] = [AnimateImage, ExtendVideo, Retake]

@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...models.tasks import along_time
+from .. import sockets
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
@@ -101,12 +102,14 @@ class ConnectVideos(Node):
         vae: Any = None,
     ) -> io.NodeOutput:
         """Lay both clips out."""
+        from ..host.time import clip_fps, clip_time
+
+        fps = clip_fps(fps, first, second)
         if second_fps is not None and abs(second_fps - fps) > 0.01:
             raise ValueError(
                 f"the clips have {fps:g} and {second_fps:g} frames per second: bring them to the same rate"
             )
-        from ..host.time import clip_time
-
+        first, second = ({**clip, sockets.FPS: fps} for clip in (first, second))
         time = clip_time(frames_per_latent, first, second, vae=vae, model=model)
         a, b = (canvas_of(clip, fps=fps, time=time) for clip in (first, second))
         lasting = time.gap_after if method == "gap" else time.overlap_of

@@ -85,6 +85,7 @@ class RestyleVideo(Node):
                 "time if wanted; all else is kept. Use the model output too, and sample with the full schedule."
             ),
             search_aliases=["video to video", "vid2vid", "sdedit", "denoise strength", "edit video", "style"],
+            rarely=["levels"],
             inputs=[
                 io.Model.Input("model", tooltip="Any video model."),
                 io.Latent.Input("latent", tooltip="The clip to change."),
@@ -130,10 +131,11 @@ class RestyleVideo(Node):
     ) -> io.NodeOutput:
         """Set the levels."""
         from ..host.model.levels import with_levels
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
 
         time = clip_time(frames_per_latent, latent, vae=vae, model=model)
-        clip = canvas_of(latent, fps=fps, time=time)
+        fps = clip_fps(fps, latent, needed=bool(start or end))
+        clip = canvas_of(latent, fps=fps or None, time=time)
         region = None if mask is None else in_space.region_of_pixels(mask, clip, time)
         first, last = (time.holding(round(seconds * fps), cyclic=clip.cyclic) for seconds in (start, end))
         after = last + 1
@@ -209,6 +211,7 @@ class Outpaint(Node):
                 "and those around them are generated. An overlap lets the clip's border change too, which hides it."
             ),
             search_aliases=["outpaint", "aspect ratio", "uncrop", "widescreen", "expand canvas", "zoom out"],
+            rarely=["pixels_per_latent"],
             inputs=[
                 io.Latent.Input("latent", tooltip="The clip."),
                 side("left"),

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ...models.geometry import Frames
 from ...models.tasks.canvas import Canvas
 from ..checks import shown
+from ..schema import advanced
 
 CATEGORY = "Spacetime/tasks"
 SOUND = ["keep", "change"]
@@ -16,7 +17,22 @@ LATEST = 86_400.0  # seconds; a clip is shorter
 
 
 def fps_input() -> Any:
-    """Frames per second, to turn seconds into latents."""
+    """Frames per second of a clip that says it itself, to turn seconds into latents."""
+    return advanced(
+        io.Float.Input(
+            "fps",
+            default=0.0,
+            min=0.0,
+            max=120.0,
+            step=1.0,
+            round=0.001,
+            tooltip="Frames per second of the video. 0: as the clip says.",
+        )
+    )
+
+
+def own_fps_input() -> Any:
+    """Frames per second where no clip comes in that could say it."""
     return io.Float.Input(
         "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Frames per second of the video."
     )
@@ -29,15 +45,17 @@ def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) 
 
 def per_latent_input() -> Any:
     """How many frames one latent stands for."""
-    return io.Int.Input(
-        "frames_per_latent",
-        default=0,
-        min=0,
-        max=16,
-        tooltip=(
-            "Frames that one latent stands for. 0: auto, asked from the VAE, the clip or the model. By hand: 4 here, "
-            "in Wan and HunyuanVideo; 8 in LTX-Video."
-        ),
+    return advanced(
+        io.Int.Input(
+            "frames_per_latent",
+            default=0,
+            min=0,
+            max=16,
+            tooltip=(
+                "Frames that one latent stands for. 0: auto, asked from the VAE, the clip or the model. By hand: 4 "
+                "here, in Wan and HunyuanVideo; 8 in LTX-Video."
+            ),
+        )
     )
 
 
@@ -52,6 +70,22 @@ def moment_of(text: str) -> float:
     return value
 
 
+def stretch(clip: Canvas, start: float, end: float, fps: float, time: Frames) -> tuple[int, int]:
+    """The latents that hold the frames between two times in seconds, as (first, after); `end` 0 is that of the clip.
+
+    ValueError for a stretch that is not in the clip.
+    """
+    frames = time.count(clip.length, cyclic=clip.cyclic)
+    first, last = round(start * fps), (round(end * fps) if end else frames) - 1  # the frame at `end` is kept
+    if not first <= last or first >= frames:
+        raise ValueError(
+            f"{start:g} s to {end or frames / fps:.4g} s is no stretch of a clip of {frames / fps:.4g} s: begin before "
+            "the clip is over, and end after the beginning"
+        )
+    held = time.holding(first, cyclic=clip.cyclic), time.holding(min(last, frames - 1), cyclic=clip.cyclic)
+    return held[0], held[1] + 1
+
+
 def vae_input() -> Any:
     """The VAE of a clip, to be asked."""
     return io.Vae.Input(
@@ -63,12 +97,14 @@ def vae_input() -> Any:
 
 def sound_input(default: str) -> Any:
     """What becomes of the sound of a clip that has one."""
-    return io.Combo.Input(
-        "sound",
-        options=SOUND,
-        default=default,
-        optional=True,
-        tooltip="Of a clip with sound: keep it, or let it change at the same times as the picture.",
+    return advanced(
+        io.Combo.Input(
+            "sound",
+            options=SOUND,
+            default=default,
+            optional=True,
+            tooltip="Of a clip with sound: keep it, or let it change at the same times as the picture.",
+        )
     )
 
 

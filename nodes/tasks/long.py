@@ -32,6 +32,7 @@ class ExtendFar(Node):
                 "are anchored to the source, and how far they drifted is reported. Prompts may change on the way."
             ),
             search_aliases=["long video", "one minute", "sliding window", "autoregressive", "infinite video"],
+            rarely=["context", "anchor"],
             inputs=[
                 io.Guider.Input("guider", tooltip="Model and prompt."),
                 io.Sampler.Input("sampler", tooltip="Any sampler."),
@@ -97,9 +98,10 @@ class ExtendFar(Node):
         """Go window by window."""
         from ..host.far import encode_prompts, window_sampler
         from ..host.model.masks import check_mask, mask_reading
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
 
         time = clip_time(frames_per_latent, latent, vae=vae, model=guider.model_patcher)
+        fps = clip_fps(fps, latent)
         length, known, more = (time.lasting(s, fps) for s in (window, context, seconds))
         windows = Windows(window=length + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
         backward = direction == "backward"
@@ -153,6 +155,7 @@ class ExtrapolateTime(Node):
                 "helps depends on the model: compare with and without. Extend Far goes on much further."
             ),
             search_aliases=["riflex", "longer video", "rope", "length extrapolation", "more frames"],
+            rarely=["frequency"],
             inputs=[
                 io.Model.Input("model", tooltip="This pack's model, Wan or HunyuanVideo."),
                 io.Int.Input(

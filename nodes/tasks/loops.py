@@ -38,6 +38,7 @@ class LoopVideo(Node):
                 "the model output too. This pack's model is seamless by construction; others shift time every step."
             ),
             search_aliases=["seamless loop", "perfect loop", "gif", "cinemagraph", "cyclic", "mobius", "tileable time"],
+            rarely=["shift"],
             inputs=[
                 io.Model.Input("model", tooltip="Any video model."),
                 io.Latent.Input("latent", tooltip="From Empty Video, Animate Image, or a clip to close."),
@@ -82,11 +83,15 @@ class LoopVideo(Node):
     ) -> io.NodeOutput:
         """Close the circle."""
         from ..host.model.levels import looped
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
 
         time = clip_time(frames_per_latent, latent, vae=vae, model=model)
+        fps = clip_fps(fps, latent, needed=mode != "generate")
         if mode == "generate":
-            canvas, joins = along_time.loop_new(canvas_of(latent, unmarked=1.0, again=True, fps=fps, time=time)), ""
+            canvas, joins = (
+                along_time.loop_new(canvas_of(latent, unmarked=1.0, again=True, fps=fps or None, time=time)),
+                "",
+            )
             text = describe(canvas, time)
         else:
             clip = canvas_of(latent, fps=fps, time=time)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...models.patches import DEFAULT_PATCH
 from ...models.tasks import second_pass
 from ...models.tasks.in_space import region_of_pixels
+from .. import sockets
 from ..host import messages
 from ..host.latent import known_clip, latent_of
 from ..schema import Node, schema
@@ -73,6 +74,7 @@ class SecondPass(Node):
                 "refine",
                 "interpolate frames",
             ],
+            rarely=["tile", "overlap"],
             inputs=[
                 io.Model.Input("model", tooltip="A flow model: ours, Wan, LTX-Video, HunyuanVideo."),
                 io.Latent.Input("latent", tooltip="The clip from the first pass, or from VAE Encode Video."),
@@ -119,10 +121,11 @@ class SecondPass(Node):
         """Enlarge, and cut the schedule."""
         from ..host.model.recommended import patch_of
         from ..host.model.tiles import with_tiles
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
         from ..host.vae.enlarging import enlarged
         from ..host.vae.sound import slowed
 
+        rate = clip_fps(fps, latent)
         clip, patch = known_clip(latent, "go over"), patch_of(model) or DEFAULT_PATCH
         region = None
         if mask is not None:
@@ -131,7 +134,8 @@ class SecondPass(Node):
         by_frames = vae is not None and not clip.cyclic and size != tuple(clip.latents.shape[-2:])
         larger = enlarged(vae, clip.latents, *size) if by_frames else None
         canvas = second_pass.enlarge(clip, scale, frame_rate, region, patch, larger)
-        canvas = replace(canvas, entries=slowed(canvas.entries, frame_rate, canvas.length))
+        entries = {**slowed(canvas.entries, frame_rate, canvas.length), sockets.FPS: rate * frame_rate}
+        canvas = replace(canvas, entries=entries)
         levels = second_pass.sigmas_from(sigmas, strength)
         sizes = canvas.latents.shape[2:]
         said = f"{sizes[0]} x {sizes[1]} x {sizes[2]} latents, {len(levels) - 1} steps from sigma {strength:g}"
@@ -139,7 +143,7 @@ class SecondPass(Node):
             tiling = second_pass.tiling_of(clip, tile, overlap, patch)
             model, said = with_tiles(model, tiling), f"{said}\n{len(tiling.parts(sizes))} tiles in each step"
         messages.show_text(cls, said)
-        return io.NodeOutput(model, latent_of(canvas), levels, fps * frame_rate)
+        return io.NodeOutput(model, latent_of(canvas), levels, rate * frame_rate)
 
 
 NODES: list[type[io.ComfyNode]] = [SecondPass]

@@ -43,16 +43,18 @@ def timed_tasks() -> dict[str, Any]:
 
     model, mask = tiny_models.model("wan"), torch.ones(1, 4, 4)
     return {
-        "SpacetimeExtendVideo": lambda one, n, vae: ExtendVideo.execute(one, "forward", 1.0, 16.0, n, vae),
-        "SpacetimeConnectVideos": lambda one, n, vae: ConnectVideos.execute(
-            one, one, "gap", 1.0, 0.2, 16.0, n, None, None, vae
+        "SpacetimeExtendVideo": lambda one, n, vae, fps=16.0: ExtendVideo.execute(one, "forward", 1.0, fps, n, vae),
+        "SpacetimeConnectVideos": lambda one, n, vae, fps=16.0: ConnectVideos.execute(
+            one, one, "gap", 1.0, 0.2, fps, n, None, None, vae
         ),
-        "SpacetimeLoopVideo": lambda one, n, vae: LoopVideo.execute(model, one, "close clip", 1.0, 16.0, n, 0, vae),
-        "SpacetimeRestyleVideo": lambda one, n, vae: RestyleVideo.execute(
-            model, one, 0.5, 0.5, 0.0, 16.0, "gate", n, None, vae
+        "SpacetimeLoopVideo": lambda one, n, vae, fps=16.0: LoopVideo.execute(
+            model, one, "close clip", 1.0, fps, n, 0, vae
+        ),
+        "SpacetimeRestyleVideo": lambda one, n, vae, fps=16.0: RestyleVideo.execute(
+            model, one, 0.5, 0.5, 0.0, fps, "gate", n, None, vae
         ),
         "SpacetimeFillRegion": lambda one, n, vae: FillRegion.execute(one, mask, n, vae),
-        "SpacetimeRetake": lambda one, n, vae: Retake.execute(one, 0.25, 0.0, 16.0, n, None, vae),
+        "SpacetimeRetake": lambda one, n, vae, fps=16.0: Retake.execute(one, 0.25, 0.0, fps, n, None, vae),
     }
 
 
@@ -92,9 +94,54 @@ def test_a_number_a_vae_and_a_clip_that_tells_are_one_and_the_same(name, each):
     assert torch.equal(typed, made(task(clip(spacetime_frames_per_latent=each), 0, None)))
 
 
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "SpacetimeFillRegion"])
+def test_a_typed_rate_and_a_clip_that_tells_it_are_one_and_the_same(name):
+    task, rate = timed_tasks()[name], 24.0
+    told = task(clip(spacetime_fps=rate, length=9), 4, None, 0.0)
+    assert torch.equal(made(task(clip(length=9), 4, None, rate)), made(told))
+    assert not torch.equal(made(task(clip(length=9), 4, None, 12.0)), made(told))
+    with pytest.raises(ValueError, match=r"nothing tells how many frames per second .* or set fps"):
+        task(clip(length=9), 4, None, 0.0)
+
+
+def test_clips_of_two_rates_are_not_joined_unless_a_person_says_so():
+    from comfyui_spacetime.nodes import sockets
+    from comfyui_spacetime.nodes.tasks.connect import ConnectVideos
+
+    slow, quick = clip(spacetime_fps=12.0), clip(spacetime_fps=24.0)
+    with pytest.raises(ValueError, match="the clips have 12 and 24 frames per second"):
+        ConnectVideos.execute(slow, quick, "gap", 1.0, 0.2, 0.0, 4)
+    joined = ConnectVideos.execute(slow, quick, "gap", 1.0, 0.2, 16.0, 4).result[0]
+    assert joined[sockets.FPS] == 16.0
+
+
+def test_where_times_do_not_matter_no_rate_is_asked_for():
+    from comfyui_spacetime.nodes.tasks.in_space import RestyleVideo
+    from comfyui_spacetime.nodes.tasks.loops import LoopVideo
+
+    model = tiny_models.model("wan")
+    made(LoopVideo.execute(model, clip(), "generate", 1.0, 0.0, 4, 0))
+    made(RestyleVideo.execute(model, clip(), 0.5, 0.0, 0.0, 0.0, "gate", 4))
+
+
+def test_frames_are_shown_as_fast_as_the_clip_says(said):
+    from comfyui_spacetime.nodes.latents import VAEDecode, VAEEncode
+
+    vae, frames = tiny_vaes.vae("wan2.1"), torch.rand(9, 64, 64, 3)
+    with torch.inference_mode():
+        told = VAEEncode.execute(vae, frames, 0).result[0]
+        for latent, typed, shown in ((told, 0.0, 12), ({**told, "spacetime_fps": 24.0}, 0.0, 24), (told, 8.0, 8)):
+            assert (
+                VAEDecode.execute(vae, latent, typed, "images and video").result[1].get_components().frame_rate == shown
+            )
+        assert not any("does not say" in text for text in said)
+        VAEDecode.execute(vae, {"samples": told["samples"]}, 0.0, "images and video")
+    assert any("12 frames per second, since the clip does not say" in text for text in said)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_what_our_nodes_make_tells_it(name):
-    from comfyui_spacetime.nodes.host.time import clip_time
+    from comfyui_spacetime.nodes.host.time import clip_fps, clip_time
     from comfyui_spacetime.nodes.latents import EmptyVideo, VAEEncode
     from comfyui_spacetime.nodes.tasks.along_time import AnimateImage
 
@@ -107,6 +154,7 @@ def test_what_our_nodes_make_tells_it(name):
         ]
     for latent in latents:
         assert clip_time(0, latent) == Frames.every(EVERY[name])
+    assert [clip_fps(0, latent) for latent in latents] == [16.0, 12.0, 16.0]
 
 
 def test_the_model_is_asked_too_and_channels_that_only_one_vae_makes():

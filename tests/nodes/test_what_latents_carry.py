@@ -23,6 +23,7 @@ WIDGETS = {
     "left": 16,
     "bottom": 32,
     "seconds": 0.7,
+    "fps": 12.0,
     "window": 2.0,
     "context": 0.5,
     "steps": 1,
