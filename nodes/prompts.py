@@ -7,10 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..models.tasks.canvas import Canvas
 from ..models.tasks.in_space import region_of_pixels
-from ..models.tasks.prompts import Clock, covered, parse_keys, parse_scales, shares_in, shares_over_time
+from ..models.tasks.prompts import Clock, Key, covered, parse_keys, parse_scales, shares_in, shares_over_time
+from ..models.tasks.track import heard_beside
 from .host import messages
-from .host.latent import canvas_of, picture_alone
+from .host.latent import canvas_of
 from .schema import Node, schema
 from .tasks.inputs import fps_input, own_fps_input, per_latent_input, seconds_input, vae_input
 
@@ -95,16 +97,35 @@ class PromptOverTime(Node):
 
         if mask is not None and base is None:
             raise ValueError("a mask says where these prompts hold: connect `base` for all that lies outside of it")
-        picture_alone(latent, "Prompt Over Time")
-        canvas = canvas_of(latent)
         time = clip_time(frames_per_latent, latent, vae=vae, model=model)
-        clock = Clock(canvas.length, clip_fps(fps, latent), time, canvas.cyclic)
+        fps = clip_fps(fps, latent)
+        canvas = canvas_of(latent, fps=fps, time=time)
+        clock = Clock(canvas.length, fps, time, canvas.cyclic)
         segments = covered(parse_keys(prompts, "a blue ball"), clock, gaps=base is not None)
         region = None if mask is None else region_of_pixels(mask, canvas, time)
-        shares = shares_in(shares_over_time(segments, clock, fade), canvas.latents, region)
+        shares = shares_of(canvas, segments, clock, fade, region)
         conditioning, texts = placed_prompts(model, clip, shares, base)
         messages.show_text(cls, described(texts, clock, ours=is_ours(model)))
         return io.NodeOutput(conditioning)
+
+
+def shares_of(
+    canvas: Canvas, segments: list[Key], clock: Clock, fade: float, region: Tensor | None
+) -> dict[str, Tensor]:
+    """The share of each text in each place of a clip: (T, H, W), or (N,) over picture and sound where it has both.
+
+    Sound answers to the prompts of its time; to those of a region as much as that covers of the picture.
+    """
+    shares = shares_in(shares_over_time(segments, clock, fade), canvas.latents, region)
+    track = canvas.sound
+    if track is None:
+        return shares
+    from .host.sounding import in_both
+
+    own = clock.of_sound(track.latents.shape[2], track.per_frame * clock.fps)
+    beside = None if region is None else heard_beside(region, track, cyclic=canvas.cyclic)
+    heard = shares_in(shares_over_time(segments, own, fade), track.latents, beside)
+    return in_both(canvas.latents, track.latents, shares, heard)
 
 
 def described(texts: int, clock: Clock, *, ours: bool) -> str:

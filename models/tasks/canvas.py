@@ -84,14 +84,24 @@ class Canvas:
                 canvas = canvas.sound_freed(1.0, latent, latent + 1)
         return canvas
 
+    def made(self) -> Canvas:
+        """The same with nothing left to be generated."""
+        sound = self.sound
+        if sound is not None:
+            sound = replace(sound, change=torch.zeros_like(sound.change))
+        return replace(self, change=torch.zeros_like(self.change), sound=sound)
+
     def closed(self) -> Canvas:
         """Its time as a circle."""
         sound = None if self.sound is None else self.sound.placed(0, self.length, cyclic=True)
         return replace(self, cyclic=True, sound=sound)
 
 
-def join(parts: Sequence[Canvas]) -> Canvas:
-    """Parts that follow each other in time, with the entries of all. ValueError where their entries contradict."""
+def join(parts: Sequence[Canvas], *, finished: bool = False) -> Canvas:
+    """Parts that follow each other in time, with the entries of all. ValueError where their entries contradict.
+
+    finished: nothing of them is to be generated any more.
+    """
     entries: Mapping[str, Any] = {}
     for part in parts:
         entries = merged(entries, part.entries)
@@ -100,7 +110,7 @@ def join(parts: Sequence[Canvas]) -> Canvas:
         torch.cat([part.change.to(parts[0].change) for part in parts], dim=2),
         entries=entries,
         time=parts[0].time,
-        sound=joined_tracks([part.sound for part in parts], [part.length for part in parts]),
+        sound=joined_tracks([part.sound for part in parts], [part.length for part in parts], finished=finished),
     )
 
 

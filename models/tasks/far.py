@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from .along_time import extend
-from .canvas import Canvas
+from .canvas import Canvas, join
 from .statistics import match_statistics, statistics
+from .track import Track
 
-Generate = Callable[[Canvas, int], Tensor]  # (what a window knows, its number) -> all its latents
+# (what a window knows, its number) -> the same with all its latents, or these alone where there is no sound
+Generate = Callable[[Canvas, int], Tensor | Canvas]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,10 @@ class Windows:
             raise ValueError(f"the anchor is {self.anchor}: it must lie between 0 and 1")
 
     def count(self, more: int, *, backward: bool = False) -> int:
-        """How many windows `more` latents take; backward, each renews the first latent that was there."""
+        """How many windows `more` latents take; backward, each renews the first latent that was there.
+
+        For clips whose first latent is as long as later ones backward is False: none is renewed.
+        """
         return -(-more // (self.window - self.context - backward))
 
 
@@ -44,34 +48,57 @@ class Windows:
 class Extended:
     """The whole video, and how far each new piece had drifted from the source before it was brought back."""
 
-    latents: Tensor  # (B, C, T, H, W)
+    video: Canvas
     drift: tuple[float, ...]  # per window: root mean square change of the channels' means, in deviations
 
+    @property
+    def latents(self) -> Tensor:
+        """The picture, (B, C, T, H, W)."""
+        return self.video.latents
 
-def extend_far(clip: Tensor, more: int, windows: Windows, generate: Generate, *, backward: bool = False) -> Extended:
-    """A clip (B, C, T, H, W) with `more` latents after it, or before it. Windows do not grow with the length."""
+    @property
+    def sound(self) -> Track | None:
+        """The sound, where the clip has one."""
+        return self.video.sound
+
+
+def extend_far(
+    clip: Tensor | Canvas, more: int, windows: Windows, generate: Generate, *, backward: bool = False
+) -> Extended:
+    """A clip (B, C, T, H, W) with `more` latents after it, or before it. Windows do not grow with the length.
+
+    Sound goes along at the same times. Clips of a rhythm of several latents are extended in whole rounds of it.
+    """
+    given = Canvas.of(clip).made()
+    renewed = int(backward and given.first_is_single)
     if more < 1:
         raise ValueError(f"extend by {more} latents: it must be 1 or more")
-    if clip.shape[2] < windows.context + backward:
+    if given.length < windows.context + renewed:
         raise ValueError(
-            f"the clip has {clip.shape[2]} latents, the context wants {windows.context + backward}: shorten the context"
+            f"the clip has {given.length} latents, the context wants {windows.context + renewed}: shorten the context"
         )
-    if backward and windows.window - windows.context < 2:
+    if windows.window - windows.context <= renewed:
         raise ValueError("backward, a window must have room for at least 2 new latents: shorten the context")
-    mean, std = statistics(clip)
+    mean, std = statistics(given.latents)
     drift: list[float] = []
-    video, target = clip, clip.shape[2] + more
-    while video.shape[2] < target:
-        room = windows.window - windows.context
+    parts, target = [given], given.length + more
+    while True:
+        video = join(parts, finished=True)
+        left = target - video.length
+        if left <= 0:
+            return Extended(video, tuple(drift))
+        room = min(windows.window - windows.context, left + renewed)
         if backward:
-            room = min(room, target - video.shape[2] + 1)
-            canvas = extend(video[:, :, : windows.context + 1], before=room)
+            canvas = extend(video.part(0, windows.context + renewed), before=room)
         else:
-            room = min(room, target - video.shape[2])
-            canvas = extend(video[:, :, -windows.context :], after=room)
-        piece = generate(canvas, len(drift))
-        new = piece[:, :, :room] if backward else piece[:, :, -room:]
-        drift.append(float(((statistics(new)[0] - mean) / std.clamp(min=1e-6)).square().mean().sqrt()))
-        new = match_statistics(new, mean, std, windows.anchor)
-        video = torch.cat([new, video[:, :, 1:]] if backward else [video, new], dim=2)
-    return Extended(video, tuple(drift))
+            canvas = extend(video.part(-windows.context, None), after=room)
+        piece = _filled(canvas, generate(canvas, len(drift)))
+        new = piece.part(0, room) if backward else piece.part(-room, None)
+        drift.append(float(((statistics(new.latents)[0] - mean) / std.clamp(min=1e-6)).square().mean().sqrt()))
+        new = replace(new, latents=match_statistics(new.latents, mean, std, windows.anchor)).made()
+        parts = [new, parts[0].part(renewed, None), *parts[1:]] if backward else [*parts, new]
+
+
+def _filled(canvas: Canvas, made: Tensor | Canvas) -> Canvas:
+    """What was made of a canvas, as one; latents alone are its picture."""
+    return made if isinstance(made, Canvas) else replace(canvas, latents=made)

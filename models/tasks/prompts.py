@@ -44,6 +44,10 @@ class Clock:
         edges = torch.tensor(counts, dtype=torch.float64)
         return (edges[:-1] + edges[1:]) / 2 / self.fps
 
+    def of_sound(self, length: int, rate: float) -> Clock:
+        """The times of the latents of its sound, so many, of which there are `rate` a second."""
+        return Clock(length, rate, Frames.every(1), self.cyclic)
+
 
 @dataclass(frozen=True)
 class Key:

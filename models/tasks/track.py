@@ -30,9 +30,11 @@ class Track:
     skipped: int = 0
 
     def at(self, latent: int, *, cyclic: bool = False) -> int:
-        """Where the sound of a latent of picture begins."""
-        begin, here = (self.time.count(self.skipped + more, cyclic=cyclic) for more in (0, latent))
-        return round((here - begin) * self.per_frame)
+        """Where the sound of a latent of picture begins; parts of one clip together are as long as the clip."""
+        begin, here = (
+            round(self.time.count(self.skipped + more, cyclic=cyclic) * self.per_frame) for more in (0, latent)
+        )
+        return here - begin
 
     def part(self, start: int, stop: int) -> Track:
         """The sound of the picture's latents from start to stop."""
@@ -70,6 +72,14 @@ class Track:
         return replace(self, change=level)
 
 
+def heard_beside(region: Tensor, track: Track, *, cyclic: bool = False) -> Tensor:
+    """What share of a picture's places lies in a region (B, 1, T, H, W), at each time of its sound: (B, 1, S, F, 1)."""
+    share = region.mean(dim=(3, 4), keepdim=True)
+    lengths = [track.at(at + 1, cyclic=cyclic) - track.at(at, cyclic=cyclic) for at in range(region.shape[2])]
+    at_times = share.repeat_interleave(torch.tensor(lengths, device=share.device), dim=2)
+    return at_times.expand(-1, -1, -1, track.latents.shape[3], -1)
+
+
 def silence(
     picture: Tensor,
     channels: int,
@@ -86,9 +96,10 @@ def silence(
     return replace(empty, latents=latents, change=torch.full_like(latents[:, :1], level))
 
 
-def joined_tracks(tracks: Sequence[Track | None], lengths: Sequence[int]) -> Track | None:
+def joined_tracks(tracks: Sequence[Track | None], lengths: Sequence[int], *, finished: bool = False) -> Track | None:
     """The sound of clips that follow each other, which have so many latents of picture; none where none has any.
 
+    finished: nothing of them is to be generated any more, so where one is short its last latent is held.
     ValueError where only some have sound.
     """
     there = [track for track in tracks if track is not None]
@@ -98,7 +109,8 @@ def joined_tracks(tracks: Sequence[Track | None], lengths: Sequence[int]) -> Tra
         raise ValueError("one of the clips carries sound and another none: encode both with audio_vae, or neither")
     first, begin, parts = there[0], 0, []
     for track, length in zip(there, lengths, strict=True):
-        parts.append(track.fitted(first.at(begin + length) - first.at(begin)))
+        fill = track.held if finished else track.fitted
+        parts.append(fill(first.at(begin + length) - first.at(begin)))
         begin += length
     return replace(
         first,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from ...models.tasks.canvas import Canvas
 from ...models.tasks.far import Generate
-from .latent import made
+from .latent import MASK, SAMPLES, latent_of
 from .messages import check_interrupted
+from .sounding import nested_pair, sound_latents
 
 
 def window_sampler(
@@ -23,25 +25,35 @@ def window_sampler(
 ) -> Generate:
     """What models.tasks.far.extend_far asks for: each window gets its own seed and, where given, its own prompt."""
 
-    def generate(canvas: Canvas, index: int) -> Tensor:
+    def generate(canvas: Canvas, index: int) -> Canvas:
         check_interrupted()
         show(index)
         chosen = with_prompt(guider, prompts[min(index, len(prompts) - 1)]) if prompts else guider
         own_noise = copy.copy(noise)
         own_noise.seed = noise.seed + index
-        samples: Tensor = chosen.sample(
-            own_noise.generate_noise(made(canvas.latents)),
-            canvas.latents,
+        given = latent_of(replace(canvas, entries={}))
+        samples = chosen.sample(
+            own_noise.generate_noise(given),
+            given[SAMPLES],
             sampler,
             sigmas,
-            denoise_mask=canvas.change,
+            denoise_mask=given[MASK],
             callback=latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1),
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=own_noise.seed,
         )
-        return samples.to(comfy.model_management.intermediate_device()).to(canvas.latents)
+        return sampled(canvas, samples)
 
     return generate
+
+
+def sampled(canvas: Canvas, samples: Any) -> Canvas:
+    """A canvas with what a sampler made of it, on the device where latents are kept."""
+    picture, sound = nested_pair(samples.to(comfy.model_management.intermediate_device()))
+    picture, track = picture.to(canvas.latents), canvas.sound
+    if track is not None and sound is not None:
+        track = replace(track, latents=sound_latents(picture, sound).to(canvas.latents))
+    return replace(canvas, latents=picture, sound=track)
 
 
 def with_prompt(guider: Any, positive: Any) -> Any:

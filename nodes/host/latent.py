@@ -148,12 +148,14 @@ def latent_of(canvas: Canvas) -> dict[str, Any]:
     )
 
 
-def known_clip(latent: Mapping[str, Any], task: str) -> Canvas:
-    """A clip of which nothing is left to generate. ValueError says how to get there."""
-    canvas = canvas_of(latent)
-    missing = float((canvas.change > 0).float().mean())
-    if missing:
-        raise ValueError(f"{missing:.0%} of this clip is still to be generated: sample it before you {task} it")
+def known_clip(latent: Mapping[str, Any], task: str, *, fps: float | None = None, time: Frames | None = None) -> Canvas:
+    """A clip of which nothing is left to generate, of its sound neither. ValueError says how to get there."""
+    canvas = canvas_of(latent, fps=fps, time=time)
+    changes = {"clip": canvas.change} | ({} if canvas.sound is None else {"clip's sound": canvas.sound.change})
+    for what, change in changes.items():
+        missing = float((change > 0).float().mean())
+        if missing:
+            raise ValueError(f"{missing:.0%} of this {what} is still to be generated: sample it before you {task} it")
     return canvas
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import comfy.utils
 from torch import Tensor
 
 from ...models.geometry import MINIMAX_H3, Frames
-from ...models.streams import SoundLayout, layout_beside, layout_of
+from ...models.streams import SoundLayout, joint, layout_beside, layout_of
 from ...models.tasks.canvas import Canvas
 from ...models.tasks.track import Track, silence
 
@@ -101,3 +101,16 @@ def with_silence(canvas: Canvas, fps: float) -> Canvas:
 def picture_channels(model: Any) -> int | None:
     """Channels of the picture of a MODEL that makes sound too; None for one of pictures alone."""
     return FORMATS.get(type(model.get_model_object("latent_format")).__name__)
+
+
+def in_both(
+    picture: Tensor, sound: Tensor, seen: Mapping[str, Tensor], heard: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Values of places by name, (T, H, W) of a picture's and (S, F, 1) of its sound's, as core lays both out, (N,)."""
+    layout = _layout(picture, sound)
+
+    def both(value: Tensor, beside: Tensor) -> Tensor:
+        streams = value.expand(1, picture.shape[1], *value.shape), beside.expand(1, sound.shape[1], *beside.shape)
+        return joint([streams[0], layout.given(streams[1])])[0, 0]
+
+    return {name: both(value, heard[name]) for name, value in seen.items()}

@@ -7,11 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...models.geometry import Frames
 from ...models.metrics.report import Measure, Report
 from ...models.tasks.canvas import check_open
 from ...models.tasks.far import Extended, Windows, extend_far
 from ..host import messages
-from ..host.latent import known_clip, made, picture_alone
+from ..host.latent import known_clip, made
 from ..measure import answer, report_outputs
 from ..schema import Node, schema
 from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input, vae_input
@@ -102,10 +103,12 @@ class ExtendFar(Node):
 
         time = clip_time(frames_per_latent, latent, vae=vae, model=guider.model_patcher)
         fps = clip_fps(fps, latent)
-        length, known, more = (time.lasting(s, fps) for s in (window, context, seconds))
-        windows = Windows(window=length + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
+        given = known_clip(latent, "extend", fps=fps, time=time)
+        check_open(given, "extend")
+        check_mask(guider.model_patcher, (one for entries in guider.original_conds.values() for one in entries))
+        windows, more = windows_of(time, given.length, window, context, anchor, fps), time.lasting(seconds, fps)
         backward = direction == "backward"
-        total = windows.count(more, backward=backward)
+        total = windows.count(more, backward=backward and given.first_is_single)
         words = encode_prompts(clip, prompts, total)
         generate = window_sampler(
             guider,
@@ -115,15 +118,22 @@ class ExtendFar(Node):
             words,
             lambda index: messages.show_text(cls, f"window {index + 1} of {total}"),
         )
-        picture_alone(latent, "Extend Far")
-        given = known_clip(latent, "extend")
-        check_open(given, "extend")
-        check_mask(guider.model_patcher, (one for entries in guider.original_conds.values() for one in entries))
-        extended = extend_far(given.latents, more, windows, generate, backward=backward)
+        extended = extend_far(given, more, windows, generate, backward=backward)
         reported = answer(
             cls, drift_report(extended, windows, mask_reading(guider.model_patcher).sentence), extended.drift[-1]
         )
-        return io.NodeOutput(made(extended.latents, entries=given.entries), *reported.result, ui=reported.ui)
+        sound = None if extended.sound is None else extended.sound.latents
+        whole = made(extended.latents, entries=given.entries, sound=sound)
+        return io.NodeOutput(whole, *reported.result, ui=reported.ui)
+
+
+def windows_of(time: Frames, length: int, window: float, context: float, anchor: float, fps: float) -> Windows:
+    """Windows of a clip of `length` latents, from seconds: what a window adds is whole rounds of the clip's time."""
+    known, whole = time.overlap_of(length, context, fps), time.lasting(window, fps)
+    if time.step == 1:
+        return Windows(window=whole + 1, context=known, anchor=anchor)  # the first frame has a latent of its own
+    rounds = max(1, (whole + time.least - known) // time.step)
+    return Windows(window=known + rounds * time.step, context=known, anchor=anchor)
 
 
 def drift_report(extended: Extended, windows: Windows, kept: str = "") -> Report:

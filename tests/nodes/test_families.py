@@ -179,9 +179,7 @@ def test_extend_far_runs_or_says_why_not(name):
     settings = (guider, exactness.sampler("euler"), exactness.schedule(guider, 2), Noise_RandomNoise(1), clip)
     lengths = ("forward", 2.0, 1.0, 0.5, 0.3, 8.0, 4)
     if name in WITH_SOUND:
-        with pytest.raises(ValueError, match="Extend Far takes pictures alone"):
-            ExtendFar.execute(*settings, *lengths)
-        return
+        return  # below, with its sound
     if not mask_reading(families.family_model(name)).fits:
         with pytest.raises(ValueError, match="as a picture beside the latents"):
             ExtendFar.execute(*settings, *lengths)

@@ -212,20 +212,154 @@ def test_a_run_is_saved_and_goes_on_exactly(name):
     assert exactness.same(exactness.stepped(guider, chosen, sigmas, given, 1, exactness.saved_and_loaded), reference)
 
 
+def times_of(name: str) -> tuple[int, int]:
+    """The axis of time of picture and sound."""
+    return 2, 2 if name == "ltx-2" else 3
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_extend_far_takes_sound_along(name, direction, said):
+    """Several windows: what was known stays, both streams are as long as the time says, and nothing is left open."""
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
+    from comfyui_spacetime.models.streams import layout_of
+    from comfyui_spacetime.nodes.host.time import CHANNELS
+    from comfyui_spacetime.nodes.tasks.long import ExtendFar
+
+    given, guider = latent(name), families.guider(name)
+    fps = FPS[name]
+    settings = (guider, exactness.sampler("euler"), exactness.schedule(guider, 2), Noise_RandomNoise(1), given)
+    made = ExtendFar.execute(*settings, direction, 2.0, 0.9, 0.3, 0.3, fps, 0).result[0]
+    assert "noise_mask" not in made
+    assert sum("window" in text for text in said) > 1
+    picture, sound = streams(made)
+    layout, time = layout_of(picture, sound), CHANNELS[picture.shape[1]]
+    frames = time.count(picture.shape[2])
+    assert time.fits(picture.shape[2])
+    assert frames - time.count(FAMILIES[name].latent[1]) == pytest.approx(2.0 * fps, abs=sum(time.rest) / 2)
+    assert layout.seen(sound).shape[2] == pytest.approx(frames / fps * layout.rate, abs=1.01)
+    lost = int(direction == "backward" and bool(time.head))
+    for before, after, axis in zip(streams(given), (picture, sound), times_of(name), strict=True):
+        if axis == 2 and before.ndim == 5:
+            kept = before[:, :, lost:]
+            here = after[:, :, : kept.shape[2]] if direction == "forward" else after[:, :, -kept.shape[2] :]
+            assert torch.equal(here, kept)
+        elif direction == "forward":
+            assert torch.equal(after.narrow(axis, 0, before.shape[axis]), before)
+        assert all(bool(one.any()) for one in after.unbind(axis))
+
+
+def test_extend_far_wants_sound_that_is_there(name):
+    from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
+
+    from comfyui_spacetime.nodes.latents import EmptyVideo
+    from comfyui_spacetime.nodes.tasks.long import ExtendFar
+
+    guider, silent = families.guider(name), latent(name)
+    empty = EmptyVideo.execute(64, 64, 1.0, FPS[name], 1, families.family_model(name)).result[0]
+    picture, mask = streams(empty)[0].normal_(), torch.zeros_like(streams(empty, "noise_mask")[0])
+    pairs = ([picture, streams(empty)[1]], [mask, streams(empty, "noise_mask")[1]])
+    samples, masks = (type(silent["samples"])(list(pair)) for pair in pairs)
+    with pytest.raises(ValueError, match="100% of this clip's sound is still to be generated: sample it before"):
+        ExtendFar.execute(
+            guider,
+            exactness.sampler("euler"),
+            exactness.schedule(guider, 2),
+            Noise_RandomNoise(1),
+            {"samples": samples, "noise_mask": masks},
+            "forward",
+            2.0,
+            0.9,
+            0.3,
+            0.3,
+            FPS[name],
+            0,
+        )
+
+
+class Clip:
+    """A text encoder: the same text, the same conditioning."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def encode_from_tokens_scheduled(self, text: str) -> Any:
+        return families.conditioning(self.name, len(text))
+
+
+def prompted(name: str, conditioning: Any, given: dict[str, Any], cfg: float = 1.0, model: Any = None) -> list[Any]:
+    """Both streams of a run of one step, so that no place has heard of another through the steps."""
+    guider = families.guider(name, cfg, model)
+    guider.set_conds(conditioning, families.conditioning(name, 9))
+    sigmas = torch.tensor([1.0, 0.0])
+    return exactness.core_run(guider, exactness.sampler("euler"), sigmas, given)[0].unbind()
+
+
+def test_prompts_over_time_hold_in_picture_and_sound(name, said):
+    from comfyui_spacetime.nodes.prompts import PromptOverTime
+
+    model, clip, given, fps = families.family_model(name), Clip(name), latent(name), FPS[name]
+    seconds = {"ltx-2": 17, "minimax h3": 22}[name] / fps
+    turn = seconds / 2
+    both = PromptOverTime.execute(model, clip, given, f"0: first\n{turn:.3f}: another", 0.0, fps, 0).result[0]
+    assert "masks mix its answers" in said[-1]
+    made, one, other = (
+        prompted(name, each, given)
+        for each in (both, *(clip.encode_from_tokens_scheduled(text) for text in ("first", "another")))
+    )
+    for mixed, first, second, axis in zip(made, one, other, times_of(name), strict=True):
+        length = mixed.shape[axis]
+        begin, end = (slice(0, length // 3), slice(-(length // 3), None))
+        for part, expected, unlike in ((begin, first, second), (end, second, first)):
+            here, right, wrong = (value.movedim(axis, 0)[part] for value in (mixed, expected, unlike))
+            torch.testing.assert_close(here, right, atol=1e-4, rtol=1e-4)
+            assert not torch.allclose(here, wrong, atol=1e-3)
+
+
+def test_a_region_of_prompts_is_heard_as_much_as_it_covers(name):
+    from comfyui_spacetime.nodes.prompts import PromptOverTime
+
+    model, clip, given = families.family_model(name), Clip(name), latent(name)
+    base, whole = (clip.encode_from_tokens_scheduled(text) for text in ("first", "another"))
+    half = torch.zeros(1, 8, 8)
+    half[:, :4] = 1
+    placed = PromptOverTime.execute(model, clip, given, "0: another", 0.0, FPS[name], 0, base, half).result[0]
+    made, one, other = (prompted(name, each, given) for each in (placed, base, whole))
+    torch.testing.assert_close(made[1], (one[1] + other[1]) / 2, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(made[0][..., :2, :], other[0][..., :2, :], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(made[0][..., 2:, :], one[0][..., 2:, :], atol=1e-3, rtol=1e-3)
+
+
+def test_guidance_over_time_guides_picture_and_sound(name):
+    from comfyui_spacetime.nodes.prompts import GuidanceOverTime
+
+    model, given, fps = families.family_model(name), latent(name), FPS[name]
+    positive = families.conditioning(name, 1)
+    flat = GuidanceOverTime.execute(model, "0: 5", fps, 0).result[0]
+    rising = GuidanceOverTime.execute(model, "0: 5\n0.5: 1", fps, 0).result[0]
+    plain = prompted(name, positive, given, 5.0)
+    for one, other in zip(prompted(name, positive, given, 2.0, flat), plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    unguided = prompted(name, positive, given, 1.0)
+    for one, begin, end, axis in zip(
+        prompted(name, positive, given, 2.0, rising), plain, unguided, times_of(name), strict=True
+    ):
+        torch.testing.assert_close(one.movedim(axis, 0)[-1], end.movedim(axis, 0)[-1], atol=1e-3, rtol=1e-3)
+        first = [float((one.movedim(axis, 0)[0] - value.movedim(axis, 0)[0]).abs().mean()) for value in (begin, end)]
+        assert first[0] < first[1]
+
+
 def test_what_cannot_take_sound_says_so(name, tiny_objects):
     from comfyui_spacetime.nodes.packing import PackClips
-    from comfyui_spacetime.nodes.prompts import GuidanceOverTime, PromptOverTime
 
     given = latent(name)
     with pytest.raises(ValueError, match="Pack Clips takes pictures alone"):
         PackClips.execute(tiny_objects[0], given, given)
     with pytest.raises(ValueError, match="this model makes pictures alone"):
         exactness.stepped(families.guider("ltx-video"), exactness.sampler("euler"), torch.tensor([1.0, 0.0]), given)
-    with pytest.raises(ValueError, match="Prompt Over Time takes pictures alone"):
-        PromptOverTime.execute(families.family_model(name), tiny_objects[1], given, "0: a", 0.0, FPS[name], 0)
-    guided = GuidanceOverTime.execute(families.family_model(name), "0: 2", FPS[name], 0).result[0]
-    with pytest.raises(ValueError, match="guidance over time takes pictures alone"):
-        run(name, given, guided)
     picture = {"samples": streams(given)[0]}
     guider = families.guider(name)
     with pytest.raises(ValueError, match="makes picture and sound and these tokens hold a picture alone"):
