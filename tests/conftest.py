@@ -122,6 +122,14 @@ class RealHost:
     base: Path
     kill: Callable[[], None]  # at once, as when the machine fails
 
+    def skip_where_too_old(self, path: Path) -> None:
+        """Skip the test where this ComfyUI is older than a workflow needs."""
+        from comfyui_spacetime.tools.client import load_workflow
+
+        why = self.client.lacking(load_workflow(path))
+        if why:
+            pytest.skip(why)
+
     def run(self, workflow: Any, set: dict[str, Any] | None = None) -> "Result":  # noqa: A002 - reads as --set does
         """Run a workflow (a path, or its content, editor or API format) after setting NODE.INPUT to values.
 

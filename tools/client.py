@@ -14,7 +14,7 @@ from typing import Any
 from ..models.files import parsed_json, read_json
 from .terminal import Trouble
 from .websocket import WebSocket
-from .workflow import Prompt, to_prompt
+from .workflow import Prompt, is_older, needed_release, to_prompt
 
 NOT_COMFYUI = "look whether ComfyUI is what answers there"
 Progress = Callable[[str, float, float], None]
@@ -90,7 +90,23 @@ class Client:
 
     def prompt_of(self, workflow: Any) -> Prompt:
         """The API prompt of a workflow: a path, or the content of one, in either format."""
-        return to_prompt(load_workflow(workflow) if isinstance(workflow, str | Path) else workflow, self.object_info())
+        content = load_workflow(workflow) if isinstance(workflow, str | Path) else workflow
+        why = self.lacking(content)
+        if why:
+            raise Trouble(f"{why}: give a newer one with --comfyui PATH or --comfyui-version.")
+        return to_prompt(content, self.object_info())
+
+    def lacking(self, workflow: Any) -> str:
+        """Why this ComfyUI cannot run a workflow (its content): it is too old; empty where nothing says so."""
+        needed = needed_release(workflow)
+        if not needed or not is_older(self.version(), needed):
+            return ""
+        return f"This workflow needs ComfyUI {needed} or newer, and this one is {self.version()}"
+
+    def version(self) -> str:
+        """The release of the ComfyUI, as X.Y.Z; empty where it does not say."""
+        system = self.get_json("/system_stats").get("system", {})
+        return str(system.get("comfyui_version") or "")
 
     def run(self, prompt: Prompt, progress: Progress | None = None, *, workflow: Any = None) -> Result:
         """Queue a prompt and wait for its end. Trouble with the node's own message when it fails."""

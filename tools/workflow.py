@@ -4,6 +4,7 @@ Does what the frontend's `graphToPrompt` does (checked against it by a browser t
 like "23:4", reroutes and primitives disappear, bypassed nodes pass their input on, muted ones vanish with their links.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,25 @@ MUTED, BYPASSED = 2, 4
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20
 NOTES = {"Note", "MarkdownNote"}
 VIRTUAL = NOTES | {"Reroute", "PrimitiveNode"}
+NEEDS = "needs_comfyui"  # in a workflow's extra: the release of ComfyUI without which it cannot run, as X.Y.Z
 
 Prompt = dict[str, dict[str, Any]]
+
+
+def needed_release(workflow: Any) -> str:
+    """The oldest release of ComfyUI that can run a workflow, by what stands in its extra; empty where any can."""
+    extra = workflow.get("extra") if isinstance(workflow, dict) else None
+    needed = extra.get(NEEDS) if isinstance(extra, dict) else None
+    return needed if isinstance(needed, str) else ""
+
+
+def is_older(version: str, needed: str) -> bool:
+    """Whether one release comes before another; one that does not say its version is taken to be new enough."""
+    return bool(version) and _numbers(version) < _numbers(needed)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d{1,6}", version)[:3])
 
 
 def to_prompt(workflow: Any, object_info: dict[str, Any]) -> Prompt:

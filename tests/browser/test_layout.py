@@ -13,10 +13,12 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = [*sorted((ROOT / "workflows").glob("*.json")), *sorted((ROOT / "subgraphs").glob("*.json"))]
 
 
-def test_every_workflow_has_room_for_its_nodes(editor):
+def test_every_workflow_has_room_for_its_nodes(editor, host):
     covered = []
     for path in FILES:
         workflow = json.loads(path.read_text(encoding="utf-8"))
+        if host.client.lacking(workflow):
+            continue
         for graph in graphs(workflow):
             boxes = boxes_in(editor, workflow, graph, vue=editor.vue)
             kinds = {node["id"]: node["type"] for node in graph["nodes"]}

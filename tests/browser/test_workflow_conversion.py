@@ -136,6 +136,8 @@ def test_every_workflow_of_the_pack_converts_as_the_frontend_does(classic_editor
     objects = host.client.object_info()
     for path in sorted((Path(__file__).resolve().parents[2] / "workflows").glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
+        if host.client.lacking(content):
+            continue
         classic_editor.load(content)
         ours, theirs = to_prompt(content, objects), classic_editor.prompt()
         assert bare(ours, objects) == bare(theirs, objects), path.name

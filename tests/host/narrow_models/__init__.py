@@ -1,31 +1,26 @@
 """A custom node of the test host: files of Wan 2.2 and LTX-Video, tiny and random, under the names that people have.
 
-Core's own loaders read them. It fixes the widths of three networks (T5, umT5, Wan 2.2's VAE) instead of reading them
+Core's own loaders read them. It fixes the widths of some networks (T5, umT5, Wan 2.2's VAE) instead of reading them
 from the file, so those classes are made narrower in this host, and T5 is told by its narrow width; key layout, layers,
-tokenizers and the rest are core's.
+tokenizers and the rest are core's. Models with sound have their files too where the host knows them.
 """
 
-import importlib.util
-import io
 import json
 from pathlib import Path
-from types import ModuleType
 
 import comfy.ldm.lightricks.model
 import comfy.ldm.wan.model
-import comfy.ldm.wan.vae2_2
 import comfy.ops
 import comfy.sd
 import comfy.taesd.taesd
 import comfy.text_encoders.t5
 import folder_paths
-import sentencepiece
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from .files import families, tiny_models, tiny_vaes, vocabulary, wrapped, write
+
 NODE_CLASS_MAPPINGS: dict[str, type] = {}
-BENCH = Path(__file__).resolve().parents[3] / "tools" / "bench"
 T5 = {"d_ff": 8, "d_kv": 8, "num_heads": 1, "vocab_size": 256}
 LTX = {
     "num_attention_heads": 4,
@@ -34,20 +29,7 @@ LTX = {
     "caption_channels": 4096,
     "cross_attention_dim": 64,
 }
-
-
-def module_of(name: str) -> ModuleType:
-    """One of the pack's helpers for tests, by path."""
-    spec = importlib.util.spec_from_file_location(f"narrow_{name}", BENCH / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny_models, tiny_vaes = module_of("tiny_models"), module_of("tiny_vaes")
-WideT5, WideVAE = comfy.text_encoders.t5.T5, comfy.ldm.wan.vae2_2.WanVAE
+WideT5 = comfy.text_encoders.t5.T5
 kind_of_text_encoder = comfy.sd.detect_te_model
 
 
@@ -56,12 +38,7 @@ class NarrowT5(WideT5):
 
     def __init__(self, config: dict, *rest: object) -> None:
         super().__init__({**config, **T5}, *rest)
-        self.shared.register_forward_pre_hook(lambda module, given: (given[0] % module.num_embeddings, *given[1:]))
-
-
-def narrow_vae(**given: object) -> torch.nn.Module:
-    """Core's Wan 2.2 VAE with 8 instead of 160 and 256 channels."""
-    return WideVAE(**{**given, **tiny_vaes.NARROW})
+        wrapped(self.shared)
 
 
 def kind_of_narrow_text_encoder(state: dict[str, Tensor]) -> object:
@@ -71,36 +48,11 @@ def kind_of_narrow_text_encoder(state: dict[str, Tensor]) -> object:
     return comfy.sd.TEModel.T5_XXL if narrow else kind_of_text_encoder(state)
 
 
-def write(folder: str, name: str, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A file in the first of the host's folders of a kind."""
-    path = Path(folder_paths.get_folder_paths(folder)[0]) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in state.items()}, path, metadata)
-
-
 def text_encoder(config: str, seed: int) -> dict[str, Tensor]:
     """T5 or umT5 in fp16."""
     described = json.loads((Path(comfy.text_encoders.t5.__file__).parent / config).read_text(encoding="utf-8"))
     module = NarrowT5(described, torch.float16, "cpu", comfy.ops.disable_weight_init)
     return {key: value.half() for key, value in tiny_models.random_state(module, seed).items()}
-
-
-def vocabulary() -> Tensor:
-    """A sentencepiece model of a few words, as umT5's file holds it."""
-    words = io.BytesIO()
-    sentences = ["a rabbit stretches in a meadow", "waves roll to the shore at sunset", "oil painting, low quality"]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences),
-        model_writer=words,
-        vocab_size=100,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return torch.frombuffer(bytearray(words.getvalue()), dtype=torch.uint8)
 
 
 def write_wan() -> None:
@@ -117,7 +69,9 @@ def write_wan() -> None:
         name = f"wan2.2_t2v_{expert}_noise_14B_fp8_scaled.safetensors"
         write("diffusion_models", name, tiny_models.random_state(module, seed))
     write("vae", "wan_2.1_vae.safetensors", tiny_vaes.file_content("wan2.1")[0])
-    words = text_encoder("umt5_config_xxl.json", 1) | {"spiece_model": vocabulary()}
+    words = text_encoder("umt5_config_xxl.json", 1) | {
+        "spiece_model": vocabulary(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    }
     write("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", words)
 
 
@@ -190,5 +144,8 @@ write_ltx()
 write_dit()
 write_latte()
 comfy.text_encoders.t5.T5 = NarrowT5
-comfy.ldm.wan.vae2_2.WanVAE = narrow_vae
 comfy.sd.detect_te_model = kind_of_narrow_text_encoder
+narrow_vaes = tiny_vaes.narrow()
+narrow_vaes.__enter__()  # for as long as this host runs
+if not families.lacking("minimax h3"):
+    from . import with_sound  # noqa: F401 - it writes files too
