@@ -12,6 +12,7 @@ from ..models.text.describing import LENGTHS
 from . import sockets
 from .host import messages
 from .schema import Node, schema
+from .tasks.inputs import own_fps_input
 
 CATEGORY = "Spacetime/words"
 WHICH = ["clips without a caption", "all clips"]  # as models/training/recaption.py has them
@@ -116,15 +117,7 @@ class DescribeVideo(Node):
             rarely=["fps", "temperature", "num_frames"],
             inputs=[
                 io.MultiType.Input("frames", types=[io.Image, io.Video], tooltip="The images or video to describe."),
-                io.Float.Input(
-                    "fps",
-                    default=12.0,
-                    min=1.0,
-                    max=120.0,
-                    step=1.0,
-                    round=0.001,
-                    tooltip="Frames per second of images; a video brings its own.",
-                ),
+                own_fps_input("Frames per second of images; a video brings its own."),
                 _length(),
                 _seed(),
                 io.Float.Input(

@@ -42,15 +42,11 @@ class DistillDiT(Node):
                     "teacher", options=names, default=names[0], tooltip="The trained model; its file holds its VAE too."
                 ),
                 shared.name("my_model_4_steps"),
-                io.Int.Input("steps", default=1000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
-                io.Int.Input(
-                    "tokens",
-                    default=1296,
-                    **limits("tokens"),
-                    tooltip=(
-                        "Patches of the clips of a step. Each clip is learned from at every step of the student, so "
-                        "memory is that of Train DiT with four times as many. Lower it when memory is full."
-                    ),
+                shared.steps(1000),
+                shared.tokens(
+                    1296,
+                    "Patches of the clips of a step. Each clip is learned from at every step of the student, so "
+                    "memory is that of Train DiT with four times as many. Lower it when memory is full.",
                 ),
                 shared.rate(),
                 *shared.common(),

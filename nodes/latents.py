@@ -15,7 +15,7 @@ from .host import messages
 from .host.latent import content, empty, made
 from .host.sounding import nested_pair
 from .schema import Node, schema
-from .tasks.inputs import fps_input
+from .tasks.inputs import fps_input, own_fps_input
 
 CATEGORY = "Spacetime/latents"
 USUAL_FPS = 12.0  # where nothing tells: the embedded model's
@@ -48,15 +48,7 @@ class EmptyVideo(Node):
                     round=0.001,
                     tooltip="Length. The embedded model was trained on up to 2.75 seconds (33 frames at 12 fps).",
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=12.0,
-                    min=1.0,
-                    max=120.0,
-                    step=1.0,
-                    round=0.001,
-                    tooltip="Frames per second. The embedded model makes 12; the latent carries it on.",
-                ),
+                own_fps_input("Frames per second. The embedded model makes 12; the latent carries it on."),
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many videos to make at once."),
                 io.Model.Input(
                     "model",

@@ -14,6 +14,7 @@ from . import sockets
 from .checks import shown
 from .host import messages
 from .schema import Node, schema
+from .tasks.inputs import own_fps_input
 
 DIGITS = 12  # of the number of a frame
 
@@ -72,15 +73,7 @@ class MeasureVideo(Node):
             rarely=["fps"],
             inputs=[
                 io.MultiType.Input("frames", types=FRAMES, tooltip="The images or video to judge."),
-                io.Float.Input(
-                    "fps",
-                    default=12.0,
-                    min=1.0,
-                    max=120.0,
-                    step=1.0,
-                    round=0.001,
-                    tooltip="Frames per second of images; a video brings its own.",
-                ),
+                own_fps_input("Frames per second of images; a video brings its own."),
                 io.Boolean.Input(
                     "motion",
                     default=True,

@@ -38,7 +38,7 @@ class TrainVAE(Node):
                 sockets.Clips.Input("clips", tooltip="From Clips From Folder or Toy World."),
                 shared.name("my_vae"),
                 shared.preset(VAE_PRESETS, "toy is small, mini the embedded VAE's, base larger; test is for trials."),
-                io.Int.Input("steps", default=1000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
+                shared.steps(1000),
                 io.Int.Input("batch", default=4, **limits("batch"), tooltip="Crops per step. Fewer need less memory."),
                 io.Int.Input("crop", default=64, **limits("crop"), tooltip="Side of the crops in pixels."),
                 shared.rate(),
@@ -120,23 +120,17 @@ class TrainDiT(Node):
                 io.Vae.Input("vae", tooltip="The VAE of Train VAE or of Load Spacetime Checkpoint."),
                 shared.name("my_model"),
                 shared.preset(DIT_PRESETS, "mini is the embedded model's, S to XL the paper's; test is for trials."),
-                io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
-                io.Int.Input(
-                    "tokens",
-                    default=2592,
-                    **limits("tokens"),
-                    tooltip=(
-                        "Patches per step; the number of clips follows from their size. A clip of 64x64x17 has 80. "
-                        "Lower it when memory is full."
-                    ),
+                shared.steps(2000),
+                shared.tokens(
+                    2592,
+                    "Patches per step; the number of clips follows from their size. A clip of 64x64x17 has 80. "
+                    "Lower it when memory is full.",
                 ),
                 shared.rate(),
                 *shared.common(),
-                io.Combo.Input(
-                    "start_from",
-                    options=["nothing", *folders.checkpoint_names()],
-                    default="nothing",
-                    tooltip="Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
+                shared.start_from(
+                    folders.checkpoint_names(),
+                    "Continue from a checkpoint of ours instead of from scratch; it brings its own size.",
                 ),
                 *shared.dit_extras(),
             ],
@@ -212,20 +206,12 @@ class TrainCaptioner(Node):
                 shared.preset(
                     CAPTIONER_PRESETS, "toy is the embedded one's; small and base have 20 and 110 M weights."
                 ),
-                io.Int.Input("steps", default=2000, **limits("steps"), tooltip="Optimiser steps of the whole run."),
-                io.Int.Input(
-                    "tokens",
-                    default=4096,
-                    **limits("tokens"),
-                    tooltip="Patches per step: the number of clips follows. Lower it when memory is full.",
-                ),
+                shared.steps(2000),
+                shared.tokens(4096, "Patches per step: the number of clips follows. Lower it when memory is full."),
                 shared.rate(),
                 *shared.common(),
-                io.Combo.Input(
-                    "start_from",
-                    options=["nothing", *_captioners()],
-                    default="nothing",
-                    tooltip="Continue from a captioner of this VAE; it brings its own size and words.",
+                shared.start_from(
+                    _captioners(), "Continue from a captioner of this VAE; it brings its own size and words."
                 ),
             ],
             outputs=[

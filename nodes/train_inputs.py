@@ -27,6 +27,21 @@ def preset(options: list[str], tip: str) -> Any:
     return io.Combo.Input("preset", options=options, default=options[0], tooltip=f"Size of the network: {tip}")
 
 
+def steps(default: int) -> Any:
+    """How long the run is."""
+    return io.Int.Input("steps", default=default, **limits("steps"), tooltip="Optimiser steps of the whole run.")
+
+
+def tokens(default: int, tip: str) -> Any:
+    """How much a step learns from."""
+    return io.Int.Input("tokens", default=default, **limits("tokens"), tooltip=tip)
+
+
+def start_from(names: list[str], tip: str) -> Any:
+    """What the run continues, or nothing."""
+    return io.Combo.Input("start_from", options=["nothing", *names], default="nothing", tooltip=tip)
+
+
 def rate() -> Any:
     """The learning rate."""
     return io.Float.Input(

@@ -22,6 +22,7 @@ from .layers import (
     Attention,
     PatchEmbedder,
     TimeEmbedder,
+    Transformer,
     cut_grid,
     modulated,
     picture_table,
@@ -99,19 +100,13 @@ class LabelEmbedder(nn.Module):
         return F.embedding(labels, self.embedding_table.weight.to(labels.device)).to(dtype)
 
 
-class ClassTransformer(nn.Module):
+class ClassTransformer(Transformer):
     """Noisy latents, time and a class -> the model's answer, all of its output channels."""
 
-    def __init__(
-        self,
-        config: ClassConfig,
-        operations: Any = nn,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+    config: ClassConfig
+
+    def build(self, config: ClassConfig, operations: Any, **factory: Any) -> None:
+        """Its layers, under their published names."""
         size = config.hidden_size
         self.x_embedder = PatchEmbedder(config.patch, config.in_channels, size, operations, **factory)
         self.t_embedder = TimeEmbedder(size, operations, shift=config.time_shift, **factory)

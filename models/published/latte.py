@@ -16,7 +16,17 @@ from torch.nn import functional as F
 
 from ..transformer.attention import Kernel, sdpa
 from ..transformer.dit import block_runner
-from .layers import TIME_WIDTH, PatchEmbedder, cut_grid, modulated, picture_table, place_features, time_features, unfold
+from .layers import (
+    TIME_WIDTH,
+    PatchEmbedder,
+    Transformer,
+    cut_grid,
+    modulated,
+    picture_table,
+    place_features,
+    time_features,
+    unfold,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,19 +132,13 @@ class LatteBlock(nn.Module):
         return x + mlp_gate * self.ff(modulated(x, mlp_shift, mlp_scale))
 
 
-class TextTransformer(nn.Module):
+class TextTransformer(Transformer):
     """Noisy latents, time and text -> the model's answer, all of its output channels."""
 
-    def __init__(
-        self,
-        config: LatteConfig,
-        operations: Any = nn,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+    config: LatteConfig
+
+    def build(self, config: LatteConfig, operations: Any, **factory: Any) -> None:
+        """Its layers, under their published names."""
         size = config.hidden_size
         self.pos_embed = PatchEmbedder(config.patch, config.in_channels, size, operations, **factory)
         self.adaln_single = _TimeModulation(size, operations, **factory)

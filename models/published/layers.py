@@ -54,6 +54,25 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor, eps: float = EPS) -> Tens
     return F.layer_norm(x, x.shape[-1:], eps=eps) * (1 + scale) + shift
 
 
+class Transformer(nn.Module):
+    """A published transformer of a config; `operations` makes its layers: torch.nn, or a host's casting layers."""
+
+    def __init__(
+        self,
+        config: Any,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.build(config, operations, device=device, dtype=dtype)
+
+    def build(self, config: Any, operations: Any, **factory: Any) -> None:
+        """Make the layers, under the names that the published file has for them or gets when it is read."""
+        raise NotImplementedError
+
+
 class TimeEmbedder(nn.Module):
     """Time (B,) -> (B, D); keys mlp.0 and mlp.2."""
 

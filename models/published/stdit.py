@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..transformer.attention import Kernel, sdpa
 from ..transformer.dit import block_runner
-from .layers import MLP, TimeEmbedder, cut_grid, modulated, picture_table
+from .layers import MLP, TimeEmbedder, Transformer, cut_grid, modulated, picture_table
 
 TRAINED_SIDE = 512  # pixels of a square picture at which positions count single patches
 
@@ -156,19 +156,13 @@ class OpenSoraHead(nn.Module):
         return out
 
 
-class OpenSoraTransformer(nn.Module):
+class OpenSoraTransformer(Transformer):
     """Noisy latents, time and text -> the model's answer, all of its output channels."""
 
-    def __init__(
-        self,
-        config: OpenSoraConfig,
-        operations: Any = nn,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+    config: OpenSoraConfig
+
+    def build(self, config: OpenSoraConfig, operations: Any, **factory: Any) -> None:
+        """Its layers, under their published names."""
         size = config.hidden_size
         self.rope = nn.ParameterDict({"freqs": torch.empty(size // config.num_heads // 2, **factory)})
         self.x_embedder = PatchEmbedder3d(config, operations, **factory)

@@ -31,11 +31,9 @@ def fps_input() -> Any:
     )
 
 
-def own_fps_input() -> Any:
+def own_fps_input(tooltip: str = "Frames per second of the video.") -> Any:
     """Frames per second where no clip comes in that could say it."""
-    return io.Float.Input(
-        "fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip="Frames per second of the video."
-    )
+    return io.Float.Input("fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
 def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) -> Any:

@@ -20,7 +20,7 @@ from comfyui_spacetime.models.generate import Models, generate
 from comfyui_spacetime.models.metrics import reference, seam, video
 from comfyui_spacetime.models.patches import Grid, patchify, to_patches, unpatchify
 from comfyui_spacetime.models.pixels import from_uint8, to_uint8
-from comfyui_spacetime.models.tasks import along_time, in_space, levels
+from comfyui_spacetime.models.tasks import in_space, levels
 from comfyui_spacetime.models.text.encoder import load_text_encoder
 from comfyui_spacetime.models.transformer.attention import matmul_attention
 from comfyui_spacetime.models.transformer.config import PRESETS as DITS
@@ -31,6 +31,7 @@ from comfyui_spacetime.models.vae.autoencoder import VideoVAE
 from comfyui_spacetime.models.vae.memory import decoder_bytes, encoder_bytes
 from comfyui_spacetime.tests.gpu.device import PretendedGPU
 from comfyui_spacetime.tests.gpu.tensor import GPUTensor
+from comfyui_spacetime.tools.bench.gpu.checks import CLIP, REGION, TASKS
 
 
 @pytest.fixture
@@ -222,21 +223,6 @@ GUIDED: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
 @pytest.mark.parametrize("name", GUIDED)
 def test_guidance_gives_what_the_cpu_gives(gpu, name):
     close(GUIDED[name](lambda x: x.cuda()), GUIDED[name](lambda x: x))
-
-
-REGION = (noise(1, 1, 6, 4, 6) > 0).float()
-CLIP = noise(1, 16, 6, 4, 6)
-TASKS: dict[str, Callable[[Tensor], Any]] = {
-    "animate": lambda clip: along_time.animate([clip[:, :, :1], clip[:, :, 1:2]], [0, -1], 5),
-    "extend": lambda clip: along_time.extend(clip, 2, 3),
-    "connect by a gap": lambda clip: along_time.connect_gap(clip, clip, 2),
-    "connect by a blend": lambda clip: along_time.connect_blend(clip, clip, 3, 0.3),
-    "a new loop": along_time.loop_new,
-    "close a loop": lambda clip: along_time.loop_clip(clip, 2),
-    "restyle": lambda clip: in_space.restyle(clip, 0.5, REGION, 1, 4),
-    "fill": lambda clip: in_space.fill(clip, REGION),
-    "outpaint": lambda clip: in_space.outpaint(clip, 2, 2, 2, 2, 1),
-}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ...models.generate import generate
 from ...models.metrics.fidelity import Expectation, Verdict, held_out_scenes, judge
 from ...models.toyworld import Scene, render
-from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
+from .sampling import Frames, add_sampling_options, load_models, sampled, sheet, sizes
 
 PROPERTIES = ("colour", "shape", "motion", "count")
 GROUPS = ("unseen combination", "unseen wording")
@@ -75,20 +74,9 @@ def share(verdicts: Sequence[Verdict], name: str) -> float:
 def generated(prompts: Sequence[str], options: argparse.Namespace) -> Iterator[Frames]:
     """A clip per prompt, `batch` at once; clip i starts from the noise of seed + i."""
     models = load_models(options)
-    width, height, frames = sizes(options.size)
+    _, _, frames = sizes(options.size)
     for first in range(0, len(prompts), options.batch):
-        yield from generate(
-            models,
-            prompts[first : first + options.batch],
-            num_frames=frames,
-            height=height,
-            width=width,
-            steps=options.steps,
-            cfg=options.cfg,
-            shift=options.shift,
-            solver=options.solver,
-            seed=options.seed + first,
-        )
+        yield from sampled(models, prompts, options, first, frames=frames)
         print(f"\r{min(first + options.batch, len(prompts))} of {len(prompts)}", end="\r", file=sys.stderr, flush=True)
 
 

@@ -16,14 +16,13 @@ import numpy as np
 import torch
 
 from ...models.checkpoints import known_sizes, load_checkpoint
-from ...models.generate import generate
 from ...models.metrics.fidelity import Expectation, held_out_scenes, judge
 from ...models.metrics.repetition import repetition
 from ...models.metrics.seam import changes
 from ...models.metrics.video import flicker, sharpness
 from ...models.toyworld import Scene, render
 from .fidelity import PROPERTIES, share
-from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
+from .sampling import Frames, add_sampling_options, load_models, sampled, sheet, sizes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,27 +46,16 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     for frames in (usual, long):
         truth = [render(scene, num_frames=frames, height=height, width=width).frames for _, scene, _ in chosen]
         yield row(f"{frames} frames, true", truth, [scene for _, scene, _ in chosen])
+    prompts = [prompt for prompt, _, _ in chosen]
     for name, (frames, trained_frames) in ways.items():
         clips: list[Frames] = []
         for first in range(0, len(chosen), options.batch):
             print(f"\r{name}: {first} of {len(chosen)}", end="\r", file=sys.stderr, flush=True)
-            clips += generate(
-                models,
-                [prompt for prompt, _, _ in chosen[first : first + options.batch]],
-                num_frames=frames,
-                height=height,
-                width=width,
-                steps=options.steps,
-                cfg=options.cfg,
-                shift=options.shift,
-                solver=options.solver,
-                seed=options.seed + first,
-                trained_frames=trained_frames,
-            )
+            clips += sampled(models, prompts, options, first, frames=frames, trained_frames=trained_frames)
         yield row(name, clips, [scene for _, scene, _ in chosen])
         shown += clips[:6]
     if options.sheet:
-        captions = [f"{name}\n{prompt}" for name in ways for prompt, _, _ in chosen[:6]]
+        captions = [f"{name}\n{prompt}" for name in ways for prompt in prompts[:6]]
         sheet(shown, captions, columns=13).save(options.sheet)
 
 

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ...models.embedded import EMBEDDED
-from ...models.generate import Models
+from ...models.generate import Models, generate
 from ...models.precision import cpu_multiplies_bf16
 
 Frames = NDArray[np.uint8]
@@ -44,6 +45,26 @@ def load_models(options: argparse.Namespace) -> Models:
     if options.few_steps:
         vars(options).update(asdict(models.best))
     return models
+
+
+def sampled(
+    models: Models, prompts: Sequence[str], options: argparse.Namespace, first: int, *, frames: int, **more: Any
+) -> list[Frames]:
+    """One batch of clips with the options' settings, from the noise of seed + first; more: for `generate`."""
+    width, height, _ = sizes(options.size)
+    return generate(
+        models,
+        prompts[first : first + options.batch],
+        num_frames=frames,
+        height=height,
+        width=width,
+        steps=options.steps,
+        cfg=options.cfg,
+        shift=options.shift,
+        solver=options.solver,
+        seed=options.seed + first,
+        **more,
+    )
 
 
 def sizes(text: str) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ....models.published.dit import ClassConfig, ClassTransformer
 from ....models.published.families import Published
 from ....models.published.latte import LatteConfig, TextTransformer
+from ....models.published.layers import Transformer
 from ....models.published.stdit import OpenSoraConfig, OpenSoraTransformer
 from .hosted_dit import kernel
 
@@ -33,39 +34,20 @@ def call(network: torch.nn.Module, run: Run, x: Tensor, t: Tensor, context: Tens
     return answer if x.ndim == 5 else answer[:, :, 0]
 
 
-class HostedClassTransformer(ClassTransformer):
-    """DiT, SiT and Latte with classes, behind core's call."""
+class Hosted(Transformer):
+    """Comes before a published network among the bases of a class, and puts it behind core's call."""
+
+    network: type[Transformer]
+    reads = ""  # the name of a model that reads a text
 
     def __init__(
         self, *, published: Published, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn
     ) -> None:
-        assert isinstance(published.config, ClassConfig)
         super().__init__(published.config, operations, device=device, dtype=dtype)
         self.dtype = dtype
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, **given: Any) -> Tensor:  # type: ignore[override]
-        """x (B, C, H, W) or (B, C, T, H, W), t (B,) in the model's own time -> its answer with x's axes."""
-        return call(self, self._answer, x, t, context, given)
-
-    def _answer(
-        self, x: Tensor, t: Tensor, _: Any, options: dict[str, Any], class_labels: Tensor | None = None, **_more: Any
-    ) -> Tensor:
-        labels = None if class_labels is None else class_labels.reshape(-1)
-        return super().forward(x, t, labels, attention=kernel(x.device, options), transformer_options=options)
-
-
-class HostedTextTransformer(TextTransformer):
-    """Latte-1, behind core's call."""
-
-    def __init__(
-        self, *, published: Published, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn
-    ) -> None:
-        assert isinstance(published.config, LatteConfig)
-        super().__init__(published.config, operations, device=device, dtype=dtype)
-        self.dtype = dtype
-
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, **given: Any) -> Tensor:  # type: ignore[override]
-        """x (B, C, T, H, W), t (B,) in the model's own time -> its answer. ValueError without a text."""
+    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, **given: Any) -> Tensor:
+        """x (B, C, T, H, W), pictures without T, t (B,) in the model's own time -> its answer with x's axes."""
         return call(self, self._answer, x, t, context, given)
 
     def _answer(
@@ -75,28 +57,48 @@ class HostedTextTransformer(TextTransformer):
         context: Tensor | None,
         options: dict[str, Any],
         context_mask: Tensor | None = None,
-        **_more: Any,
+        **conditions: Any,
     ) -> Tensor:
+        given = self.given(context, context_mask, conditions)
+        own: Tensor = self.network.forward(
+            self, x, t, *given, attention=kernel(x.device, options), transformer_options=options
+        )
+        return own
+
+    def given(self, context: Tensor | None, mask: Tensor | None, _conditions: dict[str, Any]) -> tuple[Any, ...]:
+        """What the network reads beside the latents and the time: a text. ValueError without one."""
         if context is None:
-            raise ValueError("Latte-1 reads a text: connect CLIP Text Encode, with T5-XXL from Load CLIP (type pixart)")
-        mask = None if context_mask is None else context_mask[..., 0] > 0.5
-        shared: dict[str, Any] = {"attention": kernel(x.device, options), "transformer_options": options}
-        return super().forward(x, t, context, mask, **shared)
+            raise ValueError(
+                f"{self.reads} reads a text: connect CLIP Text Encode, with T5-XXL from Load CLIP (type pixart)"
+            )
+        return context, None if mask is None else mask[..., 0] > 0.5
 
 
-class HostedOpenSora(OpenSoraTransformer):
+class HostedClassTransformer(Hosted, ClassTransformer):  # type: ignore[misc]  # called as core calls
+    """DiT, SiT and Latte with classes, behind core's call."""
+
+    network = ClassTransformer
+
+    def given(self, _context: Tensor | None, _mask: Tensor | None, conditions: dict[str, Any]) -> tuple[Any, ...]:
+        """Class numbers, or nothing."""
+        labels = conditions.get("class_labels")
+        return (None if labels is None else labels.reshape(-1),)
+
+
+class HostedTextTransformer(Hosted, TextTransformer):  # type: ignore[misc]  # called as core calls
+    """Latte-1, behind core's call."""
+
+    network, reads = TextTransformer, "Latte-1"
+
+
+class HostedOpenSora(Hosted, OpenSoraTransformer):  # type: ignore[misc]  # called as core calls
     """Open-Sora 1.2, behind core's call."""
 
-    def __init__(
-        self, *, published: Published, dtype: torch.dtype, device: Any = None, operations: Any = torch.nn
-    ) -> None:
-        assert isinstance(published.config, OpenSoraConfig)
-        super().__init__(published.config, operations, device=device, dtype=dtype)
-        self.dtype = dtype
+    network, reads = OpenSoraTransformer, "Open-Sora"
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, **given: Any) -> Tensor:  # type: ignore[override]
-        """x (B, C, T, H, W), t (B,) in thousandths -> its answer. ValueError without a text."""
-        return call(self, self._answer, x, t, context, given)
+    def given(self, context: Tensor | None, mask: Tensor | None, conditions: dict[str, Any]) -> tuple[Any, ...]:
+        """A text, and frames per second."""
+        return *super().given(context, mask, conditions), conditions.get("fps")
 
     def text_or_none(self, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Text features (1, L, E) and their mask; for zeros (Conditioning Zero Out) what it learned as "no text"."""
@@ -105,26 +107,8 @@ class HostedOpenSora(OpenSoraTransformer):
         nothing = self.y_embedder.y_embedding[None].to(context)
         return nothing, nothing.new_ones((1, nothing.shape[1], 1))
 
-    def _answer(
-        self,
-        x: Tensor,
-        t: Tensor,
-        context: Tensor | None,
-        options: dict[str, Any],
-        context_mask: Tensor | None = None,
-        fps: Tensor | None = None,
-        **_more: Any,
-    ) -> Tensor:
-        if context is None:
-            raise ValueError(
-                "Open-Sora reads a text: connect CLIP Text Encode, with T5-XXL from Load CLIP (type pixart)"
-            )
-        mask = None if context_mask is None else context_mask[..., 0] > 0.5
-        shared: dict[str, Any] = {"attention": kernel(x.device, options), "transformer_options": options}
-        return super().forward(x, t, context, mask, fps, **shared)
 
-
-HOSTED: dict[type, type[torch.nn.Module]] = {
+HOSTED: dict[type, type[Hosted]] = {
     ClassConfig: HostedClassTransformer,
     LatteConfig: HostedTextTransformer,
     OpenSoraConfig: HostedOpenSora,
