@@ -22,6 +22,7 @@ from .recommended import Recommended
 from .schedules import highest_sigma, sigma_of, sigmas
 from .solvers import Solver, noise_generator, sample
 from .tasks.canvas import Canvas
+from .tasks.prompts import contrasted
 from .text.encoder import TextEncoder, load_text_encoder
 from .transformer.dit import DiT
 from .transformer.shares import patch_shares
@@ -175,11 +176,25 @@ def text_denoiser(
     return predict
 
 
-def placed_predictor(models: Models, shares: Mapping[str, Tensor], *, cyclic: bool = False) -> Denoiser:
-    """The DiT as a denoiser of latents (B, C, T, H, W) whose places have prompts of their own.
+def mixed_predictor(
+    models: Models, shares: Mapping[str, Tensor], *, contrast: float = 0.0, cyclic: bool = False
+) -> Denoiser:
+    """The DiT as a denoiser of latents (B, C, T, H, W) whose places have prompts of their own: answers are mixed.
 
-    shares (T, H, W) by prompt, adding up to 1 (tasks.prompts).
+    It is run over the whole for each prompt, and each place takes its answers by shares (T, H, W), which add up to 1
+    (tasks.prompts); contrast leads it away from those to the other prompts.
     """
+    weights = contrasted(shares, contrast)
+    parts = [(weight, predictor(models, [prompt], weight.shape, cyclic=cyclic)) for prompt, weight in weights.items()]
+
+    def predict(x: Tensor, sigma: Tensor) -> Tensor:
+        return sum((weight.to(x) * answer(x, sigma) for weight, answer in parts), start=torch.zeros_like(x))
+
+    return predict
+
+
+def placed_predictor(models: Models, shares: Mapping[str, Tensor], *, cyclic: bool = False) -> Denoiser:
+    """The same in one run: each patch attends to its own prompt, and learns of the others by the patches around it."""
     weight = next(models.dit.parameters())
     texts = [models.text([prompt], weight.device) for prompt in shares]
     text = torch.cat([context for context, _ in texts], dim=1), torch.cat([mask for _, mask in texts], dim=1)

@@ -30,10 +30,10 @@ class PromptOverTime(Node):
             display_name="Prompt Over Time",
             category=CATEGORY,
             description=(
-                "Gives each stretch of a video, or a region of it, a prompt of its own, in one run. With this pack's "
-                "model each patch attends to its own text. Other models are run once for each text, and their answers "
-                "are mixed by masks over time and space. The node says which. Chain nodes by `base` for several "
-                "regions."
+                "Gives each stretch of a video, or a region of it, a prompt of its own, in one run. The model is run "
+                "once for each text, and its answers are mixed by masks over time and space; with this pack's model "
+                "each patch can attend to its own text instead. The node says which. Chain nodes by `base` for "
+                "several regions."
             ),
             search_aliases=[
                 "prompt travel",
@@ -69,6 +69,26 @@ class PromptOverTime(Node):
                     tooltip="The prompts hold only here: one frame, or one per video frame. Needs `base`.",
                 ),
                 vae_input(),
+                io.Combo.Input(
+                    "method",
+                    options=["mix answers", "attention"],
+                    default="mix answers",
+                    optional=True,
+                    tooltip=(
+                        "mix answers: the model runs once for each prompt; it follows them best. attention: one run, "
+                        "each patch attends to its own prompt; this pack's model alone."
+                    ),
+                ),
+                io.Float.Input(
+                    "contrast",
+                    default=0.5,
+                    min=0.0,
+                    max=4.0,
+                    step=0.1,
+                    round=0.001,
+                    optional=True,
+                    tooltip="mix answers only: how far each place is led away from the prompts of the others. 0: not.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="For `positive` or `negative` of a guider.")
@@ -89,9 +109,10 @@ class PromptOverTime(Node):
         base: Any = None,
         mask: Tensor | None = None,
         vae: Any = None,
+        method: str = "mix answers",
+        contrast: float = 0.5,
     ) -> io.NodeOutput:
         """Say who answers to what."""
-        from .host.model.levels import is_ours
         from .host.model.prompts import placed_prompts
         from .host.time import clip_fps, clip_time
 
@@ -104,8 +125,8 @@ class PromptOverTime(Node):
         segments = covered(parse_keys(prompts, "a blue ball"), clock, gaps=base is not None)
         region = None if mask is None else region_of_pixels(mask, canvas, time)
         shares = shares_of(canvas, segments, clock, fade, region)
-        conditioning, texts = placed_prompts(model, clip, shares, base)
-        messages.show_text(cls, described(texts, clock, ours=is_ours(model)))
+        conditioning, texts = placed_prompts(model, clip, shares, base, method, contrast)
+        messages.show_text(cls, described(texts, clock, method))
         return io.NodeOutput(conditioning)
 
 
@@ -128,11 +149,11 @@ def shares_of(
     return in_both(canvas.latents, track.latents, shares, heard)
 
 
-def described(texts: int, clock: Clock, *, ours: bool) -> str:
+def described(texts: int, clock: Clock, method: str) -> str:
     """How many prompts hold in a video, and by which way the model gets them."""
     if texts < 2:
         return f"one prompt for all {clock.seconds:.4g} s"
-    if ours:
+    if method == "attention":
         return f"{texts} prompts in {clock.seconds:.4g} s: each patch attends to its own"
     return f"{texts} prompts in {clock.seconds:.4g} s: the model runs once for each, and masks mix its answers"
 

@@ -161,6 +161,21 @@ def shares_in(over_time: Mapping[str, Tensor], latents: Tensor, region: Tensor |
     return shares if region is None else {**shares, BASE: shares.get(BASE, torch.zeros(())) + (1 - places)}
 
 
+def contrasted(shares: Mapping[str, Tensor], contrast: float) -> dict[str, Tensor]:
+    """Weights with which the answers to the texts are mixed, so that each place is also led away from the other texts.
+
+    own + contrast * (own - others), the others in equal parts: classifier-free guidance (arXiv 2207.12598) in which the
+    prompts of the rest of the video stand in place of no prompt. Shares and weights both add up to 1 in each place;
+    weights may be below 0. ValueError for a contrast below 0.
+    """
+    if contrast < 0:
+        raise ValueError(f"the contrast between prompts is {contrast:g}: it must be 0 or more")
+    others = len(shares) - 1
+    if others < 1:
+        return dict(shares)
+    return {text: share + contrast * (share - (1 - share) / others) for text, share in shares.items()}
+
+
 def _around(segments: Sequence[Key], seconds: float) -> Iterator[Key]:
     """The same once before and once after, for a circle."""
     for turn in (-seconds, 0.0, seconds):

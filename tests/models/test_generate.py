@@ -11,7 +11,7 @@ import torch
 
 from comfyui_spacetime.models import generate as generating
 from comfyui_spacetime.models.flow import PREDICTIONS, convert
-from comfyui_spacetime.models.generate import Models, generate, predictor
+from comfyui_spacetime.models.generate import Models, generate, mixed_predictor, predictor
 from comfyui_spacetime.models.geometry import OURS
 from comfyui_spacetime.models.guidance import Guidance
 from comfyui_spacetime.models.pixels import from_uint8
@@ -151,3 +151,18 @@ def test_a_strip_of_a_run_shows_what_generate_makes(models, unit, monkeypatch):
     generate(Models(dit, vae, models.text), ["a red ball", "a blue cube rolls"], **options)
     close = 1e-2 if unit == "eps" else 1e-4  # it divides by 1 - sigma, 0.006 at first
     torch.testing.assert_close(strip, torch.stack(vae.seen), rtol=close, atol=close)
+
+
+def test_where_answers_are_mixed_each_place_takes_that_of_its_own_prompt(models):
+    shape, x, sigma = (3, 4, 4), torch.randn(1, 16, 3, 4, 4, generator=torch.manual_seed(0)), torch.tensor([0.6])
+    red, blue = (predictor(models, [text], shape)(x, sigma) for text in ("a red ball", "a ball"))
+    late = torch.zeros(shape)
+    late[2], late[1] = 1.0, 0.25
+    with torch.no_grad():
+        made = mixed_predictor(models, {"a red ball": 1 - late, "a ball": late})(x, sigma)
+        same = mixed_predictor(models, {"a red ball": 1 - late, "a red ball ": late})(x, sigma)
+    assert torch.equal(made[:, :, 0], red[:, :, 0])
+    assert torch.equal(made[:, :, 2], blue[:, :, 2])
+    assert torch.allclose(made[:, :, 1], 0.75 * red[:, :, 1] + 0.25 * blue[:, :, 1], atol=1e-5)
+    assert torch.allclose(same, red, atol=1e-5)
+    assert (red - blue).abs().max() > 1e-3

@@ -7,6 +7,7 @@ from comfyui_spacetime.models.geometry import MINIMAX_H3, Frames
 from comfyui_spacetime.models.patches import Grid, to_patches
 from comfyui_spacetime.models.tasks.prompts import (
     Clock,
+    contrasted,
     covered,
     parse_keys,
     parse_scales,
@@ -106,6 +107,20 @@ def test_guidance_scales_go_in_straight_lines():
     for wrong in ("0: x", "0-1: 3", "0: 101", "0: -1", "3: 2"):
         with pytest.raises(ValueError, match=r"guidance scale|is not a time|beyond the video"):
             scales_over_time(parse_scales(wrong), CLOCK)
+
+
+def test_contrast_keeps_the_sum_and_leads_away_from_the_others():
+    found = shares("0: a\n0.9: b\n1.8: c", fade=0.6)
+    for contrast in (0.0, 0.5, 2.0):
+        weights = contrasted(found, contrast)
+        assert torch.allclose(sum(weights.values()), torch.ones(9), atol=1e-6)
+        alone = found["b"] == 1
+        assert torch.allclose(weights["b"][alone], torch.tensor(1 + contrast))
+        assert torch.allclose(weights["a"][alone], torch.tensor(-contrast / 2))
+    assert all(torch.equal(contrasted(found, 0.0)[text], share) for text, share in found.items())
+    assert contrasted({"a": torch.ones(9)}, 3.0)["a"].equal(torch.ones(9))
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        contrasted(found, -1.0)
 
 
 # ---- the transformer ----

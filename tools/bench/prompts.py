@@ -2,8 +2,10 @@
 
 Two prompts of the toy world hold one after the other, or side by side. Colour and motion are judged from pixels, as in
 bench fidelity: `right` is the share of clips in which each half shows what its own prompt asks for and not what the
-other one does, `plain` the same for clips of the first prompt alone, which cannot be right. No clip of training turns
-round on its way. `difference` is the largest difference of latents to the plain run where all prompts are one.
+other one does, where the model is run for each prompt and its answers are mixed; `attention` the same where each patch
+attends to its own prompt in one run; `plain` for clips of the first prompt alone, which cannot be right. No clip of
+training changes its colour or turns round on its way. `difference` is the largest difference of latents to the plain
+run where all prompts are one, by either way.
 
 And a second pass at twice the size, in tiles that overlap. What it differs in from a second pass in one
 piece is looked at across the borders of tiles: `seam` is the change across them over that across lines a latent beside
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ...models.flow import Denoiser, add_noise
-from ...models.generate import clip_noise, placed_predictor, predictor
+from ...models.generate import clip_noise, mixed_predictor, placed_predictor, predictor
 from ...models.geometry import CHANNELS, OURS
 from ...models.guidance import Guidance
 from ...models.metrics.motions import TURNING, evidence, track
@@ -42,7 +44,15 @@ FPS = 12.0
 TURN = 0.5  # part of the video after which the second prompt holds
 SCALE, STRENGTH, OVERLAP = 2.0, 0.5, 0.25  # of the second pass
 SETTLED = 4  # frames on either side of the turn that are not looked at
-ROW: dict[str, Any] = {"name": "", "right": None, "plain": None, "difference": None, "seam": None, "n": 0}
+ROW: dict[str, Any] = {
+    "name": "",
+    "right": None,
+    "attention": None,
+    "plain": None,
+    "difference": None,
+    "seam": None,
+    "n": 0,
+}
 Blobs = list[list[Blob]]
 
 
@@ -50,6 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be set."""
     parser.add_argument("--limit", type=int, default=16, help="clips per row")
     parser.add_argument("--fade", type=float, default=0.0, help="seconds from one prompt to the next")
+    parser.add_argument("--contrast", type=float, default=0.5, help="between the prompts, where answers are mixed")
     parser.add_argument("--only", help="the rows whose names begin so")
     parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
     add_sampling_options(parser)
@@ -81,27 +92,34 @@ class Bench:
 
     def ask(self, pair: "Pair", places: "Places", judge: "Judge") -> dict[str, Any]:
         """Over pairs of prompts: what share of the clips is right, of those with both and of those with the first."""
-        right, plain = [], []
+        found: dict[str, list[bool]] = {"right": [], "attention": [], "plain": []}
         for index in range(self.options.limit):
             first, second, about = pair(np.random.default_rng([11, index]))
             shares = places(self, first, second)
-            both = self.clip(placed_predictor(self.models, shares), index)
-            alone = self.clip(predictor(self.models, [first], self.shape), index)
-            right.append(judge(both, about))
-            plain.append(judge(alone, about))
-            if index < 4:
-                self.clips.append(both)
-                self.captions.append(f"{first}\nthen or beside it: {second}\n{'right' if right[-1] else 'wrong'}")
+            ways = (
+                mixed_predictor(self.models, shares, contrast=self.options.contrast),
+                placed_predictor(self.models, shares),
+                predictor(self.models, [first], self.shape),
+            )
+            for judged, way in zip(found.values(), ways, strict=True):
+                clip = self.clip(way, index)
+                judged.append(judge(clip, about))
+                if index < 4 and judged is found["right"]:
+                    self.clips.append(clip)
+                    word = "right" if judged[-1] else "wrong"
+                    self.captions.append(f"{first}\nthen or beside it: {second}\n{word}")
             print(f"\r{index + 1} of {self.options.limit}", end="\r", file=sys.stderr, flush=True)
-        return {"right": float(np.mean(right)), "plain": float(np.mean(plain)), "n": len(right)}
+        return {name: float(np.mean(judged)) for name, judged in found.items()} | {"n": self.options.limit}
 
     def equality(self) -> dict[str, Any]:
         """The largest difference of latents to the plain run where two keys say the same in other words of time."""
         prompt = "a red ball rolls to the right"
         half = torch.full(self.shape, 0.5)
-        one = self.latents(placed_predictor(self.models, {prompt: half, f"{prompt} ": 1 - half}), 0)
+        shares = {prompt: half, f"{prompt} ": 1 - half}
         plain = self.latents(predictor(self.models, [prompt], self.shape), 0)
-        return {"difference": float((one - plain).abs().max()), "n": 1}
+        mixed = mixed_predictor(self.models, shares, contrast=self.options.contrast)
+        ways = (mixed, placed_predictor(self.models, shares))
+        return {"difference": max(float((self.latents(way, 0) - plain).abs().max()) for way in ways), "n": 1}
 
     def second_pass(self) -> dict[str, Any]:
         """Seams of tiles in larger clips, and the same lines in clips that were made larger in one piece."""

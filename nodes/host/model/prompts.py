@@ -1,7 +1,7 @@
 """A CONDITIONING in which places of a video have prompts of their own.
 
-Our model gets all texts at once, and each patch attends to its own. Other models get a conditioning per text, with
-core's mask over time and space: core runs the model for each of them and mixes the answers by these masks.
+Any model gets a conditioning per text, with core's mask over time and space: core runs the model for each of them and
+mixes the answers by these masks. Our model can also get all texts at once, and each patch attends to its own.
 """
 
 from __future__ import annotations
@@ -12,19 +12,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....models.tasks.prompts import BASE
+from ....models.tasks.prompts import BASE, contrasted
 from .levels import is_ours
 from .model import TEXT_LENGTHS, context_mask
 from .text_shares import SHARES
 
 MASK = "mask"  # core's entry of a conditioning
+ANSWERS, ATTENTION = METHODS = ("mix answers", "attention")
 
 
-def placed_prompts(model: Any, text_encoder: Any, shares: Mapping[str, Tensor], base: Any | None) -> tuple[Any, int]:
+def placed_prompts(
+    model: Any,
+    text_encoder: Any,
+    shares: Mapping[str, Tensor],
+    base: Any | None,
+    method: str = ANSWERS,
+    contrast: float = 0.0,
+) -> tuple[Any, int]:
     """A conditioning for a MODEL, and how many there are in it: shares (T, H, W) by text, of `base` those of BASE.
 
-    A single one that holds everywhere stays as it is. ValueError for a base that was made for another size.
+    A single one that holds everywhere stays as it is. contrast: between mixed answers (tasks.prompts). ValueError for a
+    base that was made for another size or by the other method, and for a method that the model does not have.
     """
+    if method == ATTENTION and not is_ours(model):
+        raise ValueError(f"`{ATTENTION}` by place is for this pack's model alone: set method to `{ANSWERS}`")
     own = {text: share for text, share in shares.items() if text != BASE and bool((share > 0).any())}
     rest = shares.get(BASE)
     parts = [] if base is None or rest is None or not bool((rest > 0).any()) else [(base, rest)]
@@ -33,15 +44,19 @@ def placed_prompts(model: Any, text_encoder: Any, shares: Mapping[str, Tensor], 
     ]
     if len(parts) == 1:
         return parts[0][0], 1
-    return (_for_ours(parts) if is_ours(model) else _for_others(parts)), len(parts)
+    return (_attended(parts) if method == ATTENTION else _mixed(parts, contrast)), len(parts)
 
 
-def _for_ours(parts: list[tuple[Any, Tensor]]) -> Any:
+def _attended(parts: list[tuple[Any, Tensor]]) -> Any:
+    """One entry that holds all texts, and which place attends to which."""
     contexts, masks, lengths, shares = [], [], [], []
     settings: dict[str, Any] = {}
     for conditioning, share in parts:
-        if len(conditioning) != 1:
-            raise ValueError(f"a prompt of this model must be a single one, not {len(conditioning)} combined")
+        if len(conditioning) != 1 or conditioning[0][1].get(MASK) is not None:
+            raise ValueError(
+                f"`{ATTENTION}` wants single prompts, not {len(conditioning)} with masks: use `{ANSWERS}` in all nodes "
+                "of the chain"
+            )
         context, more = conditioning[0]
         held = more.get(SHARES)
         if held is None and TEXT_LENGTHS in more:
@@ -57,10 +72,14 @@ def _for_ours(parts: list[tuple[Any, Tensor]]) -> Any:
     return [[torch.cat(contexts, dim=1), {**settings, **joined}]]
 
 
-def _for_others(parts: list[tuple[Any, Tensor]]) -> Any:
+def _mixed(parts: list[tuple[Any, Tensor]], contrast: float) -> Any:
+    """An entry for each text, with core's mask where it holds; below 0 where it is led away from."""
     entries = []
-    for conditioning, share in parts:
+    weights = contrasted({str(index): share for index, (_, share) in enumerate(parts)}, contrast)
+    for (conditioning, _), share in zip(parts, weights.values(), strict=True):
         for text, more in conditioning:
+            if TEXT_LENGTHS in more and SHARES not in more:
+                raise ValueError("`base` holds the prompts of packed clips: prompts over time are for one clip")
             mask = share[None]
             if more.get(MASK) is not None:
                 _check_size(more[MASK], share)
