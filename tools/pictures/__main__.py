@@ -12,7 +12,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...models.files import write_bytes
 from .. import comfyui
 from ..client import Result, load_workflow
 from ..comfyui import MEDIA
@@ -23,12 +22,11 @@ from ..video import STARTER, Wish, fill_in, upload_files
 from . import icon
 from .diagram import diagram
 from .editor import Editor, open_browser, visit
+from .guides import DRAWN, IMAGES, MADE, draw, make, saved_video
 from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
 
 BROUGHT = {"UNETLoader", "CheckpointLoaderSimple", "SpacetimeLoadDiT"}  # they load what does not come with the pack
 TRAINING = ("SpacetimeTrain", "SpacetimeDistill")
-DRAWN = ("save_and_resume",)  # in web/docs/guides
-IMAGES = ROOT / "web" / "docs" / "images"
 WIDTH = 480
 # prompts of the README's sample videos, each with seed 0: none was chosen for its looks
 SAMPLES = (
@@ -44,7 +42,7 @@ def main() -> int:
     """Make the pictures that were asked for."""
     parser = argparse.ArgumentParser(prog="run.py pictures")
     parser.add_argument("kind", nargs="?", choices=["icon", *KINDS], help="all of them when left out")
-    parser.add_argument("names", nargs="*", help="thumbnails of these workflows only")
+    parser.add_argument("names", nargs="*", help="thumbnails, or pictures of guides, of these workflows only")
     options = parser.parse_args()
     try:
         if options.kind in (None, "icon"):
@@ -82,12 +80,10 @@ def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
         say(str(path.with_suffix(".jpg").relative_to(ROOT)))
 
 
-def guides(_host: Host, _names: Sequence[str] = ()) -> None:
-    """Workflows drawn for the guides."""
-    for name in DRAWN:
-        workflow = load_workflow(ROOT / "workflows" / f"{name}.json")
-        save_jpeg(diagram(workflow, 2 * WIDTH), IMAGES / f"{name}.jpg", 200_000)
-        say(f"web/docs/images/{name}.jpg")
+def guides(host: Host, names: Sequence[str] = ()) -> None:
+    """Workflows drawn for the guides, and what some of them make."""
+    for name in filter(lambda one: not names or one in names, (*DRAWN, *MADE)):
+        say(f"web/docs/images/{draw(name) if name in DRAWN else make(host, name)}")
 
 
 def samples(host: Host, _names: Sequence[str] = ()) -> None:
@@ -150,19 +146,6 @@ def photograph(view: Editor) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture.save(IMAGES / "editor.png", optimize=True)
-
-
-def saved_video(host: Host, result: Result) -> list[Image.Image]:
-    """The frames of the video that a run saved."""
-    file = [one for one in result.files() if one["type"] == "output"][-1]
-    return video_frames(io_file(host.client.fetch(file)))
-
-
-def io_file(data: bytes) -> Path:
-    """The same bytes as a file."""
-    path = Path(tempfile.mkdtemp(prefix="spacetime-")) / "video.mp4"
-    write_bytes(path, data)
-    return path
 
 
 def film(host: Host, result: Result) -> Image.Image:
