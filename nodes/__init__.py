@@ -12,6 +12,7 @@ MODULES = (
     "latents",
     "tokens",
     "denoise",
+    "inspecting",
     "runs",
     "explore",
     "sampling",

@@ -12,7 +12,7 @@ from . import sockets
 from .host import messages
 from .looking import patches_shown
 from .schema import Node, schema
-from .tokens import denoised_latent
+from .tokens import denoised_latent, laid_out
 
 CATEGORY = "Spacetime/denoise"
 
@@ -126,7 +126,9 @@ class DenoiseStep(Node):
         after = advance(tokens, guider, sampler, goal, lambda text: messages.show_text(cls, text))
         kept = said_of(guider.model_patcher, tokens.change)
         messages.show_text(cls, "\n".join([describe_run(after), *([kept] if kept else [])]))
-        return io.NodeOutput(after, denoised_latent(after), after.trajectory.done, ui=patches_shown(after) or None)
+        guess = denoised_latent(after)
+        shown = patches_shown(after, model=guider.model_patcher, guess=lambda: guess, state=lambda: laid_out(after))
+        return io.NodeOutput(after, guess, after.trajectory.done, ui=shown or None)
 
 
 def describe_run(tokens: Tokens) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +14,23 @@ from ..models.patches import Tokens
 
 KEY = "spacetime_patches"
 MOST = 1 << 16  # patches; more are not shown: a megabyte of text for each run
+Latent = Callable[[], dict[str, Any]]
 
 
-def patches_shown(tokens: Tokens) -> dict[str, Any]:
-    """The `ui` of a node that gives tokens, of a batch's first clip; empty for more patches than are shown."""
+def patches_shown(
+    tokens: Tokens,
+    *,
+    model: Any = None,
+    vae: Any = None,
+    guess: Latent | None = None,
+    state: Latent | None = None,
+    attention: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The `ui` of a node that gives tokens, of a batch's first clip; empty for more patches than are shown.
+
+    model, vae   by which pictures are made of `guess` and `state`, the latents of a run, for the space under the grid
+    attention    what can be asked of it
+    """
     if tokens.values.shape[1] > MOST:
         return {}
     values = tokens.values[0].detach().float().cpu()  # once: each look at a device waits for it
@@ -37,8 +51,27 @@ def patches_shown(tokens: Tokens) -> dict[str, Any]:
         "largest": top,
         "colours": packed(components.colours.flatten()),
         "shares": list(components.shares),
+        "pictures": pictures(tokens, model, vae, guess, state),
+        "attention": attention,
     }
     return {KEY: [shown]}
+
+
+def pictures(tokens: Tokens, model: Any, vae: Any, guess: Latent | None, state: Latent | None) -> dict[str, Any]:
+    """A picture for each latent frame: of the model's guess, and of the noisy state once there is one."""
+    from .host.pictures import decoded, previewed
+
+    if len(tokens.grids) != 1:
+        return {}
+    begun = tokens.trajectory is not None
+    found = {}
+    if guess is not None and vae is not None:
+        found["guess"] = decoded(vae, guess())
+    elif guess is not None and model is not None:
+        found["guess"] = previewed(model, guess())
+    if state is not None and begun and model is not None:
+        found["state"] = previewed(model, state(), noisy=True)
+    return {name: sprite for name, sprite in found.items() if sprite is not None}
 
 
 def packed(values: Tensor) -> str:

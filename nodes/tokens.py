@@ -62,7 +62,7 @@ class Patchify(Node):
 
         tokens = cut(latent, patch_of(model) or (patch_frames, patch_height, patch_width))
         messages.show_text(cls, describe(tokens))
-        return io.NodeOutput(tokens, ui=patches_shown(tokens) or None)
+        return io.NodeOutput(tokens, ui=patches_shown(tokens, model=model, guess=lambda: latent) or None)
 
 
 class Unpatchify(Node):

@@ -18,6 +18,7 @@ from ...models.tasks.far import Generate
 from .latent import MASK, SAMPLES, latent_of
 from .messages import check_interrupted
 from .sounding import nested_pair, sound_latents
+from .strips import joined, strip
 
 
 def window_sampler(
@@ -32,16 +33,18 @@ def window_sampler(
         own_noise = copy.copy(noise)
         own_noise.seed = noise.seed + index
         given = latent_of(replace(canvas, entries={}))
-        samples = chosen.sample(
-            own_noise.generate_noise(given),
-            given[SAMPLES],
-            sampler,
-            sigmas,
-            denoise_mask=given[MASK],
-            callback=latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=own_noise.seed,
-        )
+        preview = latent_preview.prepare_callback(chosen.model_patcher, len(sigmas) - 1)
+        with strip(chosen.model_patcher.model.latent_format) as moving:
+            samples = chosen.sample(
+                own_noise.generate_noise(given),
+                given[SAMPLES],
+                sampler,
+                sigmas,
+                denoise_mask=given[MASK],
+                callback=joined(preview, moving),
+                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                seed=own_noise.seed,
+            )
         return sampled(canvas, samples)
 
     return generate

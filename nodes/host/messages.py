@@ -28,8 +28,7 @@ def show_text(node: Any, text: str) -> None:
     """Write a line on the running node (a class with the hidden unique_id). Nothing happens where no server runs."""
     hidden = getattr(node, "hidden", None)
     node_id = hidden.unique_id if hidden is not None else None
-    server = sys.modules.get("server")
-    instance = getattr(server.PromptServer, "instance", None) if server is not None else None
+    instance = _server()
     if instance is not None and node_id is not None:
         instance.send_progress_text(text, node_id)
 
@@ -41,16 +40,34 @@ def say_while_running(text: str) -> None:
     if text not in _logged:
         _logged.add(text)
         logging.getLogger(__name__).warning("Spacetime: %s", text)
-    context = comfy_execution.utils.get_executing_context()
-    server = sys.modules.get("server")
-    instance = getattr(server.PromptServer, "instance", None) if server is not None else None
+    context, instance = comfy_execution.utils.get_executing_context(), _server()
     if instance is not None and context is not None:
         instance.send_progress_text(text, context.node_id)
 
 
+def listening_node() -> str | None:
+    """The id of the running node, where an editor is connected that could show something on it; else None."""
+    context, instance = comfy_execution.utils.get_executing_context(), _server()
+    if context is None or instance is None or instance.client_id not in instance.sockets:
+        return None
+    return str(context.node_id)
+
+
+def show_json(event: str, data: Mapping[str, Any]) -> None:
+    """Send JSON to our scripts in the editor that runs this workflow."""
+    instance = _server()
+    if instance is not None:
+        instance.send_sync(event, dict(data), instance.client_id)
+
+
+def _server() -> Any | None:
+    """The host's server, where one runs."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
 def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any]) -> None:
     """Let the editor GET `path`: answer(query) as JSON, or a ValueError's text with status 400."""
-    instance = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    instance = _server()
     if instance is None:
         return
     from aiohttp import web

@@ -16,6 +16,7 @@ from ...models import guidance, solvers
 from ...models.guidance import Guidance
 from ...models.solvers import Solver, SolverState
 from .model.guidance_over_time import KEY as OVER_TIME
+from .strips import joined, strip
 
 log = logging.getLogger(__name__)
 WEAK = "spacetime_weak"  # under which a patcher carries the model that it is guided with
@@ -55,10 +56,13 @@ def run_solver(
         denoised: Tensor = model(x, sigma, **extra_args)
         return denoised
 
-    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+    total = len(sigmas) - 1
+    with tqdm(total=total, disable=disable) as bar, strip(_latent_format(model)) as moving:
 
         def report(before: SolverState, after: SolverState) -> None:
             bar.update()
+            if after.denoised is not None:
+                moving(before.step, after.denoised, before.x, total)
             if callback is not None:
                 sigma = torch.tensor(before.sigma)
                 callback(
@@ -67,6 +71,12 @@ def run_solver(
 
         generator = solvers.noise_generator(extra_args.get("seed"))
         return solvers.sample(solver, denoiser, x, sigmas, report, generator)
+
+
+def _latent_format(model: Any) -> Any:
+    """Of the model that core has wrapped for a sampler; None where it is something else."""
+    guider = getattr(model, "inner_model", None)
+    return getattr(getattr(guider, "inner_model", None), "latent_format", None)
 
 
 def check_flow_model(model: Any) -> None:
@@ -103,6 +113,28 @@ class SpacetimeGuider(comfy.samplers.CFGGuider):
         patcher.set_additional_models(WEAK, [weak])
         (self.weak,) = patcher.get_additional_models_with_key(WEAK)
         self.model_patcher = patcher
+
+    def sample(
+        self,
+        noise: Any,
+        latent_image: Any,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Any = None,
+        callback: Callable[..., Any] | None = None,
+        **settings: Any,
+    ) -> Any:
+        """Core's run, shown as a moving strip while it goes on."""
+        with strip(self.model_patcher.model.latent_format) as moving:
+            return super().sample(
+                noise,
+                latent_image,
+                sampler,
+                sigmas,
+                denoise_mask=denoise_mask,
+                callback=joined(callback, moving),
+                **settings,
+            )
 
     def set_guidance(self, guidance: Guidance) -> None:
         """How to guide; `cfg` mirrors its scale for nodes that read it."""

@@ -242,21 +242,22 @@ class PretendedGPU:
         here = isinstance(source, GPUTensor)
         to_gpu = here if asked is None else asked.type in NAMES
         if here != to_gpu:
-            self._crossed(to_gpu=to_gpu, asynchronous=bool(kwargs.get("non_blocking")))
+            self._crossed(to_gpu=to_gpu, asynchronous=to_gpu and bool(kwargs.get("non_blocking")))
         out = func(numbers(source), **{**kwargs, "device": CPU, "pin_memory": False})
         return self.lay(out) if to_gpu else out
 
     def _copy(self, func: Any, args: Any, kwargs: Any) -> Any:
         target, source, *rest = args
         if isinstance(target, GPUTensor) != isinstance(source, GPUTensor) and source.ndim:
-            quick = bool(kwargs.get("non_blocking") or rest)
-            self._crossed(to_gpu=isinstance(target, GPUTensor), asynchronous=quick)
+            to_gpu = isinstance(target, GPUTensor)
+            quick = bool(kwargs.get("non_blocking") or rest) and (to_gpu or getattr(target, "pinned", False))
+            self._crossed(to_gpu=to_gpu, asynchronous=quick)
         func(numbers(target), numbers(source), *rest, **kwargs)
         return target
 
     def _crossed(self, *, to_gpu: bool, asynchronous: bool) -> None:
         kind = f"copy to the {'device' if to_gpu else 'host'}"
-        self.wait(f"{kind}, asynchronous" if asynchronous and to_gpu else kind)
+        self.wait(f"{kind}, asynchronous" if asynchronous else kind)
 
     def _equal(self, func: Any, args: Any, kwargs: Any) -> bool:
         self.wait("equal")

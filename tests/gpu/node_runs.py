@@ -57,6 +57,7 @@ class Bench:
         self.made: dict[str, Any] = {}
         self.found: dict[str, list[str]] = {}
         self.waits: dict[str, float] = {}
+        self.strips = 0  # moving strips that the counted runs have shown
         self.sockets: dict[str, Callable[[], Any]] = {
             "MODEL": lambda: self.checkpoint()[0],
             "CLIP": lambda: self.checkpoint()[1],
@@ -239,12 +240,18 @@ def save_checkpoints(folder: Path) -> None:
         getattr(folder_paths, f"set_{place}_directory")(str(folder / place))
     for name, classes in (("tiny", 0), ("weak", 0), ("classes", 3)):
         torch.manual_seed(0)
+        colours = torch.rand(PRESETS["test"].in_channels, 3).tolist()
         dit = DiT(replace(PRESETS["test"], num_classes=classes)).initialise()
         vae = VideoVAE(VAES["test"])
         for network in (dit, vae):
             for weight in network.parameters():
                 torch.nn.init.normal_(weight, std=0.1 if weight.ndim > 1 else 0.3)
-        meta = {"trained_on": ["32x32x9"], "classes": ["a", "b", "c"] if classes else []}
+        meta = {
+            "rgb_factors": colours,
+            "rgb_bias": [0.0] * 3,
+            "trained_on": ["32x32x9"],
+            "classes": ["a", "b", "c"] if classes else [],
+        }
         made = Checkpoint(dit.config, dit.state_dict(), vae.config, vae.state_dict(), meta)
         save_checkpoint(folder / f"{name}.safetensors", made)
 
@@ -257,7 +264,10 @@ def count_waits(bench: Bench) -> None:
     import nodes as core
 
     from ...nodes import denoise, guidance, sampling, tokens
+    from ...nodes.host import messages, strips
 
+    strips.PAUSE, shown = 0.0, []
+    messages.listening_node, messages.show_json = lambda: "1", lambda *_: shown.append(1)  # as if an editor looked on
     model, (positive, negative) = bench.checkpoint()[0], (bench.conditioning(), bench.conditioning(""))
     empty, noise = bench.of("SpacetimeEmptyVideo"), bench.noise()
     mask = torch.ones(1, 1, *empty["samples"].shape[2:])
@@ -297,6 +307,7 @@ def count_waits(bench: Bench) -> None:
     bench.count("Denoise Step, a call each, unipc", lambda n: stepped(n, 1, ours))
     bench.count("Denoise Step in one call, core's euler", lambda n: stepped(n, 0, euler))
     bench.count("Denoise Step, a call each, core's euler", lambda n: stepped(n, 1, euler))
+    bench.strips = len(shown)
 
 
 def left_on_the_gpu(bench: Bench) -> int:
@@ -330,7 +341,7 @@ def run_all(gpu: PretendedGPU, mode: str, folder: Path) -> dict[str, Any]:
             bench.look(f"{name}, all inputs", lambda name=name: bench.run(name, optional=True))
     if mode == "normal":
         count_waits(bench)
-    return {"nodes": bench.found, "waits": bench.waits, "left": left_on_the_gpu(bench)}
+    return {"nodes": bench.found, "waits": bench.waits, "strips": bench.strips, "left": left_on_the_gpu(bench)}
 
 
 def main() -> None:

@@ -36,10 +36,14 @@ def _of_tensors() -> list[Replacement]:
     def is_one(kind: type, instance: Any) -> bool:
         return type.__instancecheck__(kind, instance) or type.__instancecheck__(plain, instance)
 
+    def pin(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        x.pinned = True  # type: ignore[attr-defined] # a GPU copies into it without being waited for
+        return x
+
     either = type("_Either", (type(Draws),), {"__instancecheck__": is_one})
     makers = [(torch, name, _making(getattr(torch, name))) for name in ("tensor", "as_tensor", "asarray")]
     moved = [(torch.Tensor, "to", to), (torch.Tensor, "cuda", cuda)]
-    pinned = (torch.Tensor, "pin_memory", lambda x, *_, **__: x)
+    pinned = (torch.Tensor, "pin_memory", pin)
     return [*moved, pinned, *makers, (torch, "Generator", either("Generator", (Draws,), {}))]
 
 

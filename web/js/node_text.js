@@ -4,6 +4,7 @@
 // show and which stays; the editor's is taken away as soon as it is made.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { nodeOf, place } from "./nodes.js";
 
 const NAME = "spacetime_text";
 const EDITORS = "$$node-text-preview"; // the editor's name for its own
@@ -33,17 +34,6 @@ function addText(node) {
   return widget;
 }
 
-function nodeOf(id) {
-  // "2:1" is node 1 in the subgraph of node 2
-  let graph = app.rootGraph ?? app.graph;
-  let node = null;
-  for (const part of String(id).split(":")) {
-    node = graph?.getNodeById(part) ?? graph?.getNodeById(Number(part));
-    graph = node?.subgraph;
-  }
-  return node;
-}
-
 function withoutEditors(node) {
   const found = node.widgets?.findIndex((widget) => widget.name === EDITORS) ?? -1;
   if (found < 0) return;
@@ -60,16 +50,6 @@ function show({ detail: { nodeId, text } }) {
   widget.value = text;
   node.setDirtyCanvas(true, true);
   setTimeout(() => place(node, widget.element), 200);
-}
-
-function place(node, panel) {
-  // where a link to a node was made or cut, the editor draws the widgets that it had at that time, and no later ones
-  if (panel.isConnected || !window.LiteGraph?.vueNodesMode) return;
-  const row = document.createElement("div");
-  row.className = "lg-node-widget";
-  row.style.cssText = "padding-left:12px;display:flex;";
-  row.appendChild(panel);
-  document.querySelector(`[data-node-id="${node.id}"] .lg-node-widgets`)?.appendChild(row);
 }
 
 app.registerExtension({

@@ -10,7 +10,7 @@ Our own solvers (models.solvers) have explicit state and go on from it without a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from ....models.patches import Tokens
 from ..messages import check_interrupted
 from ..model.masks import check_mask
 from ..sounding import picture_channels
+from ..strips import strip
 from .brownian import remembered
 from .fingerprint import fingerprint, made_by
 from .goal import Goal
@@ -210,17 +211,34 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepTex
         check_mask(guider.model_patcher, (entry for entries in conds.values() for entry in entries))
     before, total = trajectory.position
     preview = latent_preview.prepare_callback(guider.model_patcher, goal.ahead(trajectory))
-
-    def callback(index: int, denoised: Tensor, x: Tensor, in_call: int) -> None:
-        preview(index, denoised, x, in_call)
-        made = before + index + 1
-        show(f"step {made} of {max(total, made)}")
-
     stepper = StepSampler(sampler, trajectory, goal)
+    shapes = shapes_of(tokens)
+    with strip(guider.model_patcher.model.latent_format) as moving:
+
+        def callback(index: int, denoised: Tensor, x: Tensor, in_call: int) -> None:
+            preview(index, denoised, x, in_call)
+            made = before + index + 1
+            moving(made - 1, denoised, x, max(total, made))
+            show(f"step {made} of {max(total, made)}")
+
+        made = _sampled(guider, stepper, trajectory, shapes, callback)
+    latents = from_core(made).detach().to(comfy.model_management.intermediate_device())
+    after = stepper.trajectory
+    denoised = latents
+    if stepper.denoised is not None:
+        denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised)).to(latents.device)
+    reached = with_latents(tokens, latents)
+    after = replace(after, values=shown(reached).clone(), denoised=denoised, made_by=made_by(guider))
+    return replace(reached, trajectory=after)
+
+
+def _sampled(
+    guider: Any, stepper: StepSampler, trajectory: Trajectory, shapes: Sequence[tuple[int, ...]], callback: Any
+) -> Any:
+    """Core's run of a guider over the whole schedule, from what this trajectory began with."""
     origin = trajectory.origin
     set_rng_state(origin.rng)
-    shapes = shapes_of(tokens)
-    made = guider.sample(
+    return guider.sample(
         for_core(origin.noise.clone(), shapes),
         for_core(origin.latents.clone(), shapes),
         stepper,
@@ -230,14 +248,6 @@ def advance(tokens: Tokens, guider: Any, sampler: Any, goal: Goal, show: StepTex
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=origin.seed,
     )
-    latents = from_core(made).detach().to(comfy.model_management.intermediate_device())
-    after = stepper.trajectory
-    denoised = latents
-    if stepper.denoised is not None:
-        denoised = guider.model_patcher.model.process_latent_out(kept(stepper.denoised)).to(latents.device)
-    reached = with_latents(tokens, latents)
-    after = replace(after, values=shown(reached).clone(), denoised=denoised, made_by=made_by(guider))
-    return replace(reached, trajectory=after)
 
 
 def _check_channels(tokens: Tokens, guider: Any) -> None:

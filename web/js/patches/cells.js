@@ -27,19 +27,40 @@ export function levelColour(level) {
   return [Math.round(255 * Math.min(1, 1.5 * t)), Math.round(40 + 190 * t * t), Math.round(90 + 120 * t * (1 - t) * 2 - 60 * t * t)];
 }
 
-/** Red, green and blue of patch `index` in one of the views "components", "levels", "sizes". */
+/** Red, green and blue of patch `index` in one of the views "components", "levels", "sizes", "attention". */
 export function colourOf(view, data, index) {
   if (view === "components") return [0, 1, 2].map((channel) => data.colours[3 * index + channel]);
-  return view === "levels" ? levelColour(data.levels[index]) : [data.sizes[index], data.sizes[index], data.sizes[index]];
+  if (view === "sizes") return [data.sizes[index], data.sizes[index], data.sizes[index]];
+  return levelColour(view === "levels" ? data.levels[index] : rooted(data.weights?.[index] ?? 0));
 }
+
+/** How much of a cell's colour covers the picture under it, 0..1: a weight of attention covers by its size. */
+export function coverOf(view, data, index, pictured) {
+  if (!pictured) return 1;
+  return view === "attention" ? (0.85 * rooted(data.weights?.[index] ?? 0)) / 255 : 0.55;
+}
+
+/** 0..255 by its root, so that small weights are seen beside large ones. */
+const rooted = (weight) => Math.round(Math.sqrt(weight * 255));
+
+const short = (number) => Number(number.toPrecision(3));
+const percent = (share) => `${short(100 * share)} %`;
 
 /** What is said of a patch. */
 export function describePatch(data, frames, index) {
   const at = frames.findLast(({ start }) => start <= index);
   const [row, column] = [Math.floor((index - at.start) / at.width), (index - at.start) % at.width];
   const clip = data.grids.length > 1 ? `clip ${at.clip + 1}, ` : "";
-  const level = Number((data.levels[index] / 255).toPrecision(3));
-  const size = Number(((data.sizes[index] / 255) * data.largest).toPrecision(3));
+  const root = (data.sizes[index] / 255) * data.largest;
   const what = data.sigma === null ? "change level" : "noise level";
-  return `patch ${index}: ${clip}latent frame ${at.frame}, row ${row}, column ${column} · ${what} ${level} · size ${size}`;
+  const size = `size ${short(root)}, norm ${short(root * Math.sqrt(data.patch.reduce((a, b) => a * b)))}`;
+  return `patch ${index}: ${clip}latent frame ${at.frame}, row ${row}, column ${column} · ${what} ${short(data.levels[index] / 255)} · ${size}`;
+}
+
+/** What is said of where a patch looks: `answer` as the server gives it. */
+export function describeAttention(answer, frames, index) {
+  const own = frames.findLastIndex(({ start }) => start <= index);
+  const most = answer.weights.reduce((best, weight, i) => (weight > answer.weights[best] ? i : best), 0);
+  const where = most === index ? "itself" : `patch ${most}, latent frame ${frames.findLast(({ start }) => start <= most).frame}`;
+  return `${percent(answer.frames[own])} on its own frame · most on ${where}: ${percent(answer.largest)}`;
 }
