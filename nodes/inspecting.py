@@ -65,7 +65,7 @@ class InspectTokens(Node):
 
 
 def _attended(tokens: Tokens, guider: Any) -> tuple[Attended | None, str]:
-    from .host.model.attending import attended
+    from .host.stepping.attending import attended
 
     return attended(tokens, guider)
 
@@ -80,7 +80,7 @@ def told(found: Attended | None) -> str:
 
 def described(tokens: Tokens, found: Attended | None, why: str) -> dict[str, Any]:
     """What the editor is told of it: the name to ask by, or why there is nothing to ask."""
-    from .host.model.attending import kept_look
+    from .host.stepping.attending import kept_look
 
     if found is None:
         return {"why": why or "connect a guider to Inspect Tokens to see what a patch attends to"}
@@ -92,7 +92,7 @@ def attention_for(query: Mapping[str, str]) -> dict[str, Any]:
 
     ValueError for what is no number, is not there, or is not kept any more.
     """
-    from .host.model.attending import look_of
+    from .host.stepping.attending import look_of
 
     found, grids = look_of(query.get("look", ""))
     block, patch = _number(query, "block"), _number(query, "patch")

@@ -38,18 +38,42 @@ COLOURS = """() => {
 }"""
 
 
+PIXELS = "() => document.querySelector('.spacetime-patches canvas.grid').toDataURL()"
+INSPECT = {
+    "10": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a red ball"}},
+    "11": {
+        "class_type": "SpacetimeGuider",
+        "inputs": {"model": ["1", 0], "positive": ["10", 0], "cfg": 1.0, "mode": "cfg"},
+    },
+    "12": {
+        "class_type": "SpacetimeInspectTokens",
+        "inputs": {"tokens": ["6", 0], "guider": ["11", 0], "vae": ["1", 2]},
+    },
+}
+# what the run said has reached the node: the editor hands it on after the message that the run has ended, or before
+TOLD = "(kind) => app.graph.nodes.some((one) => one.type === kind && one.spacetimePatches)"
+
+
+def run_and_open(editor, prompt, kind):
+    """Load, run, wait until the node knows, and open its view."""
+    page = editor.page
+    page.evaluate("async (prompt) => app.loadApiJson(prompt, 'patches')", prompt)
+    page.wait_for_function("(kind) => app.graph.nodes.some((one) => one.type === kind)", arg=kind)
+    editor.press_run()
+    page.wait_for_function(TOLD, arg=kind)
+    page.evaluate(OPEN, kind)
+    dialog = page.get_by_role("dialog", name="Patches")
+    dialog.wait_for()
+    return dialog
+
+
 def test_a_runs_patches_are_shown_frame_by_frame(editor):
     page = editor.page
     # a seed of its own: of what the host has still in its cache it sends nothing
     prompt = {**PROMPT, "4": {"class_type": "RandomNoise", "inputs": {"noise_seed": random.randrange(10**9)}}}
     size = {**SIZE, "height": 80 + 32 * editor.vue}
     prompt["2"] = {"class_type": "SpacetimeEmptyVideo", "inputs": {"vae": ["1", 2], **size}}
-    page.evaluate("async (prompt) => app.loadApiJson(prompt, 'patches')", prompt)
-    page.wait_for_timeout(300)
-    editor.press_run()
-    page.evaluate(OPEN, "SpacetimeForwardDiffusion")
-    dialog = page.get_by_role("dialog", name="Patches")
-    dialog.wait_for()
+    dialog = run_and_open(editor, prompt, "SpacetimeForwardDiffusion")
     shown = page.evaluate(COLOURS)  # 8 latents across are 4 patches
     assert (shown["width"], shown["height"]) == (4 * 24, (5 + 2 * editor.vue) * 24)
     assert shown["colours"] > 8, "noise has many colours"
@@ -65,6 +89,7 @@ def test_a_runs_patches_are_shown_frame_by_frame(editor):
     assert page.evaluate(COLOURS)["colours"] == 1, "every patch has the same noise"
     dialog.get_by_role("button", name="Close").click()
 
+    page.wait_for_function(TOLD, arg="SpacetimePatchify")
     page.evaluate(OPEN, "SpacetimePatchify")
     dialog.get_by_label("What is shown").select_option("levels")
     assert "before a run" in dialog.inner_text()
@@ -75,6 +100,42 @@ def test_a_runs_patches_are_shown_frame_by_frame(editor):
 def test_before_a_run_it_says_so(editor):
     page = editor.page
     page.evaluate("async (prompt) => app.loadApiJson(prompt, 'patches')", PROMPT)
-    page.wait_for_timeout(300)
+    page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimePatchify')")
     page.evaluate(OPEN, "SpacetimePatchify")
     page.get_by_text("this node shows the patches of its last run").wait_for()
+
+
+def test_a_patch_says_what_it_attends_to_over_the_frames(editor):
+    prompt = {
+        **PROMPT,
+        **INSPECT,
+        "4": {"class_type": "RandomNoise", "inputs": {"noise_seed": random.randrange(10**9)}},
+    }
+    page, dialog = editor.page, run_and_open(editor, prompt, "SpacetimeInspectTokens")
+    page.locator(".spacetime-patches[data-pictures='guess,state']").wait_for()
+    canvas = dialog.locator("canvas.grid")
+    under = dialog.get_by_label("Picture under the patches")
+    assert under.input_value() == "guess"
+    pictured = page.evaluate(COLOURS)["colours"]
+    under.select_option("")
+    assert page.evaluate(COLOURS)["colours"] < pictured, "the frame lies under the patches"
+    under.select_option("state")
+
+    view = dialog.get_by_label("What is shown")
+    view.select_option("attention")
+    canvas.click()
+    page.locator(".spacetime-patches canvas[data-asked='0,mean,6']").wait_for()  # 4 x 3 patches: row 1, column 2
+    first = dialog.inner_text()
+    assert "norm" in first
+    assert "on its own frame" in first
+    dialog.get_by_label("Block").select_option(index=2)
+    dialog.get_by_label("Head").select_option("1")
+    page.locator(".spacetime-patches canvas[data-asked='2,1,6']").wait_for()
+    assert dialog.inner_text() != first
+    canvas.press("ArrowUp")
+    page.locator(".spacetime-patches canvas[data-asked='2,1,2']").wait_for()
+    here = page.evaluate(PIXELS)
+    dialog.get_by_label("Latent frame", exact=True).press("End")
+    assert page.evaluate(PIXELS) != here, "other frames are attended to as well"
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")

@@ -124,12 +124,16 @@ def test_three_steps_with_previews_equal_one(host):
     chain = host.run(BY_NAME["step_by_step"], set=few)
     previews = [file for file in chain.files() if file["type"] == "temp"]
     assert len(previews) == 3 * 9
+    (seen,) = chain.outputs["33"]["spacetime_patches"]
+    assert seen["pictures"]["guess"]["columns"] == seen["grids"][0][0]
+    query = f"look={seen['attention']['look']}&block={seen['attention']['blocks'][-1]}&head=1&patch=0"
+    assert sum(host.client.get_json(f"/spacetime/attention?{query}")["frames"]) == pytest.approx(1, abs=1e-3)
     noop = {"class_type": "SpacetimeDenoiseStep"}
     whole = host.client.prompt_of(BY_NAME["step_by_step"])
     source = whole["20"]["inputs"]["tokens"]
     assert whole["40"]["class_type"] == noop["class_type"]
     whole["40"]["inputs"]["tokens"] = source
-    for key in ("20", "21", "22", "30", "31", "32"):
+    for key in ("20", "21", "22", "30", "31", "32", "33"):
         del whole[key]
     once = host.run(whole, set={**FEW, "SpacetimeScheduler.steps": 5})
     one, other = (decoded_frames(saved_file(host, run)) for run in (chain, once))

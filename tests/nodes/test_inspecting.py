@@ -125,17 +125,22 @@ def compared(model: Any, guider: Any, given: dict[str, Any]) -> str:
     return ""
 
 
-def test_the_run_goes_on_as_without_it():
-    model = tiny_models.model("spacetime")
-    guider, sampler = exactness.cfg_guider(model, "spacetime"), exactness.sampler("dpmpp_2m_sde")
-    tokens = begun(guider, tiny_models.latent("spacetime"), model)
+@pytest.mark.parametrize("name", ["dpmpp_2m_sde", "spacetime unipc"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_run_goes_on_as_without_it(name, dtype):
+    model = tiny_models.spacetime("test", dtype=dtype)
+    guider, sampler, given = (
+        exactness.cfg_guider(model, "spacetime"),
+        exactness.sampler(name),
+        tiny_models.latent("spacetime"),
+    )
+    start = begun(guider, given, model, 0)
+    whole = exactness.step(start, guider, sampler, 0)
+    tokens = exactness.step(start, guider, sampler, 1)
     before = tokens.values.clone()
-    state = torch.random.get_rng_state()
     looked(tokens, guider)
-    torch.random.set_rng_state(state)
     assert torch.equal(tokens.values, before)
     assert "optimized_attention_override" not in guider.model_options.get("transformer_options", {})
-    whole = exactness.step(begun(guider, tiny_models.latent("spacetime"), model), guider, sampler, 0)
     assert torch.equal(exactness.step(tokens, guider, sampler, 0).values, whole.values)
 
 
@@ -190,7 +195,7 @@ def test_questions_from_outside_are_checked(asked_for, says):
 
 
 def test_only_the_last_looks_are_kept():
-    from comfyui_spacetime.nodes.host.model import attending
+    from comfyui_spacetime.nodes.host.stepping import attending
 
     model = tiny_models.model("spacetime")
     guider = exactness.cfg_guider(model, "spacetime")

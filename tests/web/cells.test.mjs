@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { load } from "./load.mjs";
 
-const { bytes, colourOf, describePatch, framesOf, levelColour, patchAt } = await load("patches/cells.js");
+const { bytes, colourOf, coverOf, describeAttention, describePatch, framesOf, levelColour, patchAt } = await load("patches/cells.js");
 const grids = [[2, 3, 4], [1, 2, 2]];
 const frames = framesOf(grids);
 
@@ -30,9 +30,30 @@ test("more noise is brighter, in whole colours", () => {
 });
 
 test("a patch is said in words, and coloured by the view", () => {
-  const data = { grids, sigma: 0.5, largest: 2, levels: new Uint8Array(28).fill(255), sizes: new Uint8Array(28).fill(51), colours: Uint8Array.from({ length: 84 }, (_, i) => i) };
-  assert.equal(describePatch(data, frames, 17), "patch 17: clip 1, latent frame 1, row 1, column 1 · noise level 1 · size 0.4");
-  assert.equal(describePatch(data, frames, 27), "patch 27: clip 2, latent frame 0, row 1, column 1 · noise level 1 · size 0.4");
+  const data = { grids, sigma: 0.5, largest: 2, levels: new Uint8Array(28).fill(255), sizes: new Uint8Array(28).fill(51), colours: Uint8Array.from({ length: 84 }, (_, i) => i), patch: [1, 2, 2, 16] };
+  assert.equal(describePatch(data, frames, 17), "patch 17: clip 1, latent frame 1, row 1, column 1 · noise level 1 · size 0.4, norm 3.2");
+  assert.equal(describePatch(data, frames, 27), "patch 27: clip 2, latent frame 0, row 1, column 1 · noise level 1 · size 0.4, norm 3.2");
   assert.deepEqual(colourOf("components", data, 2), [6, 7, 8]);
   assert.deepEqual(colourOf("sizes", data, 2), [51, 51, 51]);
+});
+
+test("where a patch looks is said: its own frame, and the patch that it looks at most", () => {
+  const weights = new Uint8Array(28).fill(10);
+  weights[17] = 255;
+  const answer = { weights, largest: 0.4, frames: [0.3, 0.6, 0.1] };
+  assert.equal(describeAttention(answer, frames, 3), "30 % on its own frame · most on patch 17, latent frame 1: 40 %");
+  assert.equal(describeAttention(answer, frames, 17), "60 % on its own frame · most on itself: 40 %");
+  assert.equal(describeAttention({ ...answer, largest: 0.12345 }, frames, 27), "10 % on its own frame · most on patch 17, latent frame 1: 12.3 %");
+});
+
+test("a weight covers the picture by its root; without an answer nothing is covered", () => {
+  const data = { weights: Uint8Array.from([0, 64, 255]) };
+  const covers = [0, 1, 2].map((i) => coverOf("attention", data, i, true));
+  assert.equal(covers[0], 0);
+  assert.ok(Math.abs(covers[1] - covers[2] / 2) < 0.01 && covers[2] === 0.85);
+  assert.equal(coverOf("attention", {}, 0, true), 0);
+  assert.equal(coverOf("levels", data, 0, true), 0.55);
+  for (const view of ["attention", "levels"]) assert.equal(coverOf(view, data, 0, false), 1);
+  assert.deepEqual(colourOf("attention", data, 2), levelColour(255));
+  assert.deepEqual(colourOf("attention", { weights: null }, 2), levelColour(0));
 });

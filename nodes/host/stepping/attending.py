@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ....models.patches import Grid, Tokens
 from ....models.transformer.attended import Attended
-from ..stepping.goal import steps_goal
-from ..stepping.stepper import advance
+from ..model.recommended import patch_of
 from ..strips import hidden
-from .recommended import patch_of
+from .goal import steps_goal
+from .stepper import advance
 
 OVERRIDE = "optimized_attention_override"
 POSITIVE = 0  # core's number for it in cond_or_uncond
