@@ -16,6 +16,7 @@ All arithmetic is float32 at least; results come back in the dtype of x (or x0).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -94,6 +95,34 @@ def target(
     """What a model of this prediction type should answer for clean x0 and noise at sigma: the training target."""
     clean, noise_, level = working(x0, noise, expand_sigma(sigma, x0, patch))
     return _from_pair(clean, noise_, level, prediction).to(x0.dtype)
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """A point on the path from clean tokens to noise, and what a model of one unit should answer there.
+
+    x       (B, N, P) the noisy tokens
+    target  (B, N, P) the answer, in the unit of the model
+    level   (B, N) the noise level of each token; 0 where it is known
+    """
+
+    x: Tensor
+    target: Tensor
+    level: Tensor
+
+    @classmethod
+    def between(cls, clean: Tensor, noise: Tensor, level: Tensor, prediction: Prediction = "velocity") -> PathPoint:
+        """Of tokens (B, N, P) at levels (B, N)."""
+        return cls(torch.lerp(clean, noise, level[..., None]), target(clean, noise, level, prediction), level)
+
+    @property
+    def unknown(self) -> Tensor:
+        """1 for tokens that have noise in them, 0 for known ones, (B, N)."""
+        return (self.level > 0).to(self.target)
+
+    def error(self, prediction: Tensor) -> Tensor:
+        """How far a prediction (B, N, P) is from the answer."""
+        return prediction.float() - self.target
 
 
 def _from_pair(x0: Tensor, noise: Tensor, level: Tensor, prediction: Prediction) -> Tensor:

@@ -231,14 +231,14 @@ class CaptionNetwork(nn.Module):
         """Fresh weights for training: Xavier matrices; each block starts as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
-                nn.init.xavier_uniform_(module.weight)
+                nn.init.xavier_uniform_(module.weight)  # keeps the size of what goes through, whatever the widths
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if isinstance(module, PlainBlock):
-                nn.init.zeros_(module.attn.proj.weight)
+                nn.init.zeros_(module.attn.proj.weight)  # a new block hands on what it gets, however deep the stack
                 nn.init.zeros_(module.mlp.down.weight)
         nn.init.normal_(self.decoder.words.weight, std=0.5)
-        nn.init.normal_(self.decoder.head.weight, std=0.02)
+        nn.init.normal_(self.decoder.head.weight, std=0.02)  # at first all words are about equally likely
         return self
 
     def prefix(self, latents: Tensor, kernel: Kernel = sdpa) -> Tensor:

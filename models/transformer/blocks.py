@@ -93,7 +93,7 @@ class Head(nn.Module):
         self.table = nn.Parameter(torch.zeros(2, hidden_size, **factory))
         self.linear = operations.Linear(hidden_size, patch_values, **factory)
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        shift, scale = (level.unsqueeze(-2) + self.table.to(x)).unbind(dim=-2)
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = (c.unsqueeze(-2) + self.table.to(x)).unbind(dim=-2)
         values: Tensor = self.linear(modulate(rms(x), shift, scale))
         return values

@@ -45,9 +45,7 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.checkpointing = (
-            False  # in training: compute blocks again for their gradients instead of keeping activations
-        )
+        self.checkpointing = False  # in training: blocks are computed again instead of keeping their activations
         size = config.hidden_size
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         patch_values = config.patch[0] * config.patch[1] * config.patch[2]
@@ -69,14 +67,14 @@ class DiT(nn.Module):
         """Fresh weights for training: Xavier matrices; every block and the head start at zero output."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+                nn.init.xavier_uniform_(module.weight)  # keeps the size of what goes through, whatever the widths
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.head.linear.weight)
-        nn.init.normal_(self.modulation.weight, std=0.02)
+        nn.init.zeros_(self.head.linear.weight)  # the first answer is 0, the mean of all velocities
+        nn.init.normal_(self.modulation.weight, std=0.02)  # not 0: the tables that it is added to are (DiT: adaLN-Zero)
         for block in self.blocks:
             assert isinstance(block, Block)
-            nn.init.zeros_(block.cross_attn.proj.weight)
+            nn.init.zeros_(block.cross_attn.proj.weight)  # has no gate, so this makes the block the identity
         return self
 
     def prepare(
@@ -187,8 +185,8 @@ class DiT(nn.Module):
         if values.shape[1] != sum(lengths):
             raise ValueError(f"prepared for {sum(lengths)} patches, and these are {values.shape[1]}: prepare anew")
         x = self.patch_embedder(values)  # (B, N, D)
-        level = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
-        modulation = self.modulation(F.silu(level)).unflatten(-1, (6, -1))  # (B, M, 6, D)
+        c = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
+        modulation = self.modulation(F.silu(c)).unflatten(-1, (6, -1))  # (B, M, 6, D)
         for index, (block, text) in enumerate(zip(self.blocks, prepared.texts, strict=True)):
             run = block_runner(block, index, len(self.blocks), transformer_options)
             if self.checkpointing and torch.is_grad_enabled():
@@ -197,7 +195,7 @@ class DiT(nn.Module):
                 x = run(x, modulation, prepared.rope, text, attention, lengths)
             if taps is not None and index in taps:
                 taps[index] = x
-        out: Tensor = self.head(x, level)
+        out: Tensor = self.head(x, c)
         return out
 
     def condition(
@@ -210,21 +208,23 @@ class DiT(nn.Module):
         labels: Tensor | None = None,
         cyclic: bool = False,
     ) -> Tensor:
-        """The conditioning vectors (B, M, D): one per clip (M = 1), per latent frame or per patch.
+        """The conditioning vectors c (B, M, D): one per clip (M = 1), per latent frame or per patch.
+
+        As in DiT's code, c is the sum of what stands for the noise level, for the text as a whole and for the class.
 
         labels: class numbers (B,), or (B, N) for packed clips; None is "no class".
         """
-        level = self.level_embedder(noise_levels(sigma, grids), dtype)
+        c = self.level_embedder(noise_levels(sigma, grids), dtype)
         if pooled is not None:
-            level = added(level, pooled)
+            c = added(c, pooled)
         if cyclic:
-            level = level + self.cyclic_embedding.to(level)
+            c = c + self.cyclic_embedding.to(c)
         if self.config.num_classes:
             count = self.config.num_classes
-            chosen = torch.full(level.shape[:1], count, device=level.device) if labels is None else labels
-            classes = self.label_embedder.to(level)[chosen]  # (B, D), or (B, N, D) for packed clips
-            level = level + (classes[:, None] if classes.ndim == 2 else classes)
-        return level
+            chosen = torch.full(c.shape[:1], count, device=c.device) if labels is None else labels
+            classes = self.label_embedder.to(c)[chosen]  # (B, D), or (B, N, D) for packed clips
+            c = c + (classes[:, None] if classes.ndim == 2 else classes)
+        return c
 
 
 def _only(grids: Sequence[Grid]) -> Grid:
@@ -235,10 +235,10 @@ def _only(grids: Sequence[Grid]) -> Grid:
     return grids[0]
 
 
-def added(level: Tensor, pooled: Tensor) -> Tensor:
+def added(c: Tensor, pooled: Tensor) -> Tensor:
     """Both (B, M, D), for different M: one for all, one per latent frame, or one per patch."""
-    most = max(level.shape[1], pooled.shape[1])
-    rows = [x if x.shape[1] in (1, most) else x.repeat_interleave(most // x.shape[1], dim=1) for x in (level, pooled)]
+    most = max(c.shape[1], pooled.shape[1])
+    rows = [x if x.shape[1] in (1, most) else x.repeat_interleave(most // x.shape[1], dim=1) for x in (c, pooled)]
     return rows[0] + rows[1]
 
 

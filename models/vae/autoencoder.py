@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         self.coarse = nn.ModuleList(ResBlock(coarse) for _ in range(coarse_depth))
         self.norm_out = ChannelNorm(coarse)
         self.conv_out = CausalConv1d(coarse, 2 * config.latent_channels)
-        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.weight)  # a new encoder is its linear part, and its variance is 1
         nn.init.zeros_(self.conv_out.bias)
 
     def forward(self, video: Tensor, cache: TimeCache) -> tuple[Tensor, Tensor]:
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
         self.fine = nn.ModuleList(ResBlock(fine) for _ in range(config.decoder_depths[2]))
         self.norm_out = ChannelNorm(fine)
         self.conv_out = SpatialConv(fine, 3 * 2 * 2)
-        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.weight)  # a new decoder is its linear part too
         if self.conv_out.bias is not None:
             nn.init.zeros_(self.conv_out.bias)
 

@@ -87,7 +87,7 @@ class ResBlock(nn.Module):
         self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
         self.space = SpatialConv(channels, channels)
         self.time = CausalConv1d(channels, channels)
-        nn.init.zeros_(self.time.weight)
+        nn.init.zeros_(self.time.weight)  # a new block hands on what it gets, however deep the stack
         nn.init.zeros_(self.time.bias)
 
     def forward(self, x: Tensor, cache: TimeCache) -> Tensor:

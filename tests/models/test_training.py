@@ -11,6 +11,7 @@ from comfyui_spacetime.models.checkpoints import Checkpoint, load_checkpoint, sa
 from comfyui_spacetime.models.clips.cache import LatentCache, stack_text
 from comfyui_spacetime.models.clips.toy import cache_toy_world, toy_clip
 from comfyui_spacetime.models.files import read_tensors, write_tensors
+from comfyui_spacetime.models.flow import PathPoint
 from comfyui_spacetime.models.geometry import ClipSize
 from comfyui_spacetime.models.patches import Grid
 from comfyui_spacetime.models.pixels import from_uint8, to_uint8
@@ -89,11 +90,12 @@ def test_the_loss_is_zero_for_the_true_velocity_and_ignores_known_patches():
     clean, noise = torch.randn(2, 6, 4), torch.randn(2, 6, 4)
     sigma = torch.tensor([[0.5] * 6, [0.0, 0.0, 0.9, 0.9, 0.9, 0.9]])
     truth = noise - clean
-    assert flow_loss(truth, clean, noise, sigma) == 0
+    point = PathPoint.between(clean, noise, sigma)
+    assert flow_loss(truth, point) == 0
     wrong_where_known = truth.clone()
     wrong_where_known[1, :2] += 100
-    assert flow_loss(wrong_where_known, clean, noise, sigma) == 0
-    assert flow_loss(truth + 1, clean, noise, sigma) == pytest.approx(1)
+    assert flow_loss(wrong_where_known, point) == 0
+    assert flow_loss(truth + 1, point) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("cyclic", [False, True])
@@ -103,7 +105,7 @@ def test_steadiness_is_about_errors_that_differ_from_frame_to_frame(cyclic):
     everywhere, truth = torch.full((2, 8), 0.5), noise - clean
 
     def loss(prediction, sigma=everywhere):
-        return float(steadiness_loss(prediction, clean, noise, sigma, [grid], cyclic=cyclic))
+        return float(steadiness_loss(prediction, PathPoint.between(clean, noise, sigma), [grid], cyclic=cyclic))
 
     assert loss(truth) == 0
     assert loss(truth + 1) == pytest.approx(0, abs=1e-6), "the same error in all frames"
@@ -116,7 +118,7 @@ def test_steadiness_is_about_errors_that_differ_from_frame_to_frame(cyclic):
     assert loss(first, known) == 0, "known frames have no error"
     assert loss(truth + 1, known) == pytest.approx(0.5 if cyclic else 1 / 3, rel=1e-4), "but those beside them do"
     still = Grid(1, 2, 4)
-    assert float(steadiness_loss(truth + 1, clean, noise, everywhere, [still], cyclic=cyclic)) == 0
+    assert float(steadiness_loss(truth + 1, PathPoint.between(clean, noise, everywhere), [still], cyclic=cyclic)) == 0
 
 
 def test_a_negative_steadiness_is_refused():

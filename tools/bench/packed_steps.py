@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...models.clips.cache import Example
+from ...models.flow import PathPoint
 from ...models.patches import Grid
 from ...models.training.dit.batches import Batch, make_batch, pack_batches
 from ...models.training.dit.losses import flow_loss
@@ -113,12 +114,12 @@ def pad_batches(singles: Sequence[Batch]) -> tuple[Batch, Tensor]:
 def padded_loss(model: DiT, batch: Batch, real: Tensor) -> Tensor:
     """The loss of padded clips, whose attention leaves the padding out."""
     weight = next(model.parameters())
-    noisy = torch.lerp(batch.clean, batch.noise, batch.sigma[..., None]).to(weight.dtype)
+    point = PathPoint.between(batch.clean, batch.noise, batch.sigma)
     prepared = model.prepare(batch.grids, batch.context.to(weight.dtype), batch.mask)
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         own = mask if k.shape[2] != q.shape[2] else real[:, None, None]
         return matmul_attention(q, k, v, own)
 
-    prediction = model.forward_tokens(noisy, batch.sigma, prepared, attention=kernel)
-    return flow_loss(prediction, batch.clean, batch.noise, batch.sigma)
+    prediction = model.forward_tokens(point.x.to(weight.dtype), batch.sigma, prepared, attention=kernel)
+    return flow_loss(prediction, point)

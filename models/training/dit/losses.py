@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...flow import Prediction, target
+from ...flow import PathPoint
 from ...patches import Grid
 
 Shape = tuple[int, int, int]  # a clip's patch grid: frames, height, width
@@ -64,44 +64,26 @@ def sample_region(grid: Shape, rng: torch.Generator) -> Tensor:
     return 1 - flat if float(torch.rand(1, generator=rng)) < 0.3 and not flat.all() else flat
 
 
-def flow_loss(
-    prediction: Tensor,
-    clean: Tensor,
-    noise: Tensor,
-    sigma: Tensor,
-    lengths: Sequence[int] = (),
-    *,
-    unit: Prediction = "velocity",
-) -> Tensor:
-    """Squared error of a prediction in its unit, tokens (B, N, P), over patches whose sigma (B, N) is above 0.
+def flow_loss(prediction: Tensor, point: PathPoint, lengths: Sequence[int] = ()) -> Tensor:
+    """Squared error of a prediction (B, N, P) of a point on the path, over the patches that are not known.
 
     The mean of each clip, then over clips. lengths: patches of each of several clips packed in a row.
     """
-    error = (prediction.float() - target(clean, noise, sigma, unit)).square().mean(dim=-1)  # (B, N)
-    unknown = (sigma > 0).to(error)
+    error, unknown = point.error(prediction).square().mean(dim=-1), point.unknown  # (B, N)
     parts = [error.shape[1]] if len(lengths) < 2 else list(lengths)
     clips = zip((error * unknown).split(parts, dim=1), unknown.split(parts, dim=1), strict=True)
     return torch.stack([wrong.sum(dim=1) / counted.sum(dim=1).clamp(min=1) for wrong, counted in clips]).mean()
 
 
-def steadiness_loss(
-    prediction: Tensor,
-    clean: Tensor,
-    noise: Tensor,
-    sigma: Tensor,
-    grids: Sequence[Grid],
-    *,
-    cyclic: bool,
-    unit: Prediction = "velocity",
-) -> Tensor:
+def steadiness_loss(prediction: Tensor, point: PathPoint, grids: Sequence[Grid], *, cyclic: bool) -> Tensor:
     """Squared change of the prediction's error from each frame of patches to the next; known patches have no error.
 
     A positive quadratic form of the error like flow_loss, so the best prediction is the same; a model that cannot reach
     it errs alike in neighbouring frames, and little beside known ones. grids: one for all rows, or those of packed
     clips. The mean of each clip over pairs of patches of which one is unknown, then over clips.
     """
-    unknown = (sigma > 0).to(clean)
-    error = (prediction.float() - target(clean, noise, sigma, unit)) * unknown[..., None]
+    unknown = point.unknown
+    error = point.error(prediction) * unknown[..., None]
     lengths = [grid.num_tokens for grid in grids]
     losses = []
     for grid, *parts in zip(grids, error.split(lengths, dim=1), unknown.split(lengths, dim=1), strict=True):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...checkpoints import Checkpoint
 from ...clips.cache import LatentCache
+from ...flow import PathPoint
 from ...lora import pairs_of
 from ...patches import Patch
 from ...transfer import sent
@@ -49,7 +50,7 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0, alignment: 
     device, dtype = weight.device, weight.dtype
     clean, noise, sigma = (sent(t, device) for t in (batch.clean, batch.noise, batch.sigma))
     per_token = sigma.repeat_interleave(clean.shape[1] // sigma.shape[1], dim=1)
-    noisy = torch.lerp(clean, noise, per_token[..., None])
+    point = PathPoint.between(clean, noise, per_token, model.config.prediction)
     mask = None if batch.mask is None else sent(batch.mask, device)
     prepared = model.prepare(
         batch.grids,
@@ -60,20 +61,18 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0, alignment: 
         device=device,
     )
     kernel = matmul_attention if device.type == "cpu" else sdpa
-    taps = {block_of(model): noisy} if alignment else None
+    taps = {block_of(model): point.x} if alignment else None
     # on a GPU always a level per patch: a compiled graph for each kind of level costs more than that
     levels = sigma if device.type == "cpu" else per_token
     prediction = model.forward_tokens(
-        noisy.to(dtype), levels, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps
+        point.x.to(dtype), levels, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps
     )
-    unit = model.config.prediction
-    loss = flow_loss(prediction, clean, noise, per_token, batch.lengths, unit=unit)
+    loss = flow_loss(prediction, point, batch.lengths)
     if taps and batch.known is not None:
         loss = loss + alignment * alignment_loss(model, taps[block_of(model)], sent(batch.known, device))
     if not steadiness:
         return loss
-    unsteady = steadiness_loss(prediction, clean, noise, per_token, batch.grids, cyclic=batch.cyclic, unit=unit)
-    return loss + steadiness * unsteady
+    return loss + steadiness * steadiness_loss(prediction, point, batch.grids, cyclic=batch.cyclic)
 
 
 def backward(model: DiT, batch: Batch, workers: Workers, *, settings: DiTTraining, stop: bool) -> tuple[Tensor, bool]:
