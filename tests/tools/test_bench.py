@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from comfyui_spacetime.tools.bench import __main__ as bench
-from comfyui_spacetime.tools.bench import forwards, memory, packing
+from comfyui_spacetime.tools.bench import fingerprints, forwards, memory, packing
 from comfyui_spacetime.tools.bench.timing import paired
 
 
@@ -95,3 +95,16 @@ def test_every_benchmark_has_a_title():
         folder = bench.HERE / name / "__init__.py"
         file = folder if folder.exists() else bench.HERE / f"{name}.py"
         assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), name
+
+
+def test_fingerprints_are_equal_in_two_runs_and_see_a_single_bit(monkeypatch):
+    monkeypatch.setattr(fingerprints, "RUNS", {"plain": {}})
+    once, again = (list(fingerprints.rows()) for _ in range(2))
+    assert once == again
+    names = [row["name"] for row in once]
+    assert {"train a DiT, plain", "train a VAE", "generate", "solver euler", "task extend"} <= set(names)
+    assert len({row["sha256"] for row in once}) == len(set(names)) == len(names)
+    x = torch.randn(4)
+    other = x.clone()
+    other.view(torch.int32)[2] ^= 1
+    assert len({fingerprints.fingerprint({"x": one}) for one in (x, other, x.reshape(2, 2), x.int())}) == 4
