@@ -18,6 +18,7 @@ from .norms import normed, rms, weights
 from .packed import packed_attention
 from .rope import apply_rope
 from .shares import Shares
+from .tiled import by_tiles, tiled_attention
 
 # (queries, keys, values, mask) -> (B, K, N, head_dim); q, k, v are (B, K, N, head_dim), mask (B, 1, 1, L) bool or None
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -25,7 +26,9 @@ TILE = 256  # tokens
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """torch's scaled dot product attention."""
+    """Scaled dot product attention by torch's kernel, on CPUs that gain by it in tiles."""
+    if by_tiles(q, k, v, mask):
+        return tiled_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
@@ -88,8 +91,23 @@ def normed_rope(norm: nn.Module, x: Tensor, table: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return apply_rope(norm(x), table)
     weight = weights(norm, x)
+    if not torch.is_grad_enabled():
+        return _weighted_rope(weight, x, table)
     parts = zip(x.split(TILE, dim=2), table.split(TILE, dim=1), strict=True)
     return torch.cat([apply_rope(rms(part.float()) * weight, rows).to(x.dtype) for part, rows in parts], dim=2)
+
+
+def _weighted_rope(weight: Tensor, x: Tensor, table: Tensor) -> Tensor:
+    """The same with the weights in the table, which has no heads, and results written where they belong."""
+    (cos, sin), half = table, x.shape[-1] // 2
+    one, two = weight.float().split(half)
+    turns = torch.stack([cos * one, sin * two, cos * two, sin * one])  # (4, N, head_dim / 2)
+    out = torch.empty(x.shape, dtype=x.dtype)
+    for part, rows, place in zip(x.split(TILE, dim=2), turns.split(TILE, dim=1), out.split(TILE, dim=2), strict=True):
+        first, second = rms(part.float()).split(half, dim=-1)
+        place[..., :half] = (first * rows[0]).addcmul_(second, rows[1], value=-1)
+        place[..., half:] = (second * rows[2]).addcmul_(first, rows[3])
+    return out
 
 
 class SelfAttention(nn.Module):

@@ -65,7 +65,7 @@ def shown(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             widths = {key: max(len(key), 34 if isinstance(value, str) else 10) for key, value in row.items()}
             print("  ".join(key.ljust(width) for key, width in widths.items()), flush=True)
             print("  ".join("-" * width for width in widths.values()), flush=True)
-        print("  ".join(show(row.get(key)).ljust(width) for key, width in widths.items()), flush=True)
+        print("  ".join(show(row.get(key, "")).ljust(width) for key, width in widths.items()), flush=True)
         yield row
 
 

@@ -24,7 +24,7 @@ LATENT = (1, 16, 9, 12, 12)  # the embedded model's: 33 frames of 96 x 96 pixels
 
 
 def rows() -> Iterable[dict[str, Any]]:
-    """Rows name, ours, reference, ratio, note."""
+    """Rows name, ours, reference, ratio, note; those of `forwards` with bound."""
     if not load_host():
         raise SystemExit("ComfyUI has not been fetched yet: run `python3 run.py setup`")
     logging.getLogger().setLevel(logging.ERROR)

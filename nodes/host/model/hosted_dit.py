@@ -229,11 +229,12 @@ def kernel(device: torch.device, options: dict[str, Any], *, packed: bool = Fals
 
     Core has none for packed clips: they get ours, in one call, unless somebody has overridden attention.
 
-    On CPUs core picks a sub-quadratic form that takes three to four times as long as torch's own from 1000 patches on;
-    masked (cross-) attention goes to torch's everywhere because not every backend takes boolean masks.
+    On CPUs core picks a sub-quadratic form that takes three to four times as long as torch's own from 1000 patches on:
+    they get ours too, or, where it is overridden, core's call of torch's. Masked (cross-) attention goes to torch's
+    everywhere because not every backend takes boolean masks.
     """
     attention = comfy.ldm.modules.attention
-    if packed and device.type != "cpu" and "optimized_attention_override" not in options:
+    if (packed or device.type == "cpu") and "optimized_attention_override" not in options:
         return sdpa
     dense = attention.attention_pytorch if device.type == "cpu" else attention.optimized_attention
 
