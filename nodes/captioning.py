@@ -11,8 +11,8 @@ from comfy_api.latest import io
 from ..models.text.describing import LENGTHS
 from . import sockets
 from .host import messages
+from .inputs import own_fps_input
 from .schema import Node, schema
-from .tasks.inputs import own_fps_input
 
 CATEGORY = "Spacetime/words"
 WHICH = ["clips without a caption", "all clips"]  # as models/training/recaption.py has them

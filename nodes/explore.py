@@ -15,9 +15,9 @@ from . import sockets
 from .denoise import CATEGORY
 from .host import messages
 from .host.latent import samples_of
+from .inputs import fps_input
 from .latents import USUAL_FPS
 from .schema import Node, schema
-from .tasks.inputs import fps_input
 from .tokens import denoised_latent
 
 

@@ -14,8 +14,8 @@ from . import sockets
 from .host import messages
 from .host.latent import content, empty, made
 from .host.sounding import nested_pair
+from .inputs import fps_input, own_fps_input
 from .schema import Node, schema
-from .tasks.inputs import fps_input, own_fps_input
 
 CATEGORY = "Spacetime/latents"
 USUAL_FPS = 12.0  # where nothing tells: the embedded model's

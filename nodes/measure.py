@@ -13,8 +13,8 @@ from ..models.metrics.report import Report
 from . import sockets
 from .checks import shown
 from .host import messages
+from .inputs import own_fps_input
 from .schema import Node, schema
-from .tasks.inputs import own_fps_input
 
 DIGITS = 12  # of the number of a frame
 

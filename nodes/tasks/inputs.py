@@ -9,31 +9,13 @@ from comfy_api.latest import io
 from ...models.geometry import Frames
 from ...models.tasks.canvas import Canvas
 from ..checks import shown
+from ..inputs import fps_input as fps_input  # noqa: PLC0414
+from ..inputs import own_fps_input as own_fps_input  # noqa: PLC0414
 from ..schema import advanced
 
 CATEGORY = "Spacetime/tasks"
 SOUND = ["keep", "change"]
 LATEST = 86_400.0  # seconds; a clip is shorter
-
-
-def fps_input() -> Any:
-    """Frames per second of a clip that says it itself, to turn seconds into latents."""
-    return advanced(
-        io.Float.Input(
-            "fps",
-            default=0.0,
-            min=0.0,
-            max=120.0,
-            step=1.0,
-            round=0.001,
-            tooltip="Frames per second of the video. 0: as the clip says.",
-        )
-    )
-
-
-def own_fps_input(tooltip: str = "Frames per second of the video.") -> Any:
-    """Frames per second where no clip comes in that could say it."""
-    return io.Float.Input("fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)
 
 
 def seconds_input(name: str, default: float, tooltip: str, *, low: float = 0.0) -> Any:
