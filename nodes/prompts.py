@@ -20,6 +20,32 @@ CATEGORY = "Spacetime/sampling"
 PROMPTS = "0: a red ball rolls to the right\n1.5: a blue ball rolls to the left"
 
 
+def _ways() -> list[Any]:
+    """How several prompts become one answer: optional, so that workflows saved without it still run."""
+    return [
+        io.Combo.Input(
+            "method",
+            options=["mix answers", "attention"],
+            default="mix answers",
+            optional=True,
+            tooltip=(
+                "mix answers: the model runs once for each prompt; it follows them best. attention: one run, "
+                "each patch attends to its own prompt; this pack's model alone."
+            ),
+        ),
+        io.Float.Input(
+            "contrast",
+            default=0.5,
+            min=0.0,
+            max=4.0,
+            step=0.1,
+            round=0.001,
+            optional=True,
+            tooltip="mix answers only: how far each place is led away from the prompts of the others. 0: not.",
+        ),
+    ]
+
+
 class PromptOverTime(Node):
     """Lines of text with times -> CONDITIONING."""
 
@@ -69,26 +95,7 @@ class PromptOverTime(Node):
                     tooltip="The prompts hold only here: one frame, or one per video frame. Needs `base`.",
                 ),
                 vae_input(),
-                io.Combo.Input(
-                    "method",
-                    options=["mix answers", "attention"],
-                    default="mix answers",
-                    optional=True,
-                    tooltip=(
-                        "mix answers: the model runs once for each prompt; it follows them best. attention: one run, "
-                        "each patch attends to its own prompt; this pack's model alone."
-                    ),
-                ),
-                io.Float.Input(
-                    "contrast",
-                    default=0.5,
-                    min=0.0,
-                    max=4.0,
-                    step=0.1,
-                    round=0.001,
-                    optional=True,
-                    tooltip="mix answers only: how far each place is led away from the prompts of the others. 0: not.",
-                ),
+                *_ways(),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="For `positive` or `negative` of a guider.")
