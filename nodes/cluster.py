@@ -44,8 +44,8 @@ class GenerateOnCluster(Node):
                     "checkpoint", options=names, default=names[0], tooltip="As in Load Spacetime Checkpoint."
                 ),
                 io.Float.Input("seconds", default=2.75, min=0.1, max=60.0, step=0.25, tooltip="Length, at 12 fps."),
-                io.Int.Input("width", default=96, min=16, max=2048, step=16, tooltip="Pixels."),
-                io.Int.Input("height", default=96, min=16, max=2048, step=16, tooltip="Pixels."),
+                io.Int.Input("width", default=96, min=16, max=2048, step=16, tooltip="Width in pixels."),
+                io.Int.Input("height", default=96, min=16, max=2048, step=16, tooltip="Height in pixels."),
                 io.Int.Input("steps", default=24, min=1, max=200, tooltip="Denoising steps of each video."),
                 io.Float.Input(
                     "cfg", default=2.0, min=0.0, max=30.0, step=0.1, tooltip="How strongly the prompt leads."

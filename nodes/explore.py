@@ -43,7 +43,7 @@ class ExploreSeeds(Node):
                 io.Guider.Input("guider", tooltip="Model and prompt."),
                 io.Sampler.Input("sampler", tooltip="Any sampler; the same one must finish the runs."),
                 io.Vae.Input("vae", tooltip="To show the guesses."),
-                io.Int.Input("seeds", default=4, min=1, max=64, tooltip="How many."),
+                io.Int.Input("seeds", default=4, min=1, max=64, tooltip="How many seeds to begin."),
                 io.Int.Input("steps", default=8, min=1, max=1000, tooltip="Steps to make from each seed."),
                 fps_input(),
             ],

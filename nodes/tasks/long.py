@@ -72,7 +72,12 @@ class ExtendFar(Node):
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="The whole video, for VAE Decode Video (video file)."),
-                *report_outputs(io.Float.Output(display_name="drift", tooltip="Of the last window, in deviations.")),
+                *report_outputs(
+                    io.Float.Output(
+                        display_name="drift",
+                        tooltip="How far the last window drifted from the clip, in standard deviations.",
+                    )
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -180,7 +185,7 @@ class ExtrapolateTime(Node):
                     default=0,
                     min=0,
                     max=256,
-                    tooltip="Which one to slow down, 1 being the fastest. 0: the one that would come round.",
+                    tooltip="Which frequency to slow down; 1 is the fastest. 0: the one that would repeat the clip.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model for longer videos.")],

@@ -80,9 +80,21 @@ class SecondPass(Node):
                 io.Latent.Input("latent", tooltip="The clip from the first pass, or from VAE Encode Video."),
                 io.Sigmas.Input("sigmas", tooltip="A schedule for a whole run; only its lower part is used."),
                 io.Float.Input(
-                    "scale", default=1.5, min=1.0, max=8.0, step=0.25, round=0.001, tooltip="Times height and width."
+                    "scale",
+                    default=1.5,
+                    min=1.0,
+                    max=8.0,
+                    step=0.25,
+                    round=0.001,
+                    tooltip="Factor for height and width.",
                 ),
-                io.Int.Input("frame_rate", default=1, min=1, max=4, tooltip="Times the frames, in the same seconds."),
+                io.Int.Input(
+                    "frame_rate",
+                    default=1,
+                    min=1,
+                    max=4,
+                    tooltip="Factor for the number of frames, in the same seconds.",
+                ),
                 *_tile_inputs(),
                 fps_input(),
                 per_latent_input(),
