@@ -26,8 +26,6 @@ class Distillation(DiTTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alignment:
-            raise ValueError("a student learns from its teacher alone: leave out --alignment")
         if self.packing:
             raise ValueError("a teacher makes its videos in rows of one size: leave out --packing")
         if self.alignment:

@@ -16,7 +16,7 @@ from ...clips.cache import Example, LatentCache, stack_text
 from ...patches import DEFAULT_PATCH, Grid, Patch, to_patches
 from ...transfer import sent
 from .losses import sample_levels, sample_region
-from .settings import DiTTraining
+from .settings import Drawing
 
 CPU = torch.device("cpu")
 
@@ -113,7 +113,7 @@ def pack_batches(batches: Sequence[Batch]) -> Batch:
 def make_batch(
     examples: Sequence[Example],
     empty: Tensor,
-    settings: DiTTraining,
+    settings: Drawing,
     rng: torch.Generator,
     patch: Patch = DEFAULT_PATCH,
     *,
@@ -165,7 +165,7 @@ def class_labels(names: Sequence[str], classes: Sequence[str]) -> Tensor | None:
 def draw_batch(
     cache: LatentCache,
     empty: Tensor,
-    settings: DiTTraining,
+    settings: Drawing,
     rng: torch.Generator,
     patch: Patch = DEFAULT_PATCH,
     device: torch.device = CPU,
@@ -191,7 +191,7 @@ def draw_batch(
 def draw_packed(
     cache: LatentCache,
     empty: Tensor,
-    settings: DiTTraining,
+    settings: Drawing,
     mix: Sequence[tuple[str, float]],
     rng: torch.Generator,
     patch: Patch = DEFAULT_PATCH,

@@ -10,10 +10,10 @@ from ...checkpoints import Checkpoint
 from ...transformer.config import PRESETS
 from ...transformer.dit import DiT
 from .lora import add_adapters
-from .settings import DiTTraining
+from .settings import Beginning
 
 
-def build(settings: DiTTraining, init: Checkpoint | None) -> DiT:
+def build(settings: Beginning, init: Checkpoint | None) -> DiT:
     """The model at the start of a run, fp32. ValueError when `init` cannot be what the settings ask for."""
     if init is None:
         if settings.lora:
@@ -35,7 +35,7 @@ def build(settings: DiTTraining, init: Checkpoint | None) -> DiT:
     return model.train()
 
 
-def added_classes(settings: DiTTraining, init: Checkpoint) -> bool:
+def added_classes(settings: Beginning, init: Checkpoint) -> bool:
     """Whether classes are new to the model. ValueError when it knows others."""
     known = init.class_names
     if not settings.classes or known == settings.classes:

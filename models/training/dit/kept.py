@@ -14,10 +14,10 @@ from ..optim.optimiser import EMA
 from ..run.folder import Run
 from .alignment import without
 from .profiles import Profiles, save_snapshots, snapshot_steps
-from .settings import DiTTraining
+from .settings import Drawing, Keeping
 
 
-def keep(run: Run, model: DiT, average: EMA, settings: DiTTraining, step: int) -> None:
+def keep(run: Run, model: DiT, average: EMA, settings: Keeping, step: int) -> None:
     """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with."""
     if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
         save_snapshots(run.file(""), average, step, writes=run.writes)
@@ -34,7 +34,7 @@ def save_dit(run: Run, name: str, model: DiT, step: int) -> None:
     save_checkpoint(run.file(name), checkpoint)
 
 
-def described(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> dict[str, Any]:
+def described(settings: Drawing, cache: LatentCache, init: Checkpoint | None) -> dict[str, Any]:
     """What a checkpoint says of its training: clip sizes of this run and the one before, the names of classes, and with
     which settings the model before was best run."""
     now = [name for name, _ in settings.mix] or list(cache.buckets)

@@ -9,35 +9,59 @@ from ..run.ranges import check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiTTraining:
-    """Settings of a run; all of them are written to its config.json."""
+class Labelled:
+    """Which classes there are."""
 
-    preset: str = "toy"
-    steps: int = 4000
-    minutes: float = 0.0  # after which the run ends, its learning rate lowered in time; 0 = when all steps are done
+    classes: tuple[str, ...] = ()  # names of the classes that clips are labelled with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Labelled):
+    """What the batch of a step is drawn by."""
+
     tokens: int = 5184  # patches per step: the batch size follows from the clip size
     mix: tuple[tuple[str, float], ...] = ()  # (clip size, share of the steps); () = all buckets alike
     images: float = 0.1  # share of steps on single frames
     packing: bool = False  # clips of all sizes in one sequence per step, instead of one size per step
-    accumulate: int = 1  # the batch of a step is computed in so many parts, one after the other
+    dropout: float = 0.1  # share of clips without text and class
+    region: float = 0.1  # share of steps with known regions in space
+    alignment: float = 0.0  # weight of what an early block is to tell of what is known of the patches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning(Labelled):
+    """What the model is at the start."""
+
+    preset: str = "toy"
+    text: bool = True  # whether the model reads captions
     lora: int = 0  # rank of low-rank adapters to train instead of the model; 0 = the model itself
     lora_layers: str = "attn|mlp"  # regular expression that the names of the adapted linear layers match
-    classes: tuple[str, ...] = ()  # names of the classes that clips are labelled with
-    text: bool = True  # whether the model reads captions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How long a run is, and what it keeps along its way."""
+
+    steps: int = 4000
+    minutes: float = 0.0  # after which the run ends, its learning rate lowered in time; 0 = when all steps are done
+    save_every: int = 250
+    snapshots: int = 8  # over the run, of two averages with short and long memory, for `train ema`; 0 = none
+    early: float = 0.1  # share of the run after which early.safetensors is kept, a weak model for guidance; 0 = none
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTTraining(Keeping, Beginning, Drawing):
+    """Settings of a run; all of them are written to its config.json. Each part of a run asks for its own alone."""
+
+    accumulate: int = 1  # the batch of a step is computed in so many parts, one after the other
     checkpointing: bool = False  # compute blocks again in the backward pass instead of keeping what they made
     muon: bool = True  # Muon for the matrices inside blocks; False: AdamW for all. Adapters always have AdamW
     learning_rate: float = 1e-3
     clip_deviations: float = 0.0  # above the mean of late, at which gradients are cut; 0 = at 1 only
     steadiness: float = 0.0  # weight of the squared change of the error from frame to frame
-    alignment: float = 0.0  # weight of what an early block is to tell of what is known of the patches
-    dropout: float = 0.1  # share of clips without text and class
-    region: float = 0.1  # share of steps with known regions in space
     seed: int = 0
     warmup: int = 100
     decay: float = 0.3
-    save_every: int = 250
-    snapshots: int = 8  # over the run, of two averages with short and long memory, for `train ema`; 0 = none
-    early: float = 0.1  # share of the run after which early.safetensors is kept, a weak model for guidance; 0 = none
     dtype: str = "bfloat16"
     compile: bool = False
 

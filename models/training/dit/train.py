@@ -37,7 +37,7 @@ from .losses import flow_loss, steadiness_loss
 from .profiles import Profiles
 from .recipe import PLAIN, Recipe
 from .samples import save_samples
-from .settings import ASSUMED, DiTTraining
+from .settings import ASSUMED, DiTTraining, Drawing
 from .workers import Workers, join
 
 
@@ -212,7 +212,7 @@ def laid_out(model: DiT, settings: DiTTraining, workers: Workers, device: str) -
     return layout
 
 
-def judged_batches(settings: DiTTraining, held_out: LatentCache, empty: Tensor, patch: Patch) -> list[Batch]:
+def judged_batches(settings: Drawing, held_out: LatentCache, empty: Tensor, patch: Patch) -> list[Batch]:
     """The same few held-out batches in every run, which validation loss is measured on."""
     judged = replace(settings, mix=(), alignment=0.0)
     return [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
