@@ -118,7 +118,7 @@ class VAEEncode(Node):
             description=(
                 "Encodes images or a video into latents. A video file is read as a stream, so a long one needs no more "
                 "memory than a short one. The end is trimmed to 1 + 4k frames and the borders to multiples of 16, or "
-                "to what another model's VAE takes, and the node says so. Such a VAE gets all frames at once."
+                "to what another model's VAE takes, and the node says so."
             ),
             search_aliases=["vae encode", "video to latent", "image to latent", "encode video", "streaming encode"],
             inputs=[
@@ -151,7 +151,7 @@ class VAEEncode(Node):
         """Stream the frames through the encoder."""
         from .host.time import entries_of_time
         from .host.vae import frames as video
-        from .host.vae import heard, sound
+        from .host.vae import heard, in_time, sound
         from .host.vae import others as other_vae
         from .host.vae import pieces as host_vae
 
@@ -161,7 +161,7 @@ class VAEEncode(Node):
         )
         fps = source.fps or USUAL_FPS
         if not isinstance(vae, host_vae.SpacetimeVAE):
-            latents, count, text = other_vae.encode_clip(vae, pieces)
+            latents, count, text = in_time.encode_clip(vae, pieces)
         else:
             fitted = video.FitFrames(pieces)
             latents = host_vae.encode_pieces(vae, fitted)
@@ -194,7 +194,7 @@ class VAEDecode(Node):
             description=(
                 "Decodes latents piece by piece, which equals decoding at once. With output 'video file' the frames go "
                 "straight into an mp4 in ComfyUI's temp folder: memory stays the same however long the video is. "
-                "Works with any VAE; another model's VAE decodes each clip in one go. The sound of an encoded "
+                "Works with any VAE. The sound of an encoded "
                 "video goes along where its frames keep their times."
             ),
             search_aliases=[

@@ -66,6 +66,80 @@ def test_the_end_of_a_loop_leads_to_its_beginning(name):
     assert rms(plain[-each:] - reference[-each:]) > 10 * HALF_A_STEP, "a decoder that remembers, or this shows nothing"
 
 
+IN_TIME = {"wan2.1": 16, "wan2.2": 48, "ltx": 128, "h3": 24}  # channels
+
+
+def through(name: str, length: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[int]]:
+    """A clip of so many latents decoded and encoded in pieces, each as the whole; how long what the VAE got was."""
+    from comfyui_spacetime.nodes.host.vae import in_time
+    from comfyui_spacetime.nodes.host.vae.others import decode_clip, time_of
+
+    vae = small(name)
+    monkeypatch.setattr(in_time, "PIECE", 10)
+    monkeypatch.setattr(in_time, "WHOLE", 20)
+    clip = torch.randn(1, IN_TIME[name], length, 2, 2, generator=torch.Generator().manual_seed(1))
+    whole = decode_clip(vae, clip)
+    encoded = vae.encode(whole)
+    decoded_at_once, encoded_at_once = [], []
+    decode, encode = vae.decode, vae.encode
+    monkeypatch.setattr(vae, "decode", lambda one: decoded_at_once.append(one.shape[2]) or decode(one))
+    monkeypatch.setattr(vae, "encode", lambda one: encoded_at_once.append(len(one)) or encode(one))
+    pieces = list(in_time.decode_long(vae, clip))
+    again = in_time.encode_long(vae, iter(whole.split(7)))
+    assert len(pieces) > 1
+    assert torch.cat(pieces).shape == whole.shape
+    assert rms(torch.cat(pieces) - whole) <= HALF_A_STEP
+    assert again.shape == encoded.shape
+    assert rms(again - encoded) <= HALF_A_STEP * float(encoded.std())
+    assert time_of(vae).count(length) == len(whole)
+    monkeypatch.undo()
+    return decoded_at_once, encoded_at_once
+
+
+@pytest.mark.parametrize("name", IN_TIME)
+def test_long_clips_go_through_in_pieces_that_do_not_grow(name, monkeypatch):
+    if tiny_vaes.lacking(name):
+        pytest.skip(tiny_vaes.lacking(name))
+    short, long = (through(name, length, monkeypatch) for length in (32, 42))
+    for one, other in zip(short, long, strict=True):
+        assert max(other) == max(one)
+    assert max(long[0]) < 32
+
+
+def test_a_network_with_a_cache_says_when_memory_ran_out(monkeypatch):
+    """Core then takes a piece apart in tiles, for which the cache is of no use."""
+    from comfyui_spacetime.nodes.host.vae.carried import Carried
+
+    network = small("wan2.1").first_stage_model
+    tile = torch.randn(1, 16, 3, 2, 2)
+    with Carried(network.decoder).piece():
+        network.decode(tile)
+        with pytest.raises(ValueError, match="too little memory"):
+            network.decode(tile)
+    network.decode(tile)
+
+
+def test_a_vae_that_remembers_all_gets_its_clip_whole(monkeypatch):
+    from comfyui_spacetime.nodes.host.vae import in_time
+
+    class Remembers:
+        """Each frame is the mean of all latents until there."""
+
+        latent_dim = 3
+        first_stage_model = torch.nn.Identity()
+
+        def temporal_compression_decode(self) -> int:
+            return 1
+
+        def decode(self, clip: Tensor) -> Tensor:
+            sums = clip.cumsum(2) / torch.arange(1, clip.shape[2] + 1).reshape(1, 1, -1, 1, 1)
+            return sums[:, :3].movedim(1, -1)
+
+    clip = 1 + torch.randn(1, 4, in_time.WHOLE + 5, 2, 2, generator=torch.Generator().manual_seed(0)).cumsum(2)
+    (whole,) = in_time.decode_long(Remembers(), clip)
+    assert torch.equal(whole, Remembers().decode(clip)[0])
+
+
 def test_who_looks_ahead(comfy_host):
     from comfyui_spacetime.nodes.host.vae.others import looks_ahead
 

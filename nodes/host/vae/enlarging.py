@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .others import encode_clip
+from .in_time import encode_clip
 from .pieces import SpacetimeVAE, decode_pieces, encode_pieces
 
 

@@ -6,7 +6,6 @@ Core's VAE object says how it compresses; whether its decoder looks ahead, and h
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -92,18 +91,6 @@ def encode_still(vae: Any, image: Tensor) -> Tensor:
     if latent.ndim != 5 or latent.shape[2] != 1:
         raise ValueError(f"this VAE makes latents of shape {tuple(latent.shape)} of an image: use a video model's VAE")
     return latent
-
-
-def encode_clip(vae: Any, pieces: Iterable[Tensor]) -> tuple[Tensor, int, str]:
-    """Latents of a video, how many of its frames are in them, and what was cut off; an image VAE takes all as it is."""
-    from .frames import FitFrames  # video needs vae, and vae this module
-
-    if getattr(vae, "latent_dim", 3) != 3:
-        images = torch.cat(list(pieces))[..., :3]
-        return vae.encode(images), len(images), f"{len(images)} images"
-    fitted = FitFrames(pieces, compression_of(vae))
-    latents: Tensor = vae.encode(torch.cat(list(fitted))[..., :3])
-    return latents, fitted.frames_out, fitted.describe()
 
 
 def decode_clip(vae: Any, clip: Tensor) -> Tensor:

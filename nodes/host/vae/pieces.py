@@ -24,7 +24,8 @@ from ....models.vae.autoencoder import PIECE, PIECE_AREA, SPACE, TIME, VideoVAE,
 from ....models.vae.loops import around, led_by
 from ....models.vae.memory import decoder_bytes, encoder_bytes
 from ..messages import check_interrupted
-from .others import decode_clip, decode_loop, encode_loop
+from .in_time import decode_long, encode_long
+from .others import decode_loop, encode_loop
 
 SIDE = 2 * SPACE  # patches are two latents wide
 
@@ -97,12 +98,13 @@ class SpacetimeVAE(comfy.sd.VAE):
 def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterator[Tensor]:
     """Decode latents clip by clip and piece by piece into images (f, H, W, 3) in 0..1 on the CPU.
 
-    Memory is flat in the length of the clip for our VAE; another core VAE decodes each clip in one go.
+    Memory is flat in the length of the clip for our VAE; another core VAE takes long clips in pieces of time where that
+    makes the same of them (see in_time.py), and loops whole.
     cyclic: each clip is a loop, whose first frames follow its last; it has as many frames for each latent.
     """
     for clip in latents.split(1):
         if not isinstance(vae, SpacetimeVAE):
-            yield decode_loop(vae, clip) if cyclic else decode_clip(vae, clip)
+            yield from [decode_loop(vae, clip)] if cyclic else decode_long(vae, clip)
             continue
         _check_latents(vae, clip)
         model = vae.load(tuple(clip.shape), decode=True, cyclic=cyclic)
@@ -166,7 +168,7 @@ def _pixels(vae: SpacetimeVAE, pieces: Iterable[Tensor], *, cyclic: bool = False
 def again_in_pieces(vae: Any, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
     """Images through the encoder and the decoder: 1 + 4k of them (or as many as the VAE takes), as many come back."""
     if not isinstance(vae, SpacetimeVAE):
-        yield decode_clip(vae, vae.encode(torch.cat(list(pieces))[..., :3]))
+        yield from decode_long(vae, encode_long(vae, pieces))
         return
     with torch.no_grad():
         latents = vae.first_stage_model.encode_stream(_pixels(vae, pieces))
