@@ -15,6 +15,8 @@ from itertools import pairwise
 
 from .remedies import cut
 
+FPS = 12.0  # frames per second of the toy world, and so of the embedded models: what is meant where nothing tells
+
 
 @dataclass(frozen=True)
 class Frames:

@@ -10,6 +10,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.geometry import FPS
 from ..models.training.run.ranges import limits
 from . import sockets
 from .host import folders, messages
@@ -52,7 +53,7 @@ class ClipsFromFolder(Node):
                 io.String.Input("size", display_name=SIZE_NAME, default="64x64x17", tooltip=SIZE_TIP),
                 io.Float.Input(
                     "fps",
-                    default=12.0,
+                    default=FPS,
                     **limits("fps"),
                     step=1.0,
                     round=0.001,

@@ -12,13 +12,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..models.geometry import FPS
 from ..models.metrics.report import Measure, Report
 from . import sockets
 from .host import messages
 from .measure import CATEGORY, FRAMES, remarked
 from .schema import Node, schema
-
-USUAL_FPS = 12.0  # of images, which bring no rate: for what the node shows
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class CompareVideos(Node):
 
             def watched(name: str, one: Any) -> Watched:
                 source = video.open_frames(one)
-                fps = source.fps or USUAL_FPS
+                fps = source.fps or FPS
                 writer = open_files.enter_context(video.VideoWriter(fps))
                 size = {"width": source.width, "height": source.height}
                 file = {"filename": writer.path.name, "subfolder": "", "type": "temp"}

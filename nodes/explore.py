@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
+from ..models.geometry import FPS
 from ..models.media.sheet import moving_sheet
 from ..models.patches import Tokens
 from ..models.remedies import cut
@@ -16,7 +17,6 @@ from .denoise import CATEGORY
 from .host import messages
 from .host.latent import samples_of
 from .inputs import fps_input
-from .latents import USUAL_FPS
 from .schema import Node, schema
 from .tokens import denoised_latent
 
@@ -87,7 +87,7 @@ class ExploreSeeds(Node):
             "spacetime_seeds",
             io.FolderType.temp,
             None,
-            fps or carried_fps(tokens.extra) or USUAL_FPS,
+            fps or carried_fps(tokens.extra) or FPS,
             lossless=False,
             quality=85,
             method=4,

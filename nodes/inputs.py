@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.geometry import FPS
 from .schema import advanced
 
 
@@ -26,4 +27,4 @@ def fps_input() -> Any:
 
 def own_fps_input(tooltip: str = "Frames per second of the video.") -> Any:
     """Frames per second where no clip comes in that could say it."""
-    return io.Float.Input("fps", default=12.0, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)
+    return io.Float.Input("fps", default=FPS, min=1.0, max=120.0, step=1.0, round=0.001, tooltip=tooltip)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..models.geometry import Frames
+from ..models.geometry import FPS, Frames
 from ..models.tasks.canvas import Canvas
 from . import sockets
 from .host import messages
@@ -18,7 +18,6 @@ from .inputs import fps_input, own_fps_input
 from .schema import Node, schema
 
 CATEGORY = "Spacetime/latents"
-USUAL_FPS = 12.0  # where nothing tells: the embedded model's
 
 
 class EmptyVideo(Node):
@@ -159,7 +158,7 @@ class VAEEncode(Node):
         pieces = _counted(
             video.limit(source.pieces(), max_frames), min(max_frames or source.num_frames, source.num_frames)
         )
-        fps = source.fps or USUAL_FPS
+        fps = source.fps or FPS
         if not isinstance(vae, host_vae.SpacetimeVAE):
             latents, count, text = in_time.encode_clip(vae, pieces)
         else:
@@ -252,7 +251,7 @@ class VAEDecode(Node):
         from .host.vae.pieces import decode_pieces
 
         samples, beside = nested_pair(content(latent))
-        rate = fps or carried_fps(latent) or USUAL_FPS
+        rate = fps or carried_fps(latent) or FPS
         loop = bool(latent.get(sockets.LOOP))
         expected = _frames_to_decode(samples, loop, other_vae.time_of(vae))
         decode = decode_steadily if deflicker else decode_pieces

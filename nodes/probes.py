@@ -8,14 +8,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..models.geometry import FPS
 from ..models.metrics.probe_cases import PROBES, cases
 from ..models.metrics.simulation import measure_simulation
 from . import sockets
 from .host import messages
 from .measure import CATEGORY, FRAMES, answer, report_outputs
 from .schema import Node, schema
-
-FPS = 12.0  # of the toy world's clips
 
 
 class ProbeClips(Node):

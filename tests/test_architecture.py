@@ -207,6 +207,8 @@ FACTS = {
     "where the weights lie": (r"\"spacetime-toy[\w-]*(\.safetensors)?\"", "models/embedded.py"),
     "files under another name first": (r"os\.replace\(|os\.fsync\(", "models/files.py"),
     "names of runs": (r"A-Za-z0-9_-\]\{", "nodes/host/folders.py"),
+    "a run that was stopped": (r"stopped after step", "models/training/run/stopping.py"),
+    "frames per second where nothing tells": (r"(fps: float|FPS|default) ?= ?12\.0", "models/geometry.py"),
     "versions of our files": (r"this version reads format", "models/building.py"),
     "predictions of the DiT made estimates": (r"split_learned_variance\(dit\(", "models/generate.py"),
     "guidance by the difference": (r"cfg \* \(|scale \* \(c", "models/guidance.py"),

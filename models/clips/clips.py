@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..geometry import ClipSize
+from ..geometry import FPS, ClipSize
 from .encode import clips_mark
 from .folder import FolderClip, Listing, clip_pixels, list_clips
-from .toy import FPS, Progress, quiet, toy_pixels
+from .toy import Progress, quiet, toy_pixels
 
 HELD_OUT = 1_000_000  # toy-world clips from this number on are never trained on
 JUDGED = 24  # held-out clips that a VAE is judged on

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from ..geometry import ClipSize
+from ..geometry import FPS, ClipSize
 from ..pixels import stored
 from ..remedies import remedy
 from .entries import Reason, entries_of, in_words, stamp_of
@@ -24,7 +24,7 @@ from .footage import Footage, Frames, look, read_clip
 from .index import Index
 from .sidecars import CaptionFiles, class_of, plain_words
 from .split import Place, held_out, held_out_files
-from .toy import FPS, Progress, quiet
+from .toy import Progress, quiet
 
 
 @dataclass(frozen=True)

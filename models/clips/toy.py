@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..geometry import ClipSize
+from ..geometry import FPS, ClipSize
 from ..pixels import from_uint8, stored
 from ..text.encoder import TextEncoder
 from ..toyworld import captions, render, sample_scene
@@ -20,7 +20,6 @@ from ..vae.autoencoder import VideoVAE, fingerprint
 from .cache import text_features
 from .shards import SHARD, mark_of, peek, remove_damaged, remove_shards, write_shard
 
-FPS = 12.0
 Progress = Callable[[int, int], None]  # done, total
 
 

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 from ..checkpoints import load_checkpoint
-from ..clips.toy import FPS
 from ..embedded import EMBEDDED
 from ..files import read_text
-from ..geometry import OURS
+from ..geometry import FPS, OURS
 from ..training.run.stopping import StoppedError, check_stop, stop_on_signals
 from .fan_out import Recipe, jobs_of
 

@@ -12,6 +12,7 @@ import numpy as np
 from einops import reduce
 from numpy.typing import NDArray
 
+from ..geometry import FPS
 from .backdrop import LIGHTS, SUN, backdrop, floor_points, shadow
 from .physics import State, simulate
 from .shapes import Triple, cast
@@ -75,7 +76,7 @@ class _Layer:
     top: NDArray[np.int64]  # (F,)
 
 
-def render(scene: Scene, *, num_frames: int, height: int, width: int, fps: float = 12.0, masks: bool = False) -> Clip:
+def render(scene: Scene, *, num_frames: int, height: int, width: int, fps: float = FPS, masks: bool = False) -> Clip:
     """Simulate the scene and draw it. masks: also say where each body is seen."""
     if height < 16 or width < 16:
         raise ValueError(f"a picture of {width} x {height} pixels is too small: use at least 16 x 16")

@@ -14,6 +14,7 @@ from functools import cache
 
 from numpy.random import Generator
 
+from ..geometry import FPS
 from .world import COLOURS, CYCLIC_KINDS, FLOORS, GRAVITY, KINDS, SHAPES, SKIES, Body, Camera, Scene
 
 HELD_OUT_PERCENT = 12
@@ -47,7 +48,7 @@ def sample_scene(
     held_out: bool = False,
     cyclic: bool = False,
     num_frames: int = 33,
-    fps: float = 12.0,
+    fps: float = FPS,
     aspect: float = 1.0,
 ) -> Scene:
     """A random scene whose action fills num_frames at fps in a picture of width / height = aspect.

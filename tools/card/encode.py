@@ -14,8 +14,7 @@ from torch import Tensor
 from ...models.checkpoints import load_checkpoint
 from ...models.clips.cache import text_features
 from ...models.clips.shards import mark_of, write_shard
-from ...models.clips.toy import FPS
-from ...models.geometry import ClipSize
+from ...models.geometry import FPS, ClipSize
 from ...models.pixels import as_pixels
 from ...models.text.encoder import TextEncoder, load_text_encoder
 from ...models.transfer import sent

@@ -21,7 +21,7 @@ from ...captioner.network import PRESETS, CaptionNetwork, causal_matmul, causal_
 from ...captioner.vocabulary import Vocabulary, is_detailed
 from ...captioner.writing import write_captions
 from ...clips.cache import LatentCache
-from ...clips.toy import FPS
+from ...geometry import FPS
 from ...metrics.captions import compare, facts_of_text, field_accuracy, word_overlap
 from ...text.description import still_part
 from ...transfer import sent
@@ -225,7 +225,7 @@ def train(
         if due:
             reported(step + 1)
         if stop and step + 1 < settings.steps:
-            raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
+            raise StoppedError.after(step + 1)
     return averaged(network, average, vocabulary, mark, meta | {"steps": settings.steps})
 
 

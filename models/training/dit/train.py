@@ -172,7 +172,7 @@ def train(
             tell(step + 1)
         if stop and not pace.over:
             run.close()
-            raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
+            raise StoppedError.after(step + 1)
     run.close()
     return averaged(model, result(model, average))
 

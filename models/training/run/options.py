@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from ...clips.toy import FPS
-from ...geometry import ClipSize
+from ...geometry import FPS, ClipSize
 from .ranges import RANGES, option, within
 from .stopping import check_stop
 

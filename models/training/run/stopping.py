@@ -16,6 +16,11 @@ _file: list[Path] = []
 class StoppedError(Exception):
     """A run ended because it was asked to; its last checkpoint is written and the same command continues it."""
 
+    @classmethod
+    def after(cls, steps: int) -> StoppedError:
+        """Of a run that counts steps."""
+        return cls(f"stopped after step {steps}; the same command continues there")
+
 
 def stop_on_signals(*, parent: int = 0) -> None:
     """Let Ctrl-C and SIGTERM end the run after its step; a second Ctrl-C ends it at once.

@@ -190,7 +190,7 @@ def train(
         if due:
             report(run, vae, average, clips, held_out, settings, step + 1)
         if stop and not pace.over:
-            raise StoppedError(f"stopped after step {step + 1}; the same command continues there")
+            raise StoppedError.after(step + 1)
     return finish(vae, average, clips, settings)
 
 
