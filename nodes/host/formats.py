@@ -20,6 +20,19 @@ FORMATS = {
     "MiniMaxH3Video": Compression(4, 16, MINIMAX_H3),
 }
 
+# pixels along a latent's side by the channels of a video's latents: all models that have so many agree
+SIDES = {128: 32, 48: 16, 32: 16, 24: 16, 16: 8, 12: 8, 4: 8}
+
+
+def side_of(channels: int) -> int:
+    """Pixels along the side of a latent of so many channels. ValueError where nobody tells."""
+    if channels not in SIDES:
+        raise ValueError(
+            f"nothing tells how many pixels a latent of {channels} channels stands for: set pixels_per_latent (8 in "
+            "most models)"
+        )
+    return SIDES[channels]
+
 
 def compression_of_format(described: Any) -> Compression | None:
     """What a latent format of core says of itself, or what is known of it by its name; None where neither."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...models.tasks import in_space
 from ...models.tasks.levels import LEVELS, as_levels
 from ..host import messages
+from ..host.formats import side_of
 from ..host.latent import canvas_of, latent_of
 from ..schema import Node, schema
 from .inputs import (
@@ -228,10 +229,10 @@ class Outpaint(Node):
                 ),
                 io.Int.Input(
                     "pixels_per_latent",
-                    default=8,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=64,
-                    tooltip="Pixels per latent: 8 here and in most models, 16 in Wan 2.2 5B, 32 in LTX-Video.",
+                    tooltip="Pixels per latent: 8 here and in most models, 16 in Wan 2.2 5B, 32 in LTX-Video. 0: auto.",
                 ),
             ],
             outputs=[
@@ -247,12 +248,12 @@ class Outpaint(Node):
         cls, latent: dict[str, Any], left: int, top: int, right: int, bottom: int, overlap: int, pixels_per_latent: int
     ) -> io.NodeOutput:
         """Lay the clip out on a larger grid."""
-        pixels = (left, top, right, bottom, overlap)
-        if any(size % pixels_per_latent for size in pixels):
-            raise ValueError(f"{pixels} pixels to add: each must be a multiple of {pixels_per_latent}")
-        clip = canvas_of(latent)
-        canvas = in_space.outpaint(clip, *(size // pixels_per_latent for size in pixels))
-        height, width = (size * pixels_per_latent for size in canvas.latents.shape[-2:])
+        clip, pixels = canvas_of(latent), (left, top, right, bottom, overlap)
+        side = pixels_per_latent or side_of(clip.latents.shape[1])
+        if any(size % side for size in pixels):
+            raise ValueError(f"{pixels} pixels to add: each must be a multiple of {side}, the side of a latent here")
+        canvas = in_space.outpaint(clip, *(size // side for size in pixels))
+        height, width = (size * side for size in canvas.latents.shape[-2:])
         text = f"{width} x {height}, {float(canvas.change.mean()):.0%} of it generated"
         messages.show_text(cls, and_still_open(text, clip))
         return io.NodeOutput(latent_of(canvas), width, height)

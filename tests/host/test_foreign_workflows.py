@@ -33,6 +33,22 @@ TASKS = {
     "ltx_loop_text": (24, ["from the last frame to the first:"], {"24.steps": 2, "4.length": 17}),
     "ltx_restyle": (9, ["PSNR", "colour drift"], LTX | {"8.max_frames": 9}),
 }
+SMALLER = {"ImageScale.width": 96, "ImageScale.height": SIDE}
+SECOND_PASS = {
+    "wan_second_pass": SMALLER | {"SpacetimeVAEEncode.max_frames": 9, "BasicScheduler.steps": 4},
+    "ltx_second_pass": SMALLER | {"SpacetimeVAEEncode.max_frames": 9, "LTXVScheduler.steps": 4},
+}
+# workflow -> frames that the video must have, and what to make smaller; 24 frames a second, with sound
+WITH_SOUND = {
+    "ltx2_extend_with_sound": (
+        49,
+        {"SpacetimeVAEEncode.max_frames": 25, "LTXVScheduler.steps": 2, "SpacetimeExtendVideo.seconds": 1.0},
+    ),
+    "h3_connect_with_sound": (
+        73,
+        {"10.max_frames": 22, "15.max_frames": 22, "16.seconds": 1.0, "BasicScheduler.steps": 2},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -49,6 +65,37 @@ def test_a_task_runs_on_another_model_and_ends_in_its_measure(host, name):
     text = "\n".join(result.texts())
     for words in measured:
         assert words in text
+
+
+@pytest.mark.parametrize("name", SECOND_PASS)
+def test_a_second_pass_makes_a_clip_larger(host, name):
+    result = host.run(WORKFLOWS / f"{name}.json", set=SECOND_PASS[name])
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
+    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+        decoded = list(video.decode(video=0))
+    assert len(decoded) == 9
+    assert (decoded[0].width, decoded[0].height) == (160, 96)  # 144 to the nearest whole patch
+    assert "over 9 frames" in "\n".join(result.texts())
+
+
+@pytest.mark.parametrize("name", WITH_SOUND)
+def test_a_task_runs_on_a_model_of_picture_and_sound(host, name):
+    path = WORKFLOWS / f"{name}.json"
+    host.skip_where_too_old(path)
+    frames, smaller = WITH_SOUND[name]
+    prompt = host.client.prompt_of(path)
+    sizes = {
+        f"{key}.{side}": SIDE for key, node in prompt.items() if node["class_type"] == "ImageScale" for side in EMPTY
+    }
+    result = host.run(path, set=smaller | sizes)
+    (file,) = [one for one in result.files() if one["type"] == "output" and one["filename"].endswith(".mp4")]
+    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+        seconds = float(video.streams.audio[0].duration * video.streams.audio[0].time_base)
+        assert len(list(video.decode(video=0))) == frames
+    assert seconds == pytest.approx(frames / 24, abs=0.1)
+    text = "\n".join(result.texts())
+    assert "before frame" in text
+    assert "sound seam" in text
 
 
 def latents_and_frames(host, name: str, made: str, changes: dict) -> tuple[torch.Tensor, int]:
@@ -89,6 +136,8 @@ def test_files_that_people_bring_are_named_with_their_folder_and_address(path):
         "VAELoader": "vae",
         "CheckpointLoaderSimple": "checkpoints",
         "SpacetimeLoadDiT": "diffusion_models",
+        "LTXAVTextEncoderLoader": "text_encoders",
+        "LTXVAudioVAELoader": "checkpoints",
     }
     for node in load_workflow(path)["nodes"]:
         file = (node.get("widgets_values") or [""])[0]

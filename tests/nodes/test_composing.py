@@ -134,3 +134,52 @@ def test_a_task_with_vace_conditioning(core_node):
     assert not torch.allclose(reference[0], other[0], atol=1e-4)
     known = latent(name)["samples"]
     torch.testing.assert_close(reference[0][:, :, : known.shape[2]], known, atol=2e-4, rtol=2e-4)
+
+
+def test_a_task_on_a_compiled_model(core_node, monkeypatch):
+    """Core's Torch Compile node; its backend makes no code here, so that the test needs no compiler and no minute."""
+    import torch._dynamo
+    from comfy_extras import nodes_torch_compile
+
+    name, wrap = "wan 2.2 5b", nodes_torch_compile.set_torch_compile_wrapper
+    eager = lambda model, **settings: wrap(model=model, **{**settings, "backend": "eager"})  # noqa: E731
+    monkeypatch.setattr(nodes_torch_compile, "set_torch_compile_wrapper", eager)
+    torch._dynamo.reset()
+    compiled = core_node(nodes_torch_compile.TorchCompileModel, model=families.family_model(name)).result[0]
+    given, guider, chosen = longer(name), families.guider(name, model=compiled), exactness.sampler("euler")
+    sigmas = exactness.schedule(guider, 2)
+    before = torch._dynamo.utils.counters["frames"]["total"]
+    reference = exactness.core_run(guider, chosen, sigmas, given)
+    assert torch._dynamo.utils.counters["frames"]["total"] > before, "it was compiled"
+    assert exactness.same(exactness.stepped(guider, chosen, sigmas, given, 1), reference)
+    plain = exactness.core_run(families.guider(name), chosen, sigmas, given)
+    torch.testing.assert_close(reference[0], plain[0], atol=1e-3, rtol=1e-3)
+    torch._dynamo.reset()
+
+
+def test_a_task_with_a_controlnet(core_node):
+    """Core's own nodes and classes; its network adds to the tokens of the first block what a hint says."""
+    from comfy.controlnet import ControlBase
+
+    class Control(ControlBase):
+        def get_control(self, x: torch.Tensor, *_: Any) -> dict[str, list[torch.Tensor]]:
+            shift = torch.linspace(-3, 3, 128).repeat(1, 1, 1) * self.cond_hint_original.mean() * self.strength
+            return {"input": [shift.to(x)], "output": []}
+
+        def copy(self) -> Any:
+            made = Control()
+            self.copy_to(made)
+            return made
+
+    name = "hunyuan-video"
+    control = Control().set_cond_hint(torch.ones(1, 3, 8, 8), strength=0.8)
+    given, chosen = longer(name), exactness.sampler("euler")
+    guider = families.guider(name, control=control, control_apply_to_uncond=True)
+    sigmas = exactness.schedule(guider, STEPS)
+    reference = exactness.core_run(guider, chosen, sigmas, given)
+    for steps in (0, 1):
+        assert exactness.same(exactness.stepped(guider, chosen, sigmas, given, steps), reference)
+    other = exactness.core_run(families.guider(name), chosen, sigmas, given)
+    assert not torch.allclose(reference[0], other[0], atol=1e-4), "the control does nothing here"
+    known = latent(name)["samples"]
+    torch.testing.assert_close(reference[0][:, :, : known.shape[2]], known, atol=2e-4, rtol=2e-4)

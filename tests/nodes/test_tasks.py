@@ -151,6 +151,13 @@ def test_restyle_fill_and_outpaint(tiny_objects, monkeypatch):
     assert latent["samples"].shape[-2:] == (8, 12)
     with pytest.raises(ValueError, match="multiple of 32"):
         Outpaint.execute(clip(3), 16, 0, 16, 0, 0, 32)
+    assert Outpaint.execute(clip(3), 16, 0, 16, 0, 0, 0).result[1:] == (96, 64)
+    other = {"samples": torch.zeros(1, 128, 2, 4, 4)}
+    assert Outpaint.execute(other, 32, 0, 0, 0, 0, 0).result[1:] == (160, 128)
+    with pytest.raises(ValueError, match="multiple of 32, the side of a latent here"):
+        Outpaint.execute(other, 16, 0, 0, 0, 0, 0)
+    with pytest.raises(ValueError, match="set pixels_per_latent"):
+        Outpaint.execute({"samples": torch.zeros(1, 7, 2, 4, 4)}, 16, 0, 0, 0, 0, 0)
     with pytest.raises(ValueError, match="no video"):
         FillRegion.execute({"samples": torch.zeros(1, 4, 8, 8)}, half, 4)
 
