@@ -19,6 +19,7 @@ from .environment import ROOT
 from .terminal import say
 
 FOLDER = ROOT / "subgraphs"
+CATEGORY = "Spacetime"  # where newer editors list blueprints
 SPACE = uuid.UUID("5bace000-0000-4000-8000-000000000000")  # of the ids, so that they stay
 INSIDE, OUTSIDE = -10, -20  # ids of a subgraph's own inputs and outputs
 Graph = dict[str, Any]
@@ -29,6 +30,7 @@ RUN = (("KSampler", "steps"), ("KSampler", "cfg"), ("KSampler", "seed"))
 class Blueprint:
     """Which workflow becomes which blueprint.
 
+    says     what it does, for the node search of newer editors
     sockets  title of a loader in the workflow -> (name, type) of the socket that replaces it
     shown    (title of a node, its setting) that stand on the node, in order
     leaves   titles of nodes that are left out
@@ -38,6 +40,7 @@ class Blueprint:
     name: str
     workflow: str
     shown: tuple[tuple[str, str], ...]
+    says: str
     sockets: dict[str, tuple[str, str]] = field(default_factory=dict)
     leaves: frozenset[str] = frozenset()
     ends: tuple[str, str] = ("SpacetimeVAEDecode", "video")
@@ -51,6 +54,7 @@ BLUEPRINTS = (
         "Animate Image (Spacetime)",
         "animate_image",
         (("Prompt", "text"), ("SpacetimeAnimateImage", "seconds"), *RUN),
+        "Makes a video that begins with an image.",
         {"LoadImage": ("image", "IMAGE")},
         REPORTS,
     ),
@@ -58,6 +62,7 @@ BLUEPRINTS = (
         "Extend (Spacetime)",
         "extend_forward",
         (("Prompt", "text"), ("SpacetimeExtendVideo", "direction"), ("SpacetimeExtendVideo", "seconds"), *RUN),
+        "Lets a video go on, or shows what happened before it.",
         CLIP,
         REPORTS,
     ),
@@ -65,12 +70,14 @@ BLUEPRINTS = (
         "Loop (Spacetime)",
         "loop_text",
         (("Prompt", "text"), *((("SpacetimeEmptyVideo", name)) for name in ("width", "height", "seconds")), *RUN),
+        "Makes a video without beginning and end.",
         leaves=REPORTS,
     ),
     Blueprint(
         "Connect (Spacetime)",
         "connect_gap",
         (("Prompt", "text"), ("SpacetimeConnectVideos", "seconds"), *RUN),
+        "Leads from one video to another.",
         {"Load Video: first": ("first", "VIDEO"), "Load Video: second": ("second", "VIDEO")},
         REPORTS,
     ),
@@ -78,8 +85,17 @@ BLUEPRINTS = (
         "Restyle (Spacetime)",
         "restyle",
         (("Prompt", "text"), ("SpacetimeRestyleVideo", "strength"), *RUN),
+        "Changes the look of a video and keeps its motion.",
         CLIP,
         REPORTS | COMPARED,
+    ),
+    Blueprint(
+        "Retake (Spacetime)",
+        "retake",
+        (("Prompt", "text"), ("SpacetimeRetake", "start"), ("SpacetimeRetake", "end"), *RUN),
+        "Makes a stretch of a video anew and keeps the rest.",
+        CLIP,
+        REPORTS | frozenset({"Joins of the retake", "The same frames of the source", "Measured in the source"}),
     ),
     Blueprint(
         "Train On Your Clips (Spacetime)",
@@ -91,6 +107,7 @@ BLUEPRINTS = (
             ("Prompt", "text"),
             ("KSampler", "seed"),
         ),
+        "Trains a VAE and a DiT on a folder of clips, and makes a video with them.",
         leaves=REPORTS,
     ),
 )
@@ -172,6 +189,8 @@ def _subgraph(
         "revision": 0,
         "config": {},
         "name": blueprint.name,
+        "description": blueprint.says,
+        "category": CATEGORY,
         "inputNode": {"id": INSIDE, "bounding": [left - 240, top + 200, 120, 40 + 20 * len(inputs)]},
         "outputNode": {"id": OUTSIDE, "bounding": [right + 120, top + 200, 120, 60]},
         "inputs": inputs,

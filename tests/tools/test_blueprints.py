@@ -3,7 +3,7 @@
 import pytest
 
 from comfyui_spacetime.models.files import read_json
-from comfyui_spacetime.tools.blueprints import BLUEPRINTS, FOLDER, INSIDE, OUTSIDE, made, text_of
+from comfyui_spacetime.tools.blueprints import BLUEPRINTS, CATEGORY, FOLDER, INSIDE, OUTSIDE, made, text_of
 
 
 @pytest.mark.parametrize("blueprint", BLUEPRINTS, ids=lambda one: one.workflow)
@@ -34,3 +34,11 @@ def test_a_workflow_without_what_is_named_is_refused():
     blueprint = BLUEPRINTS[0]
     with pytest.raises(ValueError, match="has 0 nodes LoadImage"):
         made(blueprint, {"nodes": [], "links": [], "groups": [], "last_link_id": 0, "last_node_id": 0})
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_newer_editors_list_it_with_what_it_does(path):
+    (graph,) = read_json(path)["definitions"]["subgraphs"]
+    assert graph["category"] == CATEGORY
+    assert graph["description"].endswith(".")
+    assert len(graph["description"]) > 20
