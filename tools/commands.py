@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import blueprints, comfyui, development, doctor, environment, install, other_hosts, video
+from . import app_mode, comfyui, development, doctor, environment, install, other_hosts, video
 from .child import run_in, stop
 from .client import load_workflow
 from .comfyui import Installation
@@ -113,8 +113,8 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     one.set_defaults(run=development.layout)
     one = commands.add_parser("locales", help="make the editor's texts in other languages of the schemas and scripts")
     one.set_defaults(run=development.locales)
-    one = commands.add_parser("blueprints", help="make the blueprints in subgraphs/ of the workflows")
-    one.set_defaults(run=lambda _options, _rest: blueprints.main())
+    one = commands.add_parser("blueprints", help="make blueprints and app modes of the workflows")
+    one.set_defaults(run=lambda _options, _rest: app_mode.main())
     one = commands.add_parser("doctor", help="say what was found: host, torch, device, dtypes, attention, weights")
     add_host_options(one, again=True)
     one.set_defaults(run=lambda options, _rest: doctor.report(other_hosts.tree_of(options)))

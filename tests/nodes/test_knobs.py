@@ -74,3 +74,21 @@ def test_blueprints_show_no_advanced_settings(comfy_host):
         shown = {(inner[key], name) for node in file["nodes"] for key, name in node["properties"]["proxyWidgets"]}
         assert shown, path.name
         assert not shown & hidden, path.name
+
+
+def test_what_app_mode_shows_are_settings_of_their_nodes(comfy_host):
+    import nodes as core
+    from comfyui_spacetime.models.files import read_json
+    from comfyui_spacetime.nodes import load_nodes
+    from comfyui_spacetime.tools.app_mode import FOLDER
+
+    ours = {node.define_schema().node_id: {one.id for one in node.define_schema().inputs} for node in load_nodes()}
+    for path in sorted(FOLDER.glob("*.json")):
+        workflow = read_json(path)
+        kinds = {str(node["id"]): node["type"] for node in workflow["nodes"]}
+        for node, setting in workflow["extra"].get("linearData", {}).get("inputs", []):
+            there = ours.get(kinds[node])
+            if there is None and kinds[node] in core.NODE_CLASS_MAPPINGS:
+                types = core.NODE_CLASS_MAPPINGS[kinds[node]].INPUT_TYPES()
+                there = {*types.get("required", {}), *types.get("optional", {})}
+            assert there is None or setting in there, (path.name, kinds[node], setting)
