@@ -23,6 +23,7 @@ MODULES = (
     "tasks.loops",
     "tasks.in_space",
     "tasks.long",
+    "tasks.stream",
     "tasks.second_pass",
     "packing",
     "measure",

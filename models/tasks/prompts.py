@@ -7,7 +7,7 @@ Places have shares in texts, which add up to 1: one text alone, or two where one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -138,15 +138,29 @@ def shares_over_time(segments: Sequence[Key], clock: Clock, fade: float) -> dict
     """
     if fade < 0:
         raise ValueError(f"a fade of {fade:g} s: it must be 0 or longer")
-    around = list(_around(segments, clock.seconds)) if clock.cyclic else list(segments)
+    return shares_at(_around(segments, clock.seconds) if clock.cyclic else segments, clock.middles, fade)
+
+
+def shares_at(segments: Iterable[Key], middles: Tensor, fade: float) -> dict[str, Tensor]:
+    """The same at any times (T,), in seconds, where segments follow each other; the first one also holds before it."""
+    following = list(segments)
     # how far each segment has come in; they follow each other, so what has come in last is what is there
-    come = [torch.ones(clock.length, dtype=torch.float64)]
-    come += [_ramp(clock.middles, segment.start, fade) for segment in around[1:]]
+    come = [torch.ones(len(middles), dtype=torch.float64)]
+    come += [_ramp(middles, segment.start, fade) for segment in following[1:]]
     come.append(torch.zeros_like(come[0]))
     shares: dict[str, Tensor] = {}
-    for segment, (inside, after) in zip(around, pairwise(come), strict=True):
+    for segment, (inside, after) in zip(following, pairwise(come), strict=True):
         shares[segment.value] = shares.get(segment.value, torch.zeros_like(inside)) + inside - after
     return {value: share.float() for value, share in shares.items()}
+
+
+def check_endless(keys: Sequence[Key]) -> None:
+    """ValueError for keys that leave time without a value in a video that does not end."""
+    ending = next((key for key in keys if key.end is not None), None)
+    if ending is not None:
+        raise ValueError(f"`{ending}` ends, and here each line holds until the next: write `{ending.start:g}: ...`")
+    if keys[0].start:
+        raise ValueError(f"nothing is said before `{keys[0]}`: begin with a line at 0")
 
 
 def shares_in(over_time: Mapping[str, Tensor], latents: Tensor, region: Tensor | None = None) -> dict[str, Tensor]:

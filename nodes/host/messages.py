@@ -10,7 +10,11 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 import comfy_execution.utils
+import torch
+from PIL import Image
+from torch import Tensor
 
+SHOWN = 512  # pixels: the longer side of a frame that is shown while it is made
 _logged: set[str] = set()
 
 
@@ -22,6 +26,12 @@ def check_interrupted() -> None:
 def progress_bar(total: int) -> Any:
     """The running node's progress bar: `.update(n)`, `.update_absolute(value, total, preview)`."""
     return comfy.utils.ProgressBar(total)
+
+
+def show_frame(bar: Any, image: Tensor, value: int, total: int) -> None:
+    """Move a progress bar and show an image (H, W, 3) in 0..1 beside it, on the running node."""
+    pixels = (image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    bar.update_absolute(value, total, ("JPEG", Image.fromarray(pixels), SHOWN))
 
 
 def show_text(node: Any, text: str) -> None:

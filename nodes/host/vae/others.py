@@ -6,6 +6,8 @@ Core's VAE object says how it compresses; whether its decoder looks ahead, and h
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from ..messages import check_interrupted
 from ..sounding import picture_channels
 
 LEADS = (4, 8, 16, 32)  # latents to decode besides a loop, tried one after the other
+BEFORE = 4  # latents that are decoded again before a new one of a stream
 INVISIBLE = 1 / 512  # root mean square, of full scale: half a step of 8 bits
 
 
@@ -100,6 +103,25 @@ def decode_clip(vae: Any, clip: Tensor) -> Tensor:
         clip = clip.transpose(1, 2).flatten(0, 1)
     images: Tensor = vae.decode(clip).flatten(0, -4)
     return images
+
+
+def decode_after_others(vae: Any, latents: Iterable[Tensor], lead: Tensor | None = None) -> Iterator[Tensor]:
+    """Images of latents (1, C, t, H, W) as they come, decoded after the few latents before them.
+
+    A decoder that looks ahead gets the next latent too, so its images come one latent later. lead: what went before, of
+    which no images are given.
+    """
+    time, seen, waiting, ahead = time_of(vae), lead, 0, 0
+    for piece in chain(latents, [None]):
+        if piece is not None:
+            ahead = int(looks_ahead(vae, piece.shape[1])) if not waiting and seen is lead else ahead
+            seen = piece if seen is None else torch.cat([seen[:, :, -BEFORE - waiting :].to(piece), piece], dim=2)
+            waiting += piece.shape[2]
+        left = ahead if piece is not None else 0
+        if seen is not None and waiting > left:
+            length = seen.shape[2]
+            yield decode_clip(vae, seen)[time.count(length - waiting) : time.count(length - left)]
+            waiting = left
 
 
 def fading(vae: Any, first: Tensor, second: Tensor, overlap: int) -> Tensor:

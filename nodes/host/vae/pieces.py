@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import comfy.model_management
@@ -25,7 +26,7 @@ from ....models.vae.loops import around, led_by
 from ....models.vae.memory import decoder_bytes, encoder_bytes
 from ..messages import check_interrupted
 from .in_time import decode_long, encode_long
-from .others import decode_loop, encode_loop
+from .others import decode_after_others, decode_loop, encode_loop
 
 SIDE = 2 * SPACE  # patches are two latents wide
 
@@ -110,6 +111,29 @@ def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterato
         model = vae.load(tuple(clip.shape), decode=True, cyclic=cyclic)
         placed = clip.to(vae.device, vae.vae_dtype)
         yield from _images(vae, _loop_pieces(model, placed) if cyclic else _pieces(model, placed))
+
+
+def decode_as_they_come(vae: Any, latents: Iterable[Tensor], lead: Tensor | None = None) -> Iterator[Tensor]:
+    """Images (f, H, W, 3) of latents (1, C, t, H, W) as each piece comes: with nothing kept but what a decoder needs.
+
+    lead (1, C, T, H, W): what went before, of which no images are given. Another model's VAE, which keeps no state,
+    decodes each latent after the few before it.
+    """
+    if not isinstance(vae, SpacetimeVAE):
+        yield from decode_after_others(vae, latents, lead)
+        return
+    skip = 0 if lead is None else pixel_length(lead.shape[2])
+
+    def placed() -> Iterator[Tensor]:
+        for piece in latents if lead is None else chain([lead], latents):
+            _check_latents(vae, piece)
+            vae.load(tuple(piece.shape), decode=True)  # the model may have taken its place meanwhile
+            yield piece.to(vae.device, vae.vae_dtype)
+
+    with torch.no_grad():
+        for images in _images(vae, vae.first_stage_model.decode_stream(placed())):
+            yield images[min(skip, len(images)) :]
+            skip -= min(skip, len(images))
 
 
 def _images(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
