@@ -59,6 +59,10 @@ def measure(task: str, amount: int, preset: str) -> dict[str, Any]:
         from . import finer
 
         row = finer.measure(amount, preset, tile=float(task == "finer"))
+    elif task == "stream":
+        from . import stream as rolling
+
+        row = rolling.measure(amount)
     else:
         row = streamed(task, amount, preset)
     row.setdefault("cpu_s", time.process_time() - begin)
