@@ -59,6 +59,8 @@ LEVELS = {
     "tasks": 2,
     "clips": 3,
     "generate": 3,
+    "rolling": 3,
+    "endless": 4,
     "training": 4,
     "cluster": 5,
     "metrics": 3,
@@ -66,7 +68,7 @@ LEVELS = {
 # these know callables and tensors, never a network
 # what the launcher may use of models/ before anything is installed
 BEFORE_INSTALLING = {("models", "files"), ("models", "partials"), ("models", "remedies")}
-NO_NETWORKS = {"schedules", "solvers", "guidance", "tasks"}
+NO_NETWORKS = {"schedules", "solvers", "guidance", "tasks", "rolling"}
 NETWORKS = {"transformer", "vae", "text", "checkpoints"}
 # methods whose meaning a framework defines
 FRAMEWORK = {"forward", "define_schema", "execute", "fingerprint_inputs", "validate_inputs", "check_lazy_status"}

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 SHOWN = 512  # pixels: the longer side of a frame that is shown while it is made
+Stopped = comfy.model_management.InterruptProcessingException  # what check_interrupted raises
 _logged: set[str] = set()
 
 

@@ -114,9 +114,11 @@ class _Remembering:
         self._known: dict[str, Any] = {}
 
     def tokenize(self, text: str) -> str:
+        """The text itself, which is what is remembered."""
         return text
 
     def encode_from_tokens_scheduled(self, text: str) -> Any:
+        """Its CONDITIONING."""
         if text not in self._known:
             kept = dict(list(self._known.items())[-3:])
             self._known = {**kept, text: self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))}

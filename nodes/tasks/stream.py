@@ -50,41 +50,7 @@ class StreamVideo(Node):
                 "diffusion forcing",
                 "streaming generation",
             ],
-            inputs=[
-                io.Guider.Input("guider", tooltip="Model and prompt."),
-                io.Sampler.Input("sampler", tooltip="Sampler with euler or euler_sde, or core's euler."),
-                io.Sigmas.Input(
-                    "sigmas",
-                    tooltip="The schedule that each latent goes down, ending in 0. Few steps make a stream fast.",
-                ),
-                io.Noise.Input("noise", tooltip="Its seed gives each latent noise of its own."),
-                io.Latent.Input("latent", tooltip="Empty: its size is used. A clip: the stream goes on from its end."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
-                io.Float.Input(
-                    "seconds",
-                    default=10.0,
-                    min=0.0,
-                    max=LATEST,
-                    step=1.0,
-                    round=0.001,
-                    tooltip="How much to make. 0: until it is stopped with Cancel, which keeps what was made.",
-                ),
-                io.String.Input(
-                    "prompts",
-                    default="",
-                    multiline=True,
-                    tooltip=(
-                        "A line per prompt: `0: a red ball` holds until the next line, such as `4.5: a blue ball`, in "
-                        "seconds of the stream. Needs `clip`. Empty: the guider's own."
-                    ),
-                ),
-                seconds_input("fade", 0.0, "How long one prompt takes to turn into the next. 0: at once."),
-                seconds_input("window", 2.75, "Length that the model sees at a time, as it was trained.", low=0.25),
-                seconds_input("context", 1.0, "How much of a window, at least, is clean and seen by what follows."),
-                fps_input(),
-                per_latent_input(),
-                io.Clip.Input("clip", optional=True, tooltip="The model's text encoder, for `prompts` alone."),
-            ],
+            inputs=inputs(),
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The file, for Save Video, of what is new."),
                 io.Latent.Output(
@@ -131,6 +97,45 @@ class StreamVideo(Node):
         return io.NodeOutput(video, run.latent(given))
 
 
+def inputs() -> list[Any]:
+    """What Stream Video is given."""
+    return [
+        io.Guider.Input("guider", tooltip="Model and prompt."),
+        io.Sampler.Input("sampler", tooltip="Sampler with euler or euler_sde, or core's euler."),
+        io.Sigmas.Input(
+            "sigmas",
+            tooltip="The schedule that each latent goes down, ending in 0. Few steps make a stream fast.",
+        ),
+        io.Noise.Input("noise", tooltip="Its seed gives each latent noise of its own."),
+        io.Latent.Input("latent", tooltip="Empty: its size is used. A clip: the stream goes on from its end."),
+        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+        io.Float.Input(
+            "seconds",
+            default=10.0,
+            min=0.0,
+            max=LATEST,
+            step=1.0,
+            round=0.001,
+            tooltip="How much to make. 0: until it is stopped with Cancel, which keeps what was made.",
+        ),
+        io.String.Input(
+            "prompts",
+            default="",
+            multiline=True,
+            tooltip=(
+                "A line per prompt: `0: a red ball` holds until the next line, such as `4.5: a blue ball`, in "
+                "seconds of the stream. Needs `clip`. Empty: the guider's own."
+            ),
+        ),
+        seconds_input("fade", 0.0, "How long one prompt takes to turn into the next. 0: at once."),
+        seconds_input("window", 2.75, "Length that the model takes at a time, as it was trained.", low=0.25),
+        seconds_input("context", 1.0, "How much of a window is known from before."),
+        fps_input(),
+        per_latent_input(),
+        io.Clip.Input("clip", optional=True, tooltip="The model's text encoder."),
+    ]
+
+
 @dataclass
 class Run:
     """A stream on its way into a file.
@@ -150,8 +155,6 @@ class Run:
 
     def written(self, rolled: Iterator[tuple[Tensor, Window]], expected: int) -> Any:
         """The video of all latents. A stop keeps what there is, if there is anything."""
-        from comfy.model_management import InterruptProcessingException
-
         from ..host.vae.frames import VideoWriter
         from ..host.vae.pieces import decode_as_they_come
 
@@ -167,7 +170,7 @@ class Run:
                     messages.show_text(
                         self.node, f"{self.frames / self.fps:.1f} s, {self.frames} frames, {pace:.3g} s each"
                     )
-            except InterruptProcessingException:
+            except messages.Stopped:
                 if not self.frames:
                     raise
         return writer.video()

@@ -60,7 +60,7 @@ def measure(task: str, amount: int, preset: str) -> dict[str, Any]:
 
         row = finer.measure(amount, preset, tile=float(task == "finer"))
     elif task == "stream":
-        from . import stream as rolling
+        from . import rolling
 
         row = rolling.measure(amount)
     else:

@@ -9,20 +9,16 @@ streaming so many seconds into a file takes beside the models, in a process of i
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...models.endless import endless, prompted
-from ...models.generate import Models
+from ...models.endless import prompted
 from ...models.guidance import Guidance
-from ...models.media.writer import mp4_writer
 from ...models.metrics.video import measure_video
 from ...models.rolling import Rolling, opened, stream
 from ...models.schedules import sigma_of, sigmas
@@ -33,7 +29,7 @@ from ...models.tasks.prompts import Key
 from . import tasks
 from .decoding import images
 from .memory import measured
-from .peak import FPS, Peak, resident_mb
+from .peak import FPS
 
 DRIFTS = ("colour drift", "contrast drift", "sharpness drift")
 WINDOW, CONTEXT = 9, 3  # latents
@@ -110,15 +106,3 @@ def extended(bench: tasks.Bench, index: int) -> Iterator[Tensor]:
     made = extend_far(clip, more(bench, clip), windows, window)
     weight = bench.models.vae.decoder.linear.weight
     return bench.models.vae.decode_stream(made.latents.to(weight).split(8, dim=2))
-
-
-def measure(seconds: int) -> dict[str, Any]:
-    """What streaming so long into a file takes in this process, with the embedded model in its form for few steps."""
-    torch.set_num_threads(1)
-    models = Models.load(few_steps=True)
-    with tempfile.TemporaryDirectory() as folder:
-        before = resident_mb()
-        with Peak() as peak, mp4_writer(Path(folder) / "stream.mp4", FPS) as file:
-            for frames, _ in islice(endless(models, "0: a red ball rolls to the right"), 1 + seconds * FPS // 4):
-                file.write(frames)
-    return {"name": "stream", "seconds": seconds, "peak_mb": peak.value - before}
