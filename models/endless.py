@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .flow import Denoiser
-from .generate import Models, placed_predictor, predictor
+from .generate import Models, mixed_predictor, predictor
 from .geometry import OURS
 from .guidance import Guidance
 from .pixels import to_uint8
-from .rolling import DenoiserOf, Rolling, Window, opened, shares_of, stream
+from .rolling import CONTRAST, DenoiserOf, Rolling, Window, opened, shares_of, stream
 from .schedules import highest_sigma, sigma_of, sigmas
 from .solvers import Solver
 from .tasks.prompts import Key, check_endless, parse_keys
@@ -91,7 +91,11 @@ def prompted(
                 return denoiser
         shape = (window.length, *window.latents.shape[3:])
         placed = {text: share[:, None, None].expand(shape) for text, share in shares.items()}
-        positive = placed_predictor(models, placed) if len(placed) > 1 else predictor(models, list(placed), shape)
+        positive = (
+            mixed_predictor(models, placed, contrast=CONTRAST)
+            if len(placed) > 1
+            else predictor(models, list(placed), shape)
+        )
         denoiser = guidance.denoiser(positive, predictor(models, [negative], shape), percent_to_sigma)
         made[:] = [*made[-1:], (key, denoiser)]
         return denoiser

@@ -25,6 +25,7 @@ from .solvers import Solver
 from .tasks.canvas import check_share
 from .tasks.prompts import Key, shares_at
 
+CONTRAST = 0.5  # between the prompts of a window (tasks.prompts.contrasted): a change of prompts is then seen
 FRESH, STEP = 0, 1  # what noise is for: latents that enter, and steps
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...models.flow import Denoiser
 from ...models.geometry import Frames
-from ...models.rolling import FRESH, Rolling, Window, opened, seed_of, shares_of, stream
+from ...models.rolling import CONTRAST, FRESH, Rolling, Window, opened, seed_of, shares_of, stream
 from ...models.solvers import Solver
 from ...models.tasks.prompts import Key
 from .far import with_prompt
@@ -101,7 +101,7 @@ class _Speaking:
         if key != self._last[0]:
             shape = (window.length, *window.latents.shape[3:])
             placed = {text: share[:, None, None].expand(shape) for text, share in shares.items()}
-            positive, _ = placed_prompts(self.guider.model_patcher, self._clip, placed, None)
+            positive, _ = placed_prompts(self.guider.model_patcher, self._clip, placed, None, contrast=CONTRAST)
             self._last = key, with_prompt(self.guider, positive)
         return self._last[1]
 
