@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..models.geometry import FPS
-from ..models.media.sheet import moving_sheet
+from ..models.media.sheet import columns_of, moving_sheet
 from ..models.patches import Tokens
 from ..models.remedies import cut
 from . import sockets
@@ -97,8 +97,15 @@ class ExploreSeeds(Node):
             [run for _, run in runs],
             sheet,
             ", ".join(str(seed) for seed, _ in runs),
-            ui={"images": [shown], "animated": (True,), "text": (said,)},
+            ui={"images": [shown], "animated": (True,), "text": (said,), "spacetime_sheet": [sheet_of(shown, runs)]},
         )
+
+
+def sheet_of(shown: Any, runs: list[tuple[int, Tokens]]) -> dict[str, Any]:
+    """What Pick Runs needs to know of a sheet that is clicked on: its file, its columns and rows, the seeds as text."""
+    columns = columns_of(len(runs))
+    place = {key: str(getattr(value, "value", value)) for key, value in dict(shown).items()}
+    return {**place, "columns": columns, "rows": -(-len(runs) // columns), "seeds": [str(seed) for seed, _ in runs]}
 
 
 def guess_of(vae: Any, run: Tokens) -> torch.Tensor:

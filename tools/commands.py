@@ -103,7 +103,7 @@ def add_other_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     one.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
     one.set_defaults(run=development.bench)
     one = commands.add_parser("pictures", help="make the thumbnails and the README's pictures anew")
-    kinds = ("icon", "thumbnails", "samples", "guides", "editor")
+    kinds = ("icon", "thumbnails", "samples", "guides", "editor", "widgets")
     one.add_argument("kind", nargs="?", choices=kinds, help="all when left out")
     one.add_argument("names", nargs="*", help="thumbnails of these workflows only")
     one.set_defaults(run=development.pictures)

@@ -26,11 +26,16 @@ def moving_sheet(clips: Sequence[Tensor], labels: Sequence[str]) -> Tensor:
         raise ValueError(f"{len(clips)} clips and {len(labels)} labels: give each clip a label")
     if len({clip.shape for clip in clips}) != 1:
         raise ValueError(f"clips of {sorted({tuple(clip.shape) for clip in clips})} do not fit one sheet")
-    columns = math.ceil(math.sqrt(len(clips)))
+    columns = columns_of(len(clips))
     tiles = [_tile(clip, label) for clip, label in zip(clips, labels, strict=True)]
     tiles += [torch.full_like(tiles[0], BACKGROUND / 255)] * (-len(tiles) % columns)
     rows = [torch.cat(tiles[start : start + columns], dim=2) for start in range(0, len(tiles), columns)]
     return torch.cat(rows, dim=1)
+
+
+def columns_of(count: int) -> int:
+    """How many of so many clips stand in a row of a sheet."""
+    return math.ceil(math.sqrt(count))
 
 
 def _tile(clip: Tensor, label: str) -> Tensor:

@@ -1,7 +1,6 @@
 """Saved files carry their workflow and what it was made with; dropped into the editor they bring it back."""
 
 import base64
-import json
 import subprocess
 
 import pytest
@@ -39,13 +38,16 @@ PROMPT = {
         "inputs": {"images": ["3", 0], "filename_prefix": "s", "fps": 12.0, "compress_level": 4},
     },
 }
-DROP = """async ([name, text]) => {
+# the browser's own event, with a file in the hand: what the editor gets when somebody lets go of it over the canvas
+DROP = """async ([name, text, type]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))
-  const data = new DataTransfer()
-  data.items.add(new File([bytes], name))
+  const dataTransfer = new DataTransfer()
+  dataTransfer.items.add(new File([bytes], name, {type}))
   await app.loadGraphData({nodes: [], links: [], groups: [], version: 0.4, extra: {}})
-  await app.handleFile(new File([bytes], name, {type: TYPES[name.split('.').pop()]}))
-}""".replace("TYPES", json.dumps({"mp4": "video/mp4", "webm": "video/webm", "png": "image/png", "webp": "image/webp"}))
+  const at = {clientX: innerWidth / 2, clientY: innerHeight / 2, bubbles: true, cancelable: true, dataTransfer}
+  for (const kind of ['dragenter', 'dragover', 'drop']) app.canvas.canvas.dispatchEvent(new DragEvent(kind, at))
+}"""
+TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".png": "image/png", ".webp": "image/webp"}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def test_a_dropped_file_brings_its_workflow_back(saved, classic_editor, node):
     path = saved[node]
     text = base64.b64encode(path.read_bytes()).decode()
     page = classic_editor.page
-    page.evaluate(DROP, [path.name, text])
+    page.evaluate(DROP, [path.name, text, TYPES[path.suffix]])
     page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimeLoadCheckpoint')")
     record = page.evaluate("app.graph.extra.spacetime")
     (weights,) = record["weights"]

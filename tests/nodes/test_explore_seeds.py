@@ -1,5 +1,8 @@
 """Explore Seeds and Pick Runs: what is finished alone is what a whole run from that seed gives, also through files."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +14,7 @@ from comfyui_spacetime.tools.bench.tiny_models import latent, model
 
 pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 SEED = 41
+CASES = Path(__file__).resolve().parents[1] / "data" / "picks.json"
 
 
 @pytest.fixture
@@ -75,6 +79,9 @@ def test_the_sheet_moves_and_says_which_is_which(vae):
         assert picture.is_animated
         assert picture.size == (sheet.shape[2], sheet.shape[1])
     assert "pick by number" in found.ui["text"][0]
+    (told,) = found.ui["spacetime_sheet"]
+    assert (told["columns"], told["rows"], told["seeds"]) == (2, 2, ["41", "42", "43"])
+    assert (told["filename"], told["type"]) == (shown["filename"], "temp")
 
 
 def test_nothing_picked_runs_nothing(vae):
@@ -93,6 +100,17 @@ def test_a_number_that_is_none_is_one_sentence(pick):
 
     with pytest.raises(ValueError, match="write numbers from 1 to 3"):
         picked(pick, 3)
+
+
+@pytest.mark.parametrize(("text", "count", "numbers"), json.loads(CASES.read_text(encoding="utf-8")))
+def test_numbers_are_read_as_the_editor_reads_them(text, count, numbers):
+    from comfyui_spacetime.nodes.explore import picked
+
+    if numbers is None:
+        with pytest.raises(ValueError, match="write numbers from 1 to"):
+            picked(text, count)
+    else:
+        assert picked(text, count) == numbers
 
 
 def test_numbers_may_be_written_as_one_likes():

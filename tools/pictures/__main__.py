@@ -1,4 +1,4 @@
-"""Make the repository's pictures anew: `run.py pictures [icon | thumbnails | samples | guides | editor]`.
+"""Make the repository's pictures anew: `run.py pictures [icon | thumbnails | samples | guides | editor | widgets]`.
 
 The icon is drawn; the others show what the real host makes.
 """
@@ -24,6 +24,7 @@ from .diagram import diagram
 from .editor import Editor, open_browser, visit
 from .guides import DRAWN, IMAGES, MADE, draw, make, saved_video
 from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
+from .widgets import widgets
 
 BROUGHT = {"UNETLoader", "CheckpointLoaderSimple", "SpacetimeLoadDiT"}  # they load what does not come with the pack
 TRAINING = ("SpacetimeTrain", "SpacetimeDistill")
@@ -200,6 +201,7 @@ KINDS: dict[str, Callable[[Host, Sequence[str]], None]] = {
     "samples": samples,
     "guides": guides,
     "editor": editor,
+    "widgets": widgets,
 }
 
 

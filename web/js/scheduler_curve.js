@@ -31,7 +31,8 @@ function makePanel() {
   panel.style.cssText =
     "display:flex;flex-direction:column;width:100%;height:100%;box-sizing:border-box;overflow:hidden;" +
     "background:var(--comfy-input-bg,#222);border-radius:6px;padding:2px 4px;";
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" }, panel);
+  const described = { role: "img", "aria-label": "Noise levels of the steps" };
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", ...described }, panel);
   drawing.style.cssText = "flex:1;min-height:0;width:100%;";
   const note = document.createElement("div");
   note.style.cssText =
@@ -51,6 +52,8 @@ function draw(view, sigmas, text) {
     svg("path", { ...thin, d: `M0 ${y}H${WIDTH}`, stroke: "currentColor", "stroke-opacity": 0.15 }, drawing);
   }
   note.textContent = note.title = text;
+  const ends = sigmas.length > 1 ? `: ${sigmas.length - 1} steps from ${sigmas[0].toPrecision(3)} to ${sigmas.at(-1).toPrecision(3)}` : "";
+  drawing.setAttribute("aria-label", `Noise levels of the steps${ends}`);
   if (sigmas.length < 2) return;
   const points = sigmas.map((_, index) => point(sigmas, index));
   const line = points.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join(" ");

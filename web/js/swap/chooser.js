@@ -10,7 +10,7 @@ const STYLE = `
   background: var(--comfy-input-bg, #333); color: inherit; font: inherit; }
 .spacetime-chooser ul { list-style: none; margin: 0; padding: 0; height: 20rem; max-height: 60vh; overflow: auto; }
 .spacetime-chooser li { padding: 5px 8px; border-radius: 6px; cursor: pointer; }
-.spacetime-chooser li[aria-selected="true"] { background: var(--p-primary-color, #3b82f6); color: #fff; }
+.spacetime-chooser li[aria-selected="true"] { background: #1d4ed8; color: #fff; }
 `;
 
 function element(tag, properties = {}, ...children) {
