@@ -9,7 +9,7 @@ const KEY = "spacetime_patches";
 const COMMAND = "Spacetime.Patches";
 const TITLE = "Look at the patches…";
 const CELL = 24; // pixels of the drawing for a patch, whatever size it is shown in
-const BARS = 36; // height of the bars of frames
+const [BAR, BARS] = [20, 36]; // width and height of the bars of frames
 const VIEWS = { components: "Principal components", levels: "Noise level", sizes: "Size", attention: "Attention" };
 const UNDER = { "": "no picture", guess: "the guess", state: "the noisy state" };
 const STYLE = `
@@ -19,7 +19,8 @@ const STYLE = `
 .spacetime-patches h2 { font-size: 15px; margin: 0 0 8px; }
 .spacetime-patches canvas { display: block; width: 100%; background: var(--comfy-input-bg, #333); }
 .spacetime-patches .grid { height: min(50vh, 26rem); object-fit: contain; image-rendering: pixelated; cursor: crosshair; }
-.spacetime-patches .bars { height: ${BARS}px; margin-top: 4px; }
+.spacetime-patches .bars { height: ${BARS}px; margin-top: 4px; image-rendering: pixelated; }
+.spacetime-patches [hidden] { visibility: hidden; } /* nothing moves when another view is chosen */
 .spacetime-patches .row { display: flex; gap: 8px; align-items: center; margin: 8px 0; }
 .spacetime-patches label { display: flex; gap: 4px; align-items: center; white-space: nowrap; }
 .spacetime-patches input[type=range] { flex: 1; min-width: 4rem; }
@@ -71,13 +72,13 @@ function drawCells({ canvas, data, frames, at, view, under, sprites, chosen }) {
 }
 
 function drawBars({ bars, answer, at, frames }) {
-  bars.width = frames.length;
+  bars.width = frames.length * BAR;
   bars.height = BARS;
   const most = Math.max(...(answer?.frames ?? []), 1e-9);
   const context = bars.getContext("2d");
   (answer?.frames ?? []).forEach((share, frame) => {
     context.fillStyle = frame === at ? "#fc5" : "#97c";
-    context.fillRect(frame + 0.05, BARS * (1 - share / most), 0.9, BARS);
+    context.fillRect(frame * BAR + 1, Math.round(BARS * (1 - share / most)), BAR - 2, BARS);
   });
 }
 

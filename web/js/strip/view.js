@@ -9,10 +9,10 @@ const HEIGHT = 124; // of the widget, whatever is shown in it: nothing jumps whi
 const PACE = 120; // milliseconds of a frame
 const ROWS = ["guess", "state"];
 const STYLE = `
-.spacetime-strip { display: grid; grid-template-columns: 1fr 1fr; gap: 2px 6px; box-sizing: border-box; width: 100%;
+.spacetime-strip { display: grid; grid-template: 16px minmax(0, 1fr) / minmax(0, 1fr) minmax(0, 1fr); gap: 2px 6px; box-sizing: border-box; width: 100%;
   height: ${HEIGHT}px; padding: 4px; border-radius: 6px; background: var(--comfy-input-bg, #222);
   color: var(--input-text, #ddd); font: 11px/1.3 sans-serif; overflow: hidden; }
-.spacetime-strip canvas { width: 100%; height: 96px; object-fit: contain; image-rendering: pixelated; }
+.spacetime-strip canvas { width: 100%; height: 100%; min-height: 0; object-fit: contain; image-rendering: pixelated; }
 .spacetime-strip span { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 `;
 
