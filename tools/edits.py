@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from .terminal import Trouble
-from .widgets import input_specs, parse_as, positions
+from .widgets import parse_as, positions, specs_for
 from .workflow import Prompt, is_link
 
 
@@ -23,7 +23,7 @@ def set_input(prompt: Prompt, key: str, name: str, value: Any, object_info: dict
     node = prompt[key]
     if node["class_type"] not in object_info:
         raise Trouble(f"This ComfyUI does not have the node {node['class_type']} of the workflow.")
-    specs = input_specs(object_info[node["class_type"]])
+    specs = specs_for(object_info[node["class_type"]], node["inputs"])
     # inputs that grow with a choice ("resize.width") are not declared under their full name
     if name not in specs and name not in node["inputs"]:
         raise Trouble(f"{node['class_type']} has no input {name!r}; it has {', '.join(specs)}.")

@@ -81,6 +81,18 @@ def input_specs(info: dict[str, Any]) -> dict[str, Any]:
     return {name: declared[name] for name in names if name in declared} | declared
 
 
+def specs_for(info: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same with the inputs that its choices bring along, by the values that they have in a prompt."""
+    specs = input_specs(info)
+    waiting = list(specs.items())
+    while waiting:
+        name, spec = waiting.pop()
+        brought = opened(name, spec, inputs.get(name))
+        specs |= dict(brought)
+        waiting += brought
+    return specs
+
+
 def is_widget(spec: Any) -> bool:
     """Whether the editor shows an input as a field rather than as a socket only."""
     options = options_of(spec)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, save_checkpoint
 from comfyui_spacetime.models.transformer.config import PRESETS as DITS
@@ -63,7 +64,8 @@ def test_the_workflow_of_a_task_runs_and_ends_in_its_measure(host, inputs, name)
 def test_the_joins_of_the_embedded_model_do_not_show(host, inputs, name):
     """The workflows and clips as they ship: a join changes the picture no more than other frames do.
 
-    Two of the present model are above that, 1.33 and 1.23: they stand in its card, and are bounded here.
+    So it is in the median over 12 clips of bench tasks, where single ones reach 1.7; two of those that ship are above
+    it with the present model, 1.33 and 1.23, and are bounded here.
     """
     outputs = host.run(WORKFLOWS / f"{name}.json").outputs
     text = "\n".join(line for output in outputs.values() for line in output.get("text", ()))
@@ -89,6 +91,32 @@ def test_a_clip_is_extended_window_by_window(host, inputs):
     outputs = host.run(WORKFLOWS / "extend_far.json", set=quick | {"7.steps": 2, "6.seconds": 4.0}).outputs
     assert "2 windows of 9 latents, 3 of them known" in outputs["17"]["text"][0]
     assert "over 65 frames" in outputs["16"]["text"][0]
+
+
+def test_a_loop_of_the_host_makes_what_extend_far_makes(host, inputs):
+    """The workflow with its inside open, and one node that does the same: equal latents, to the bit."""
+    host.skip_where_too_old(WORKFLOWS / "extend_loop.json")
+    prompt = host.client.prompt_of(WORKFLOWS / "extend_loop.json")
+    far = host.client.prompt_of(WORKFLOWS / "extend_far.json")["6"]["inputs"]
+    links = {name: prompt["10"]["inputs"][name] for name in ("model", "positive", "negative")}
+    scheduler = {"model": links["model"], "scheduler": "simple", "steps": 2, "denoise": 1.0}
+    prompt["31"] = {"class_type": "CFGGuider", "inputs": {**links, "cfg": prompt["10"]["inputs"]["cfg"]}}
+    prompt["32"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}
+    prompt["33"] = {"class_type": "BasicScheduler", "inputs": scheduler}
+    prompt["34"] = {"class_type": "RandomNoise", "inputs": {"noise_seed": 0}}
+    own = {"guider": ["31", 0], "sampler": ["32", 0], "sigmas": ["33", 0], "noise": ["34", 0], "latent": ["5", 0]}
+    prompt["30"] = {"class_type": "SpacetimeExtendFar", "inputs": {**far, **own, "seconds": 6.0, "anchor": 0.0}}
+    for name, source in (("loop", ["24", 0]), ("far", ["30", 0])):
+        saved = {"samples": source, "filename_prefix": f"{name}/latent"}
+        prompt[f"kept {name}"] = {"class_type": "SaveLatent", "inputs": saved}
+    for key in ("11", "12", "15", "17"):
+        del prompt[key]
+    host.run(prompt, set=QUICK)
+    loop, one = (
+        load_file(next((host.base / "output" / name).glob("*.latent")))["latent_tensor"] for name in ("loop", "far")
+    )
+    assert loop.shape[2] == 5 + 3 * 6
+    assert torch.equal(loop, one)
 
 
 def test_two_clips_of_different_size_come_out_of_one_run(host, inputs):

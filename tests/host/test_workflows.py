@@ -15,7 +15,7 @@ from comfyui_spacetime.models.embedded import EMBEDDED
 from comfyui_spacetime.models.lora import Pair
 from comfyui_spacetime.models.recommended import Recommended
 from comfyui_spacetime.tools.client import load_workflow
-from comfyui_spacetime.tools.widgets import choices_of, input_specs, kind_of, options_of
+from comfyui_spacetime.tools.widgets import choices_of, kind_of, options_of, specs_for
 from comfyui_spacetime.tools.workflow import VIRTUAL, is_link
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +151,7 @@ def test_every_value_is_legal(host, path):
     host.skip_where_too_old(path)
     info = host.client.object_info()
     for key, node in host.client.prompt_of(path).items():
-        specs = input_specs(info[node["class_type"]])
+        specs = specs_for(info[node["class_type"]], node["inputs"])
         for name, value in node["inputs"].items():
             if is_link(value):
                 continue

@@ -75,6 +75,9 @@ def test_a_choice_brings_fields_of_its_own():
     assert inputs("each", True) == {"mode": "each", "cached": True}
     best = {"mode": "best", "mode.quality": "own", "mode.quality.crf": 20, "mode.slow": True, "cached": False}
     assert inputs("best", "own", 20, True, False) == best
+    prompt = {"1": {"class_type": "Loop", "inputs": best}}
+    apply_settings(prompt, ["Loop.mode.quality.crf=25", "1.mode.slow=no"], {"Loop": loop})
+    assert prompt["1"]["inputs"] == best | {"mode.quality.crf": 25, "mode.slow": False}
 
 
 def test_links_become_references():

@@ -71,6 +71,8 @@ def thumbnails(host: Host, names: Sequence[str] = ()) -> None:
             if not names or path.stem in names:
                 save_jpeg(diagram(workflow, WIDTH), path.with_suffix(".jpg"))
             continue
+        if path.stem not in names and host.client.lacking(workflow):  # needs a newer ComfyUI
+            continue
         prompt = host.client.prompt_of(workflow)
         trains = any(node["class_type"].startswith(TRAINING) for node in prompt.values())
         if path.stem not in names if names else trains:
