@@ -56,10 +56,13 @@ try:
     sys.path.insert(0, sys.argv[1])
     from tools.pack import load
     load()
-    from comfyui_spacetime.models.transformer.packed import told
-    print("chosen: packed clips by " + told("cuda:0" if torch.cuda.is_available() else "cpu"))
+    from comfyui_spacetime.models.transformer import compiled, packed, tiled
+    place = "cuda:0" if torch.cuda.is_available() else "cpu"
+    print("chosen: dense attention by " + tiled.told(place))
+    print("chosen: packed clips by " + packed.told(place))
+    print("chosen: blocks are compiled " + compiled.told(place))
 except ImportError as error:
-    print(f"chosen: nothing for packed clips, because {error}")
+    print(f"chosen: nothing for attention, because {error}")
 missing = "MISSING, pip install -r requirements.txt"
 libraries = ("einops", "safetensors", "av", "cv2")
 print("libraries: " + ", ".join(f"{name} {'yes' if there(name) else missing}" for name in libraries))

@@ -6,6 +6,8 @@ new one for each number that it takes to be fixed; here batch, patches and words
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -58,3 +60,14 @@ def share_graph(blocks: Iterable[Block], compiled: Callable[..., Any]) -> None:
 def _sizes_of(text: Text | None) -> list[tuple[Tensor, tuple[int, ...]]]:
     """A text's tensors and their dimensions of any size."""
     return [(tensor, dims) for name, dims in ANY_SIZE.items() if (tensor := getattr(text, name, None)) is not None]
+
+
+def told(device: torch.device | str) -> str:
+    """Whether blocks can be compiled on a device, and why they are not unless that is asked for, in a line."""
+    if torch.device(device).type == "cpu":
+        compilers = ("c++", "g++", "clang++", "cl")
+        found = next((name for name in compilers if shutil.which(name)), "")
+        means = f"the compiler {found} is there" if found else f"there is no C++ compiler ({', '.join(compilers)})"
+    else:
+        means = "triton is there" if importlib.util.find_spec("triton") else "triton is not installed"
+    return f"only where training is told to (--compile), because it takes from seconds to minutes at the start; {means}"

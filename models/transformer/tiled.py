@@ -3,8 +3,8 @@
 torch's own kernel there spends most of its time beside the products; with scores that stay in a core's cache, products
 and softmax take two thirds of it at 1000 patches of 64 channels. The scores are rounded to bf16, which torch's kernel
 does a step later, after the exponential: the error of the result is 4e-3 instead of 2e-3 of its norm, as much as the
-rounding of queries, keys and values to bf16 themselves. CPUs with matrix units (AMX) keep
-torch's kernel, which is written for those.
+rounding of queries, keys and values to bf16 themselves. CPUs with matrix units (AMX) keep torch's kernel, which is
+written for those.
 """
 
 from __future__ import annotations
@@ -56,3 +56,14 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             answer = torch.bmm(scores.softmax(dim=-1), values).unflatten(0, (-1, min(together, heads - head)))
             out[part[0], row : row + rows, part[1]] = answer.transpose(1, 2)
     return out.transpose(1, 2)
+
+
+def told(device: torch.device | str) -> str:
+    """What was chosen for dense attention and why, in a line."""
+    if torch.device(device).type != "cpu":
+        return "ComfyUI's dispatcher, because its options and other packs choose there; outside ComfyUI torch's own"
+    if cpu_gains():
+        return "products in tiles in bf16, because this CPU multiplies it by vector units; torch's own in fp32"
+    if cpu_multiplies_bf16():
+        return "torch's own, because it is written for this CPU's matrix units"
+    return "torch's own, because in fp32 it is the fastest"

@@ -72,6 +72,16 @@ def test_cpus_without_it_and_with_matrix_units_keep_torchs(monkeypatch):
         assert tiled.cpu_gains.__wrapped__() is expected
 
 
+def test_what_was_chosen_is_told(monkeypatch):
+    monkeypatch.setattr(tiled, "cpu_gains", lambda: True)
+    assert tiled.told("cpu").startswith("products in tiles in bf16, because")
+    monkeypatch.setattr(tiled, "cpu_gains", lambda: False)
+    for multiplies, reason in ((True, "matrix units"), (False, "fp32")):
+        monkeypatch.setattr(tiled, "cpu_multiplies_bf16", lambda found=multiplies: found)
+        assert reason in tiled.told("cpu")
+    assert tiled.told("cuda:0").startswith("ComfyUI's dispatcher, because")
+
+
 def test_sdpa_takes_them(gains, monkeypatch):
     asked = []
     monkeypatch.setattr(attention, "tiled_attention", lambda *given: asked.append(given) or given[0])
