@@ -345,3 +345,28 @@ def test_core_context_windows_and_caching_nodes_run_on_the_model(tiny_objects, c
     careful, eager = (EasyCacheNode.execute(model, limit, 0.0, 1.0, False).result[0] for limit in (0.0, 3.0))
     torch.testing.assert_close(sample(careful, positive, negative, latent), whole)
     assert not torch.equal(sample(eager, positive, negative, latent), whole)
+
+
+def test_weights_stored_in_fp8_compute_as_their_values_in_half_precision(comfy_host):
+    """By core's casting layers, as where people ask it for an fp8 model; single parameters are cast by ours."""
+    import comfy.ops
+
+    from comfyui_spacetime.models.transformer.config import PRESETS
+    from comfyui_spacetime.models.transformer.dit import DiT
+    from comfyui_spacetime.nodes.host.model.hosted_dit import HostedDiT
+
+    config = replace(PRESETS["test"], num_classes=3)
+    torch.manual_seed(0)
+    state = {key: value.normal_(std=0.1) for key, value in DiT(config).state_dict().items()}
+    narrow = {key: value.to(torch.float8_e4m3fn) for key, value in state.items()}
+    built = []
+    for dtype in (torch.float8_e4m3fn, torch.bfloat16):
+        network = HostedDiT(config=config, dtype=dtype, operations=comfy.ops.manual_cast).requires_grad_(False)
+        network.load_state_dict(narrow)
+        assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+        built.append(network)
+    x, context = torch.randn(1, 16, 2, 4, 4).bfloat16(), torch.randn(1, 5, 384).bfloat16()
+    sigma, labels = torch.tensor([0.5]), torch.tensor([1])
+    one, other = (network(x, sigma, context, class_labels=labels) for network in built)
+    assert other.abs().sum() > 0
+    assert torch.equal(one, other)

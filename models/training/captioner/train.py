@@ -215,10 +215,11 @@ def train(
         loss = batch_loss(network, clips.draw(settings, generator(settings.seed, step)), weights)
         loss.backward()
         scale = learning_rate_scale(step, settings.steps, warmup=settings.warmup, decay=settings.decay)
-        norm = optimiser.step(scale, loss)
+        optimiser.step(scale, loss)
         average.update(optimiser.masters, step + 1)
         if step % 20 == 0:
-            run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
+            norm, value = optimiser.check()
+            run.record(step=step, loss=round(value, 4), gradient=round(norm, 3))
         stop, due = asked_to_stop(), saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
             run.save(step + 1, optimiser, average)

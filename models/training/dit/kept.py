@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -17,11 +18,16 @@ from .profiles import Profiles, save_snapshots, snapshot_steps
 from .settings import Drawing, Keeping
 
 
-def keep(run: Run, model: DiT, average: EMA, settings: Keeping, step: int) -> None:
-    """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with."""
+def keep(run: Run, model: DiT, average: EMA, settings: Keeping, step: int, *, check: Callable[[], object]) -> None:
+    """Store what a run leaves along its way: snapshots of its averages, and an early model to guide with.
+
+    check: complains, before something is written, of weights that are not worth it.
+    """
     if isinstance(average, Profiles) and step in snapshot_steps(settings.steps, settings.snapshots):
+        check()
         save_snapshots(run.file(""), average, step, writes=run.writes)
     if settings.early and step == max(1, round(settings.early * settings.steps)):
+        check()
         weights = result(model, average, keep=run.writes)
         if run.writes:
             save_dit(run, "early.safetensors", averaged(model, weights), step)

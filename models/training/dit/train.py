@@ -160,11 +160,12 @@ def train(
     batches = drawn_ahead(cache, empty, settings, model.config.patch, torch.device(device), first)
     for step, batch in zip(pace(first), batches, strict=False):
         loss, stop = backward(model, recipe.lesson(batch), workers, settings=settings, stop=asked_to_stop())
-        norm = optimiser.step(pace.scale(step, warmup=settings.warmup, decay=settings.decay), loss)
+        optimiser.step(pace.scale(step, warmup=settings.warmup, decay=settings.decay), loss)
         average.update(optimiser.masters, step + 1)
-        keep(run, model, average, settings, step + 1)
+        keep(run, model, average, settings, step + 1, check=optimiser.check)
         if step % 20 == 0:
-            run.record(step=step, loss=round(loss.item(), 4), gradient=round(norm, 3))
+            norm, value = optimiser.check()
+            run.record(step=step, loss=round(value, 4), gradient=round(norm, 3))
         due = pace.ends(step + 1) or saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
             run.save(step + 1, optimiser, average)

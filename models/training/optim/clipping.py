@@ -17,24 +17,28 @@ NEWEST = 0.03  # weight of the newest norm in the statistic, once it holds enoug
 class GradientClipping:
     """Factors for gradients. `recent` is all it remembers: how many norms it saw, their mean and variance."""
 
-    def __init__(self, max_norm: float = 1.0, deviations: float = 0.0) -> None:
+    def __init__(
+        self, max_norm: float = 1.0, deviations: float = 0.0, device: torch.device | str | None = None
+    ) -> None:
         if not 0 <= deviations < float("inf"):
             raise ValueError(f"gradients cut at {deviations} deviations: --clip-deviations is 0 (off) or more")
         self.max_norm, self.deviations = max_norm, deviations
-        # fp32 between steps, so that a checkpoint holds exactly what the next step reads; in the CPU's memory, where
-        # the norm is a number already
-        self.recent = torch.zeros(3)
+        # where the gradients are, so that nothing waits; fp32 between steps, so that a checkpoint holds exactly what
+        # the next step reads
+        self.recent = torch.zeros(3, device=device)
 
-    def factor(self, norm: float) -> float:
-        """What to multiply a gradient of this finite norm by, 1 at most. Takes the norm in."""
+    def factor(self, norm: Tensor) -> Tensor:
+        """What to multiply a gradient of this norm, a finite scalar, by: a scalar of 1 at most. Takes the norm in."""
+        norm = norm.to(torch.float64 if norm.device.type == "cpu" else torch.float32)  # not every GPU has float64
         if not self.deviations:
-            return min(1.0, self.max_norm / (norm + 1e-6))
-        count, mean, variance = self.recent.tolist()
-        usual = mean + self.deviations * variance**0.5
-        factor = min(1.0, (min(self.max_norm, usual) if count >= FEWEST else self.max_norm) / (norm + 1e-6))
-        weight, off = max(1 / (count + 1), NEWEST), norm * factor - mean
+            return (self.max_norm / (norm + 1e-6)).clamp(max=1)
+        count, mean, variance = self.recent.to(norm).unbind()
+        usual = (mean + self.deviations * variance.sqrt()).clamp(max=self.max_norm)
+        limit = torch.where(count >= FEWEST, usual, self.max_norm)
+        factor = (limit / (norm + 1e-6)).clamp(max=1)
+        weight, off = (1 / (count + 1)).clamp(min=NEWEST), norm * factor - mean
         variance = (1 - weight) * (variance + weight * off**2)
-        self.recent.copy_(torch.tensor([count + 1, mean + weight * off, variance]))
+        self.recent.copy_(torch.stack([count + 1, mean + weight * off, variance]))
         return factor
 
     def state(self) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .clipping import GradientClipping
 from .layout import Layout
 
+UNREAD = 64  # steps of a GPU whose norms nobody has asked for: then they are read all the same
 BUNCH = 1 << 26  # parameters in a bunch: what is made on the way to an update takes a few times 4 bytes of each
 
 
@@ -57,23 +58,26 @@ class Optimiser:
         self.second = {name: torch.zeros_like(m) for name, m in self.masters.items() if name not in self.muon}
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.betas, self.momentum = betas, momentum
-        self.clipping = GradientClipping(max_norm, clip_deviations)
+        self.clipping = GradientClipping(
+            max_norm, clip_deviations, next((m.device for m in self.masters.values()), None)
+        )
         self.steps = 0
+        self.unread: list[tuple[int, list[Tensor]]] = []  # step, its norm and its loss
+        self.last = (float("nan"), float("nan"))  # the norm and loss that were read last
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0, loss: Tensor | None = None) -> float:
+    def step(self, scale: float = 1.0, loss: Tensor | None = None) -> Tensor:
         """One update at learning_rate * scale. Returns the gradient norm before clipping; clears the gradients.
 
-        ValueError when the norm, or the loss that it is the gradient of, is not finite; nothing has changed then. Both
-        are read at once, which is all that a step waits for a GPU.
+        ValueError when the norm, or the loss that it is the gradient of, is not finite; nothing has changed then. On a
+        GPU, which is not waited for, `check` says so later.
         """
         found = {name: self.layout.local(p.grad) for name, p in self.parameters if p.grad is not None}
         lengths = torch.stack(torch._foreach_norm(list(found.values()), 2, dtype=torch.float32))
-        norm = self._read(self.layout.total(lengths.square().sum()).sqrt(), loss)
-        if not isfinite(norm):  # of a finite loss all the same: it would ruin the weights
-            raise ValueError(
-                f"the gradient became {norm} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
-            )
+        norm = self.layout.total(lengths.square().sum()).sqrt()
+        self.unread.append((self.steps, [norm] if loss is None else [norm, loss.detach()]))
+        if norm.device.type == "cpu" or len(self.unread) == UNREAD:
+            self.check()
         shrink = self.clipping.factor(norm)
         self.steps += 1
         for names in self._bunches(list(found)):
@@ -102,19 +106,23 @@ class Optimiser:
         if bunch:
             yield bunch
 
-    def _read(self, norm: Tensor, loss: Tensor | None) -> float:
-        """The norm as a number. ValueError when the loss is not finite."""
-        if loss is None:
-            return float(norm)
-        if loss.device == norm.device:
-            number, value = torch.stack([norm, loss.detach().to(norm.dtype)]).tolist()
-        else:
-            number, value = float(norm), float(loss)
-        if not isfinite(value):
-            raise ValueError(
-                f"the loss became {value} at step {self.steps}: lower --learning-rate; the last checkpoint is kept"
-            )
-        return float(number)
+    def check(self) -> tuple[float, float]:
+        """Norm and loss of the last step as numbers, nan for a loss that was not given. A GPU is waited for once.
+
+        ValueError when one of them, or of the steps since this was asked last, is not finite: what has been learned
+        since is lost then, and must not be kept.
+        """
+        unread, self.unread = self.unread, []
+        found = iter(numbers([scalar for _, scalars in unread for scalar in scalars]))
+        for step, scalars in unread:
+            values = dict(zip(("gradient", "loss"), [next(found) for _ in scalars], strict=False))
+            for name, value in reversed(values.items()):  # a gradient may be broken by a finite loss
+                if not isfinite(value):
+                    raise ValueError(
+                        f"the {name} became {value} at step {step}: lower --learning-rate; the last checkpoint is kept"
+                    )
+            self.last = values["gradient"], values.get("loss", float("nan"))
+        return self.last
 
     def _apply(self, names: Sequence[str], updates: list[Tensor], rate: float) -> None:
         parameters, masters = [self.named[name] for name in names], [self.masters[name] for name in names]
@@ -148,7 +156,8 @@ class Optimiser:
         return list(updates)
 
     def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name, and the statistic of the gradient's norm."""
+        """Masters and moments by name, and the statistic of the gradient's norm. ValueError as in `check`."""
+        self.check()
         named = {"master": self.masters, "first": self.first, "second": self.second}
         split = {f"{kind}.{name}": t for kind, tensors in named.items() for name, t in tensors.items()}
         return split | self.clipping.state()
@@ -166,6 +175,15 @@ class Optimiser:
         """Bytes of parameters and optimiser state in this process."""
         held = [self.layout.local(p.detach()) for _, p in self.parameters] + list(self.state().values())
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+def numbers(scalars: Sequence[Tensor]) -> list[float]:
+    """Scalars as numbers; each device that they are on is waited for once."""
+    found: dict[int, float] = {}
+    for device in {scalar.device for scalar in scalars}:
+        own = [index for index, scalar in enumerate(scalars) if scalar.device == device]
+        found.update(zip(own, torch.stack([scalars[index].float() for index in own]).tolist(), strict=True))
+    return [found[index] for index in range(len(scalars))]
 
 
 def in_dtypes(tensors: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor]:

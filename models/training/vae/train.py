@@ -176,13 +176,14 @@ def train(
         judged = objective.judge(vae, video, rng, step)
         judged.loss.backward()
         scale = pace.scale(step, warmup=20, decay=settings.decay)
-        norm = optimiser.step(scale, judged.loss)
+        optimiser.step(scale, judged.loss)
         average.update(optimiser.masters, step + 1)
         said = objective.learn(judged, step, scale)
         if step % 20 == 0:
             psnr = round(-10 * float(np.log10(judged.error.item() / 4 + 1e-12)), 2)
             parts = {name: round(float(value), 5) for name, value in said.items()}
-            run.record(step=step, loss=round(judged.loss.item(), 5), batch_psnr=psnr, gradient=round(norm, 3), **parts)
+            norm, value = optimiser.check()
+            run.record(step=step, loss=round(value, 5), batch_psnr=psnr, gradient=round(norm, 3), **parts)
         stop = asked_to_stop()
         due = pace.ends(step + 1) or saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
