@@ -168,6 +168,7 @@ def train(
             run.record(step=step, loss=round(value, 4), gradient=round(norm, 3))
         due = pace.ends(step + 1) or saves_after(step + 1, settings.steps, settings.save_every)
         if stop or due:
+            optimiser.check()  # by all workers, also those that save nothing
             run.save(step + 1, optimiser, average)
         if due:
             tell(step + 1)
