@@ -13,13 +13,8 @@ from comfyui_spacetime.models.transformer.rope import apply_rope, cyclic_frequen
 
 
 @pytest.fixture(scope="module")
-def model() -> DiT:
-    torch.manual_seed(0)
-    dit = DiT(PRESETS["test"]).initialise()
-    for parameter in dit.parameters():  # wake what starts at zero
-        if not parameter.abs().sum():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return dit.eval().requires_grad_(False)
+def model(awake_dit) -> DiT:
+    return awake_dit
 
 
 def inputs(frames: int = 4, height: int = 4, width: int = 6, seed: int = 0):

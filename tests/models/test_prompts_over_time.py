@@ -14,7 +14,6 @@ from comfyui_spacetime.models.tasks.prompts import (
     scales_over_time,
     shares_over_time,
 )
-from comfyui_spacetime.models.transformer.config import PRESETS
 from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.transformer.shares import patch_shares
 
@@ -127,13 +126,8 @@ def test_contrast_keeps_the_sum_and_leads_away_from_the_others():
 
 
 @pytest.fixture(scope="module")
-def model() -> DiT:
-    torch.manual_seed(0)
-    dit = DiT(PRESETS["test"]).initialise()
-    for parameter in dit.parameters():  # wake what starts at zero
-        if not parameter.abs().sum():
-            torch.nn.init.normal_(parameter, std=0.1)
-    return dit.eval().requires_grad_(False)
+def model(awake_dit) -> DiT:
+    return awake_dit
 
 
 def inputs(seed: int = 0):

@@ -9,15 +9,12 @@ from comfyui_spacetime.models.vae.layers import TimeCache, depth_to_space, space
 
 
 @pytest.fixture(scope="module")
-def vae() -> VideoVAE:
+def vae(awake) -> VideoVAE:
     torch.manual_seed(0)
-    model = VideoVAE(PRESETS["test"])
-    for parameter in model.parameters():  # wake what starts at zero
-        if not parameter.abs().sum():
-            torch.nn.init.normal_(parameter, std=0.05)
+    model = awake(VideoVAE(PRESETS["test"]), std=0.05)
     model.latent_mean.normal_()
     model.latent_std.uniform_(0.5, 2)
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def pixels(frames: int, height: int = 32, width: int = 48) -> torch.Tensor:
