@@ -80,10 +80,11 @@ class StreamVideo(Node):
     ) -> io.NodeOutput:
         """Roll, decode, show and write, until it is enough or it is stopped."""
         from ..host.rolling import Script, check_streamable, held_window, latents_of, solver_of
-        from ..host.time import clip_time
+        from ..host.time import clip_fps, clip_time
 
         check_streamable(guider)
         time = clip_time(frames_per_latent, latent, vae=vae, model=guider.model_patcher)
+        fps = clip_fps(fps, latent)
         given = source_of(latent, time)
         keys = script_of(prompts, clip)
         length, known = time.lasting(window, fps) + 1, time.lasting(context, fps)

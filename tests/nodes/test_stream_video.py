@@ -134,6 +134,13 @@ def test_length_and_context(stream):
     assert latent["samples"].shape == (1, 16, 2, 4, 4)  # the context of a window of 4
 
 
+def test_frames_per_second_are_those_of_the_latent(stream):
+    empty = {"samples": torch.zeros(1, 16, 3, 4, 4), "spacetime_fps": 6.0}
+    video, _ = stream(latent=empty, fps=0.0, seconds=1.5, window=2.0, context=0.5)
+    assert video.get_components().frame_rate == 6
+    assert len(frames_of(video)) == 1 + 4 * 2
+
+
 def test_it_goes_on_as_if_it_had_never_stopped(stream):
     _, whole = stream(seconds=3.0)
     _, first = stream(seconds=1.0)
