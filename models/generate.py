@@ -23,6 +23,7 @@ from .schedules import highest_sigma, sigma_of, sigmas
 from .solvers import Solver, noise_generator, sample
 from .tasks.canvas import Canvas
 from .tasks.prompts import contrasted
+from .tasks.tiles import Tiling, in_tiles
 from .text.encoder import TextEncoder, load_text_encoder
 from .transformer.dit import DiT
 from .transformer.shares import patch_shares
@@ -174,6 +175,16 @@ def text_denoiser(
         return to_denoised(output.to(x), x, sigma, config.prediction, config.patch)
 
     return predict
+
+
+def tiled_predictor(models: Models, prompts: Sequence[str], shape: Sequence[int], tiling: Tiling) -> Denoiser:
+    """The DiT as a denoiser of latents (B, C, *shape) that are larger than it knows, tile by tile (tasks.tiles).
+
+    For a second pass: `enlarge` the latents of a clip, noise them to a strength, and sample over `sigmas_from` it
+    (tasks.second_pass).
+    """
+    predict = predictor(models, prompts, tiling.largest((1, 1, *shape))[2:])
+    return lambda x, sigma: in_tiles(x, tiling, lambda tile, _: predict(tile, sigma))
 
 
 def mixed_predictor(

@@ -11,11 +11,15 @@ import torch
 
 from comfyui_spacetime.models import generate as generating
 from comfyui_spacetime.models.flow import PREDICTIONS, convert
-from comfyui_spacetime.models.generate import Models, generate, mixed_predictor, predictor
+from comfyui_spacetime.models.generate import Models, generate, mixed_predictor, predictor, tiled_predictor
 from comfyui_spacetime.models.geometry import OURS
 from comfyui_spacetime.models.guidance import Guidance
 from comfyui_spacetime.models.pixels import from_uint8
+from comfyui_spacetime.models.solvers import Solver, sample
 from comfyui_spacetime.models.tasks.along_time import extend
+from comfyui_spacetime.models.tasks.canvas import Canvas
+from comfyui_spacetime.models.tasks.second_pass import enlarge, sigmas_from, tiling_of
+from comfyui_spacetime.models.tasks.tiles import Tiling
 from comfyui_spacetime.models.text.encoder import TextEncoder
 from comfyui_spacetime.models.text.tokenizer import WordPieceTokenizer
 from comfyui_spacetime.models.training.dit import samples
@@ -153,12 +157,31 @@ def test_a_strip_of_a_run_shows_what_generate_makes(models, unit, monkeypatch):
     torch.testing.assert_close(strip, torch.stack(vae.seen), rtol=close, atol=close)
 
 
+def test_a_second_pass_is_predicted_tile_by_tile(models):
+    """A whole pass through the functions of the library; one tile over all is the plain prediction."""
+    clip = Canvas.of(torch.randn(1, 16, 2, 4, 4, generator=torch.manual_seed(0)))
+    large = enlarge(clip, 2.0).latents
+    tiling, whole = tiling_of(clip, 1.0, 0.25), Tiling(size=(2, 8, 8), overlap=0.0)
+    sigma = torch.tensor([0.5])
+    with torch.no_grad():
+        plain = predictor(models, ["a red ball"], large.shape[2:])(large, sigma)
+        assert torch.equal(tiled_predictor(models, ["a red ball"], large.shape[2:], whole)(large, sigma), plain)
+        tiled = tiled_predictor(models, ["a red ball"], large.shape[2:], tiling)
+        alone = predictor(models, ["a red ball"], (2, 4, 4))
+        corner = tiled(large, sigma)[..., :2, :2]
+        assert torch.allclose(corner, alone(large[..., :4, :4], sigma)[..., :2, :2], atol=1e-5)
+        levels = sigmas_from(torch.linspace(1, 0, 9), 0.5)
+        made = sample(Solver(name="euler"), tiled, large, levels)
+    assert made.shape == large.shape
+    assert not torch.equal(made, large)
+
+
 def test_where_answers_are_mixed_each_place_takes_that_of_its_own_prompt(models):
     shape, x, sigma = (3, 4, 4), torch.randn(1, 16, 3, 4, 4, generator=torch.manual_seed(0)), torch.tensor([0.6])
-    red, blue = (predictor(models, [text], shape)(x, sigma) for text in ("a red ball", "a ball"))
     late = torch.zeros(shape)
     late[2], late[1] = 1.0, 0.25
-    with torch.no_grad():
+    with torch.no_grad():  # gradients take other kernels
+        red, blue = (predictor(models, [text], shape)(x, sigma) for text in ("a red ball", "a ball"))
         made = mixed_predictor(models, {"a red ball": 1 - late, "a ball": late})(x, sigma)
         same = mixed_predictor(models, {"a red ball": 1 - late, "a red ball ": late})(x, sigma)
     assert torch.equal(made[:, :, 0], red[:, :, 0])

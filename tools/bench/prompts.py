@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ...models.flow import Denoiser, add_noise
-from ...models.generate import clip_noise, mixed_predictor, placed_predictor, predictor
+from ...models.generate import clip_noise, mixed_predictor, placed_predictor, predictor, tiled_predictor
 from ...models.geometry import CHANNELS, OURS
 from ...models.guidance import Guidance
 from ...models.metrics.motions import TURNING, evidence, track
@@ -36,7 +36,7 @@ from ...models.solvers import Solver, noise_generator, sample
 from ...models.tasks.canvas import Canvas
 from ...models.tasks.prompts import Clock, covered, parse_keys, shares_over_time
 from ...models.tasks.second_pass import enlarge, sigmas_from, tiling_of
-from ...models.tasks.tiles import Part, Tiling, in_tiles
+from ...models.tasks.tiles import Part, Tiling
 from ...models.toyworld.world import COLOURS, SHAPES
 from .sampling import Frames, add_sampling_options, load_models, sheet, sizes
 
@@ -144,11 +144,10 @@ class Bench:
 
     def over(self, prompt: str, large: Tensor, tiling: Tiling | None) -> Denoiser:
         """A denoiser of large latents, tile by tile or in one piece."""
-        shape = large.shape[2:] if tiling is None else tiling.largest(large.shape)[2:]
-        predict = predictor(self.models, [prompt], tuple(shape))
+        shape = tuple(large.shape[2:])
         if tiling is None:
-            return predict
-        return lambda x, sigma: in_tiles(x, tiling, lambda tile, _: predict(tile, sigma))
+            return predictor(self.models, [prompt], shape)
+        return tiled_predictor(self.models, [prompt], shape, tiling)
 
     def latents(self, positive: Denoiser, seed: int) -> Tensor:
         """The latents of one clip."""
