@@ -33,6 +33,7 @@ ASKED = (
     ("SpacetimeAnimateImage", ("seconds",)),
     ("SpacetimeExtendVideo", ("direction", "seconds")),
     ("SpacetimeExtendFar", ("seconds", "prompts")),
+    ("SpacetimeStreamVideo", ("seconds", "prompts")),
     ("SpacetimeConnectVideos", ("seconds",)),
     ("SpacetimeLoopVideo", ("seconds",)),
     ("SpacetimeRestyleVideo", ("strength",)),
