@@ -102,7 +102,7 @@ def test_long_clips_go_through_in_pieces_that_do_not_grow(name, monkeypatch):
         pytest.skip(tiny_vaes.lacking(name))
     short, long = (through(name, length, monkeypatch) for length in (32, 42))
     for one, other in zip(short, long, strict=True):
-        assert max(other) == max(one)
+        assert max(other) <= max(one)  # a longer one has no longer pieces
     assert max(long[0]) < 32
 
 

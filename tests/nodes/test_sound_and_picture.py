@@ -111,6 +111,32 @@ def test_a_video_file_goes_through_both_vaes_and_back(ltx_vaes, said):
     assert "connect audio_vae" in said[-1]
 
 
+def test_a_video_goes_through_the_vaes_of_minimax_h3_and_back(said):
+    """Its own rhythm of frames in the picture, left and right in the sound."""
+    from comfyui_spacetime.nodes.latents import VAEDecode, VAEEncode
+    from comfyui_spacetime.nodes.tasks.along_time import AnimateImage
+
+    there("minimax h3")
+    vae, audio_vae = tiny_vaes.vae("h3"), tiny_vaes.vae("h3 sound")
+    encoded, fps, count = VAEEncode.execute(vae, video_with_sound(25, 24.0), 0, audio_vae).result
+    picture, sound = streams(encoded)
+    assert (count, picture.shape, sound.shape) == (22, (1, 24, 7, 4, 4), (1, 32, 2, 37))
+    assert "its sound was encoded too" in said[-1]
+    images, video = VAEDecode.execute(vae, encoded, fps, "images and video", audio_vae=audio_vae).result
+    assert images.shape == (22, 64, 64, 3)
+    audio = video.get_components().audio
+    assert audio["sample_rate"] == 32000
+    assert audio["waveform"].shape[-1] / 32000 == pytest.approx(count / fps, abs=0.06)
+    assert float(audio["waveform"].std()) > 1e-3
+    model = families.family_model("minimax h3")
+    animated, _, frames = AnimateImage.execute(vae, images[:1], "0", 1.0, fps, model).result
+    mask, of_sound = streams(animated, "noise_mask")
+    assert (frames, mask.amax(dim=(0, 1, 3, 4)).tolist()) == (22, [0.0] + [1.0] * 6)
+    assert bool((of_sound == 1).all())
+    with pytest.raises(ValueError, match="need latents of one length"):
+        VAEDecode.execute(vae, encoded, fps, "images and video", True, audio_vae)
+
+
 def test_a_silent_video_gets_room_for_sound_and_keeps_its_picture(ltx_vaes, said):
     from comfyui_spacetime.nodes.latents import VAEEncode
 
