@@ -152,7 +152,10 @@ class PickRuns(Node):
 
         numbers = picked(pick[0], len(runs))
         if not numbers:
-            messages.show_text(cls, f"nothing is picked yet: write numbers from 1 to {len(runs)}, and queue again")
+            messages.show_text(
+                cls,
+                f"nothing is picked yet: click on the sheet, or write numbers from 1 to {len(runs)}, and queue again",
+            )
             return io.NodeOutput(nothing_yet())
         messages.show_text(cls, f"{', '.join(map(str, numbers))} of {len(runs)}")
         return io.NodeOutput([runs[number - 1] for number in numbers])

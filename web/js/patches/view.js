@@ -28,6 +28,7 @@ const STYLE = `
   border: 1px solid var(--border-color, #555); border-radius: 4px; padding: 2px 8px; font: inherit; }
 .spacetime-patches :focus-visible { outline: 2px solid #4a9eff; outline-offset: 1px; }
 .spacetime-patches p { margin: 4px 0; min-height: 2.8em; overflow-wrap: anywhere; }
+.spacetime-patches p:last-child { min-height: 4.2em; }
 `;
 
 /** What the node's last run said of its patches. */
