@@ -11,15 +11,13 @@ from torch import Tensor
 
 from .flow import Denoiser
 from .generate import Models, mixed_predictor, predictor
-from .geometry import OURS
+from .geometry import FPS, OURS
 from .guidance import Guidance
 from .pixels import to_uint8
 from .rolling import CONTRAST, DenoiserOf, Rolling, Window, opened, shares_of, stream
 from .schedules import highest_sigma, sigma_of, sigmas
 from .solvers import Solver
 from .tasks.prompts import Key, check_endless, parse_keys
-
-FPS = 12.0  # of the embedded model
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ from ..models.tasks.prompts import Clock, Key, covered, parse_keys, parse_scales
 from ..models.tasks.track import heard_beside
 from .host import messages
 from .host.latent import canvas_of
+from .inputs import fps_input, own_fps_input
 from .schema import Node, schema
-from .tasks.inputs import fps_input, own_fps_input, per_latent_input, seconds_input, vae_input
+from .tasks.inputs import per_latent_input, seconds_input, vae_input
 
 CATEGORY = "Spacetime/sampling"
 PROMPTS = "0: a red ball rolls to the right\n1.5: a blue ball rolls to the left"

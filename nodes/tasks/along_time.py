@@ -13,15 +13,14 @@ from ...models.tasks.in_space import region_of_pixels
 from ..checks import shown
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
+from ..inputs import fps_input, own_fps_input
 from ..schema import Node, schema
 from .inputs import (
     CATEGORY,
     and_still_open,
     describe,
-    fps_input,
     joined,
     moment_of,
-    own_fps_input,
     per_latent_input,
     seconds_input,
     stretch,

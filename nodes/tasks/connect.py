@@ -10,17 +10,9 @@ from ...models.tasks import along_time
 from .. import sockets
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
+from ..inputs import fps_input
 from ..schema import Node, schema
-from .inputs import (
-    CATEGORY,
-    and_how_it_is_kept,
-    and_still_open,
-    describe,
-    fps_input,
-    joined,
-    per_latent_input,
-    seconds_input,
-)
+from .inputs import CATEGORY, and_how_it_is_kept, and_still_open, describe, joined, per_latent_input, seconds_input
 
 
 class ConnectVideos(Node):

@@ -12,13 +12,13 @@ from ...models.tasks.levels import LEVELS, as_levels
 from ..host import messages
 from ..host.formats import side_of
 from ..host.latent import canvas_of, latent_of
+from ..inputs import fps_input
 from ..schema import Node, schema
 from .inputs import (
     CATEGORY,
     and_how_it_is_kept,
     and_still_open,
     describe,
-    fps_input,
     per_latent_input,
     seconds_input,
     sound_input,

@@ -9,8 +9,6 @@ from comfy_api.latest import io
 from ...models.geometry import Frames
 from ...models.tasks.canvas import Canvas
 from ..checks import shown
-from ..inputs import fps_input as fps_input  # noqa: PLC0414
-from ..inputs import own_fps_input as own_fps_input  # noqa: PLC0414
 from ..schema import advanced
 
 CATEGORY = "Spacetime/tasks"

@@ -13,9 +13,10 @@ from ...models.tasks.canvas import check_open
 from ...models.tasks.far import Extended, Windows, extend_far
 from ..host import messages
 from ..host.latent import known_clip, made
+from ..inputs import fps_input
 from ..measure import answer, report_outputs
 from ..schema import Node, schema
-from .inputs import CATEGORY, fps_input, per_latent_input, seconds_input, vae_input
+from .inputs import CATEGORY, per_latent_input, seconds_input, vae_input
 
 
 class ExtendFar(Node):

@@ -9,17 +9,9 @@ from comfy_api.latest import io
 from ...models.tasks import along_time
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
+from ..inputs import fps_input
 from ..schema import Node, schema
-from .inputs import (
-    CATEGORY,
-    and_how_it_is_kept,
-    and_still_open,
-    describe,
-    fps_input,
-    per_latent_input,
-    seconds_input,
-    vae_input,
-)
+from .inputs import CATEGORY, and_how_it_is_kept, and_still_open, describe, per_latent_input, seconds_input, vae_input
 
 
 class LoopVideo(Node):

@@ -14,8 +14,9 @@ from ...models.tasks.in_space import region_of_pixels
 from .. import sockets
 from ..host import messages
 from ..host.latent import known_clip, latent_of
+from ..inputs import fps_input
 from ..schema import Node, schema
-from .inputs import CATEGORY, fps_input, per_latent_input
+from .inputs import CATEGORY, per_latent_input
 
 
 def _tile_inputs() -> list[Any]:

@@ -19,8 +19,9 @@ from ...models.tasks.canvas import Canvas, check_open
 from ...models.tasks.prompts import Key, check_endless, parse_keys
 from ..host import messages
 from ..host.latent import canvas_of, known_clip, made, picture_alone
+from ..inputs import fps_input
 from ..schema import Node, schema
-from .inputs import CATEGORY, LATEST, fps_input, per_latent_input, seconds_input
+from .inputs import CATEGORY, LATEST, per_latent_input, seconds_input
 
 if TYPE_CHECKING:
     from ...models.rolling import Window

@@ -143,8 +143,7 @@ def train(
     run = opened(out, settings, cache, held_out, vae, init, recipe, writes=workers.first)
     model = to_train(settings, cache, init)
     layout = laid_out(model, settings, workers, device)
-    optimiser, average = kept_beside(settings, model, layout)
-    workers.say_what_it_holds(optimiser)
+    optimiser, average = kept_beside(settings, model, layout, workers)
     first = workers.resume(run, optimiser, average)
     run.log_to(log, first)
     fixed = [recipe.lesson(batch) for batch in judged_batches(settings, held_out, empty, model.config.patch)]
@@ -231,7 +230,7 @@ def drawn_ahead(
     return ahead(drawn, count(first), threads=AHEAD[device.type])
 
 
-def kept_beside(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Optimiser, EMA]:
+def kept_beside(settings: DiTTraining, model: DiT, layout: Layout, workers: Workers) -> tuple[Optimiser, EMA]:
     """What a run keeps beside the model: its optimiser, and the average of its weights."""
     optimiser = Optimiser(
         model,
@@ -240,7 +239,9 @@ def kept_beside(settings: DiTTraining, model: DiT, layout: Layout) -> tuple[Opti
         clip_deviations=settings.clip_deviations,
         layout=layout,
     )
-    return optimiser, (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
+    average = (Profiles if settings.snapshots else EMA)(optimiser.masters, layout=layout)
+    workers.say_what_it_holds(optimiser)
+    return optimiser, average
 
 
 def config_of(settings: DiTTraining, cache: LatentCache) -> dict[str, Any]:
