@@ -1,4 +1,4 @@
-"""Pictures of what the pack draws in the editor, dark and light; recordings of a swap and of the view of patches."""
+"""Pictures of what the pack draws in the editor, dark and light; a recording of the view of patches."""
 
 from __future__ import annotations
 
@@ -42,19 +42,10 @@ SELECT = """(type) => {
   app.canvas.deselectAll()
   app.canvas.selectNode(app.graph.nodes.find((one) => one.type === type))
 }"""
-NEEDS = """async () => {
-  const workflow = await (await fetch('/api/workflow_templates/spacetime/text_to_video.json')).json()
-  const weights = [
-    {name: 'my-motion-lora.safetensors', folder: 'loras', size: 38_000_000, sha256: '00', from: 'https://example.org/lora'}]
-  workflow.extra = {...workflow.extra, spacetime: {version: '99.0.0', weights}}
-  await app.loadGraphData(workflow)
-  if (app.extensionManager.sidebarTab.activeSidebarTabId !== 'spacetime-needs')
-    await app.extensionManager.command.execute('Spacetime.Needs')
-}"""
 
 
 def widgets(host: Host, names: Sequence[str] = ()) -> None:
-    """Each widget of ours in both themes, and the recordings; or those that are named."""
+    """Widgets of ours in both themes, and the recording; or those of the scenes that are named."""
     from playwright.sync_api import sync_playwright
 
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -105,35 +96,9 @@ def run_explore_seeds(view: Editor) -> None:
     in_themes(view.page, "picks", lambda: of_node(view.page, "SpacetimePickRuns"))
 
 
-def run_vae_roundtrip(view: Editor) -> None:
-    """Two videos in step."""
-    view.open_template(comfyui.LINK_NAME, "vae_roundtrip")
-    view.page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimeCompareVideos')")
-    view.press_run(900)
-    view.page.wait_for_function("() => document.querySelector('.spacetime-compare video')?.readyState >= 2")
-    in_themes(view.page, "compare", lambda: of_node(view.page, "SpacetimeCompareVideos"))
-
-
-def swap_and_needs(view: Editor) -> None:
-    """The list of nodes that fit, a swap as it happens, and what a workflow of somebody else lacks."""
-    view.open_template(comfyui.LINK_NAME, "text_to_video")
-    view.page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimeSampler')")
-    record_swap(view.page)
-    view.page.evaluate(SELECT, "SpacetimeScheduler")
-    view.page.evaluate("app.extensionManager.command.execute('Spacetime.Swap')")
-    view.page.locator("dialog[open]").wait_for()
-    in_themes(view.page, "swap", lambda: of_element(view.page, "dialog[open]"))
-    view.page.keyboard.press("Escape")
-    view.page.evaluate(NEEDS)
-    view.page.locator(".spacetime-needs").wait_for()
-    in_themes(view.page, "needs", lambda: of_element(view.page, ".spacetime-needs"))
-
-
 SCENES: dict[str, Callable[[Editor], None]] = {
     "step_by_step": run_step_by_step,
     "explore_seeds": run_explore_seeds,
-    "vae_roundtrip": run_vae_roundtrip,
-    "swap": swap_and_needs,
 }
 
 
@@ -213,35 +178,3 @@ def record_patches(page: Page) -> None:
     save_moving(frames, FOLDER / "patches.webp", LARGEST_RECORDING)
     say("web/docs/images/widgets/patches.webp")
     page.keyboard.press("Escape")
-
-
-def record_swap(page: Page) -> None:
-    """A node is chosen, the list opens, another one takes its place, and an undo brings it back."""
-    frames: list[Image.Image] = []
-
-    def take(count: int = 8) -> None:
-        frames.extend([shot(page, {"x": 300, "y": 80, "width": 900, "height": 640}).resize((675, 480))] * count)
-
-    page.evaluate(LOOK_AT, "SpacetimeSampler")
-    page.wait_for_timeout(400)
-    take()
-    page.evaluate(SELECT, "SpacetimeSampler")
-    page.wait_for_timeout(400)
-    take(5)
-    page.evaluate("app.extensionManager.command.execute('Spacetime.Swap')")
-    dialog = page.locator("dialog[open]")
-    dialog.wait_for()
-    take()
-    dialog.locator("input").first.fill("KSamplerSelect")
-    page.wait_for_timeout(300)
-    take()
-    page.keyboard.press("Enter")
-    dialog.wait_for(state="detached")
-    page.wait_for_timeout(500)
-    take(12)
-    page.evaluate("app.extensionManager.command.execute('Comfy.Undo')")
-    page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimeSampler')")
-    page.wait_for_timeout(400)
-    take()
-    save_moving(frames, FOLDER / "swap.webp", LARGEST_RECORDING)
-    say("web/docs/images/widgets/swap.webp")
