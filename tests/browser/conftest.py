@@ -1,6 +1,8 @@
 """The editor in a real Chromium. `editor` is a page with the app loaded; nothing leaves the machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,28 +20,35 @@ def playwright_session() -> Iterator["Playwright"]:
         yield playwright
 
 
+@pytest.fixture(scope="session")
+def open_editor(host, playwright_session) -> Callable[..., AbstractContextManager[Editor]]:
+    """A page in a fresh profile: `with open_editor(folder, drawing) as editor`, drawing "classic" or "nodes 2.0"."""
+
+    @contextmanager
+    def opened(folder: Path, drawing: str) -> Iterator[Editor]:
+        context = open_browser(playwright_session, host.url, folder / "profile")
+        page = context.pages[0]
+        try:
+            visit(page, host.url)
+            vue = drawing == "nodes 2.0"
+            page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
+            yield Editor(page, host.url, vue)
+        finally:
+            context.close()
+
+    return opened
+
+
 @pytest.fixture(params=["classic", "nodes 2.0"])
-def editor(request, host, playwright_session, tmp_path) -> Iterator[Editor]:
+def editor(request, open_editor, tmp_path) -> Iterator[Editor]:
     """A fresh profile with the editor; the test runs once for each way of drawing nodes."""
-    context = open_browser(playwright_session, host.url, tmp_path / "profile")
-    page = context.pages[0]
-    try:
-        visit(page, host.url)
-        vue = request.param == "nodes 2.0"
-        page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
-        yield Editor(page, host.url, vue)
-    finally:
-        context.close()
+    with open_editor(tmp_path, request.param) as opened:
+        yield opened
 
 
 @pytest.fixture
-def classic_editor(host, playwright_session, tmp_path) -> Iterator[Editor]:
+def classic_editor(open_editor, tmp_path) -> Iterator[Editor]:
     """One that draws nothing, for what does not depend on it."""
-    context = open_browser(playwright_session, host.url, tmp_path / "profile")
-    try:
-        visit(context.pages[0], host.url)
-        context.pages[0].evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
-        context.pages[0].evaluate("app.canvas.stopRendering?.()")  # nobody looks, and drawing in software is slow
-        yield Editor(context.pages[0], host.url, vue=False)
-    finally:
-        context.close()
+    with open_editor(tmp_path, "classic") as opened:
+        opened.page.evaluate("app.canvas.stopRendering?.()")  # nobody looks, and drawing in software is slow
+        yield opened

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from comfyui_spacetime.tools.pictures.editor import Editor, open_browser, visit
+from comfyui_spacetime.tools.pictures.editor import Editor
 
 from .swap_pairs import FIRST, GRAPHS, PAIRS
 
@@ -60,17 +60,10 @@ UNDO = """async () => {
 
 
 @pytest.fixture(scope="module", params=["classic", "nodes 2.0"])
-def shared(request, host, playwright_session, tmp_path_factory) -> Iterator[Editor]:
+def shared(request, open_editor, tmp_path_factory) -> Iterator[Editor]:
     """One page for all pairs, in each way of drawing."""
-    context = open_browser(playwright_session, host.url, tmp_path_factory.mktemp("profile"))
-    page = context.pages[0]
-    try:
-        visit(page, host.url)
-        vue = request.param == "nodes 2.0"
-        page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
-        yield Editor(page, host.url, vue)
-    finally:
-        context.close()
+    with open_editor(tmp_path_factory.mktemp("profile"), request.param) as opened:
+        yield opened
 
 
 # every pair on the classic canvas; in Nodes 2.0, which draws the same graph, one of each graph
