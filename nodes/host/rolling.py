@@ -130,6 +130,7 @@ class _Call:
 
     answer: Tensor
 
+    @torch.no_grad()  # as core's own samplers
     def sample(
         self, model: Any, sigmas: Tensor, extra_args: Mapping[str, Any], _callback: Any, noise: Tensor, *_: Any
     ) -> Tensor:

@@ -40,6 +40,7 @@ def solver_sampler(solver: Solver) -> Any:
     return sampler
 
 
+@torch.no_grad()  # as core's own samplers
 def run_solver(
     solver: Solver,
     model: Any,

@@ -46,6 +46,7 @@ class SolverWatcher(Watcher):
 
         return comfy.samplers.KSAMPLER(run, {}, sampler.inpaint_options)
 
+    @torch.no_grad()  # as core's own samplers
     def _run(
         self,
         solver: Solver,
