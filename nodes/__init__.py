@@ -22,6 +22,7 @@ MODULES = (
     "tasks.connect",
     "tasks.loops",
     "tasks.in_space",
+    "tasks.painting",
     "tasks.long",
     "tasks.stream",
     "tasks.second_pass",

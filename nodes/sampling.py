@@ -188,8 +188,13 @@ def count_tokens(video: Mapping[str, Any] | TokensValue, patch: Patch | None = N
     samples = content(video)
     samples = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
     sizes = samples.shape[2:] if samples.ndim == 5 else (1, *samples.shape[-2:])
-    sides = patch or ((1, 1, 1) if samples.shape[1] >= 128 else DEFAULT_PATCH)
+    sides = patch or usual_patch(samples.shape[1])
     return math.prod(math.ceil(size / side) for size, side in zip(sizes, sides, strict=True))
+
+
+def usual_patch(channels: int) -> Patch:
+    """The patch of latents of so many channels where no model tells it: 128 and more are patches already."""
+    return (1, 1, 1) if channels >= 128 else DEFAULT_PATCH
 
 
 def summary(values: list[float]) -> str:

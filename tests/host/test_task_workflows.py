@@ -29,6 +29,7 @@ TASKS = {
     "connect_blend": (33, ["before frame 9:", "before frame 25:"]),
     "restyle": (33, ["PSNR", "colour drift"]),
     "fill_region": (33, ["PSNR", "colour drift"]),
+    "paint_levels": (33, ["PSNR", "colour drift"]),
     "outpaint": (33, ["PSNR", "the middle of the larger one was compared"]),
 }
 # a loop from text is not among them: no place of it is special, which tests/nodes/test_editing.py shows

@@ -10,13 +10,6 @@ SCRIPTS = HERE.parents[1] / "web" / "js"
 MOST = 100_000  # bytes of all scripts, which the editor fetches whenever it starts
 
 
-@pytest.fixture(scope="session")
-def node() -> str:
-    """The path of a Node."""
-    driver = pytest.importorskip("playwright._impl._driver", reason="playwright is not installed: python3 run.py setup")
-    return str(driver.compute_driver_executable()[0])
-
-
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.test.mjs")), ids=lambda path: path.name.split(".")[0])
 def test_arithmetic_of_scripts(node, path):
     command = [node, "--no-warnings", "--test", str(path)]
