@@ -120,6 +120,15 @@ def test_a_loop_of_the_host_makes_what_extend_far_makes(host, inputs):
     assert torch.equal(loop, one)
 
 
+def test_a_stream_is_written_frame_by_frame(host, inputs):
+    import av
+
+    result = host.run(WORKFLOWS / "stream_video.json", set={"16.seconds": 2.0, "16.prompts": "0: a red ball"})
+    (file,) = [one for one in result.files() if one["filename"].endswith(".mp4") and one["type"] == "output"]
+    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 25
+
+
 def test_two_clips_of_different_size_come_out_of_one_run(host, inputs):
     import av
 
