@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from comfyui_spacetime.models.checkpoints import Checkpoint, save_checkpoint
-from comfyui_spacetime.models.transformer.dit import PRESETS as DITS
+from comfyui_spacetime.models.transformer.config import PRESETS as DITS
 from comfyui_spacetime.models.transformer.dit import DiT
 from comfyui_spacetime.models.vae.autoencoder import PRESETS as VAES
 from comfyui_spacetime.models.vae.autoencoder import VideoVAE
