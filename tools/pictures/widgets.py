@@ -1,8 +1,7 @@
-"""Pictures of what the pack draws in the editor, dark and light; a recording of the view of patches."""
+"""Pictures of what the pack draws in the editor, dark and light; recordings of the view of patches and of a swap."""
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,33 +9,26 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ...models.files import write_bytes
 from .. import comfyui
-from ..environment import ROOT
 from ..host import Host
 from ..terminal import say
 from .editor import Editor, open_browser, visit
 from .sheets import save_moving
+from .shots import FOLDER, LOOK_AT, PLAIN, in_themes, of_element, of_node
+from .swapping import record_swap
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-FOLDER = ROOT / "web" / "docs" / "images" / "widgets"
-THEMES = ("dark", "light")
-QUALITY = 82
 LARGEST_RECORDING = 680_000  # bytes
-PLAIN = ("Comfy.VueNodes.Enabled", "Comfy.Minimap.Visible", "Comfy.Graph.CanvasInfo")
-LOOK_AT = """(type) => {
-  const node = app.graph.nodes.find((one) => one.type === type), view = app.canvas.ds
-  app.canvas.deselectAll()
-  view.scale = 1.25
-  view.offset = [560 / view.scale - node.pos[0], 200 / view.scale - node.pos[1]]
-  app.canvas.setDirty(true, true)
-}"""
-BOX = """(type) => {
-  const {pos, size} = app.graph.nodes.find((one) => one.type === type), {scale, offset} = app.canvas.ds
-  return {x: (pos[0] + offset[0]) * scale - 12, y: (pos[1] + offset[1] - 30) * scale - 12,
-          width: size[0] * scale + 24, height: (size[1] + 30) * scale + 24}
+NEEDS = """async () => {
+  const workflow = await (await fetch('/api/workflow_templates/spacetime/text_to_video.json')).json()
+  const weights = [
+    {name: 'my-motion-lora.safetensors', folder: 'loras', size: 38_000_000, sha256: '00', from: 'https://example.org/lora'}]
+  workflow.extra = {...workflow.extra, spacetime: {version: '99.0.0', weights}}
+  await app.loadGraphData(workflow)
+  if (app.extensionManager.sidebarTab.activeSidebarTabId !== 'spacetime-needs')
+    await app.extensionManager.command.execute('Spacetime.Needs')
 }"""
 SELECT = """(type) => {
   app.canvas.deselectAll()
@@ -45,7 +37,7 @@ SELECT = """(type) => {
 
 
 def widgets(host: Host, names: Sequence[str] = ()) -> None:
-    """Widgets of ours in both themes, and the recording; or those of the scenes that are named."""
+    """Widgets of ours in both themes, and the recordings; or those of the scenes that are named."""
     from playwright.sync_api import sync_playwright
 
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -96,42 +88,47 @@ def run_explore_seeds(view: Editor) -> None:
     in_themes(view.page, "picks", lambda: of_node(view.page, "SpacetimePickRuns"))
 
 
+def run_vae_roundtrip(view: Editor) -> None:
+    """Two videos in step."""
+    view.open_template(comfyui.LINK_NAME, "vae_roundtrip")
+    view.page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimeCompareVideos')")
+    view.press_run(900)
+    view.page.evaluate(LOOK_AT, "SpacetimeCompareVideos")
+    view.page.wait_for_function("() => document.querySelector('.spacetime-compare video')?.readyState >= 2")
+    in_themes(view.page, "compare", lambda: of_node(view.page, "SpacetimeCompareVideos"))
+
+
+def swap_a_scheduler(view: Editor) -> None:
+    """A swap as it happens, and the list of all nodes that fit."""
+    view.open_template(comfyui.LINK_NAME, "text_to_video")
+    view.page.wait_for_function("() => app.graph.nodes.some((one) => one.type === 'SpacetimeScheduler')")
+    record_swap(view.page)
+    view.page.evaluate(SELECT, "SpacetimeScheduler")
+    view.page.keyboard.press("Control+Alt+w")  # the command itself ends when the list is closed: not to be waited for
+    dialog = view.page.locator(".spacetime-chooser")
+    dialog.wait_for()
+    in_themes(view.page, "swap", lambda: of_element(view.page, ".spacetime-chooser"))
+    view.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+
+def open_needs(view: Editor) -> None:
+    """What a workflow of somebody else lacks here."""
+    view.page.evaluate(NEEDS)
+    view.page.locator(".spacetime-needs[data-found]").wait_for()
+    in_themes(view.page, "needs", lambda: of_element(view.page, ".spacetime-needs"))
+
+
 SCENES: dict[str, Callable[[Editor], None]] = {
     "step_by_step": run_step_by_step,
     "explore_seeds": run_explore_seeds,
+    "vae_roundtrip": run_vae_roundtrip,
+    "swap": swap_a_scheduler,
+    "needs": open_needs,
 }
 
 
 # -- how --
-
-
-def in_themes(page: Page, name: str, take: Callable[[], Image.Image]) -> None:
-    """One picture for each theme."""
-    for theme in THEMES:
-        page.evaluate("(theme) => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", theme)
-        page.wait_for_timeout(400)  # colours of the canvas follow in their own time
-        data = io.BytesIO()
-        take().save(data, "WEBP", quality=QUALITY, method=6)
-        write_bytes(FOLDER / f"{name}-{theme}.webp", data.getvalue())
-        say(f"web/docs/images/widgets/{name}-{theme}.webp")
-    page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
-
-
-def of_node(page: Page, kind: str) -> Image.Image:
-    """A node and what hangs on it."""
-    page.evaluate(LOOK_AT, kind)
-    page.wait_for_timeout(300)
-    return shot(page, page.evaluate(BOX, kind))
-
-
-def of_element(page: Page, selector: str) -> Image.Image:
-    """An element of the page."""
-    return Image.open(io.BytesIO(page.locator(selector).first.screenshot())).convert("RGB")
-
-
-def shot(page: Page, clip: dict[str, float] | None = None) -> Image.Image:
-    """What is on the screen, or a part of it."""
-    return Image.open(io.BytesIO(page.screenshot(clip=clip) if clip else page.screenshot())).convert("RGB")
 
 
 def open_patches(page: Page) -> None:
