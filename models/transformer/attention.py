@@ -33,10 +33,14 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def matmul_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same in plain matrix products: with gradients, on CPUs and short sequences, twice as fast as sdpa."""
+    """The same in plain matrix products: with gradients, on CPUs and short sequences, twice as fast as sdpa.
+
+    As there, what may attend to nothing gets 0.
+    """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, K, N, L)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        v = v.masked_fill(~mask.any(dim=-1, keepdim=True), 0)
     return scores.softmax(dim=-1) @ v
 
 

@@ -104,6 +104,8 @@ class DiT(nn.Module):
             return Prepared(clips, cyclic, rope, [None] * config.depth, None)
         mask = context_mask[:, None, None, :] if context_mask is not None else None
         text = F.silu(self.text_embedder(context))  # (B, L, D)
+        if context_mask is not None:
+            text = text.masked_fill(~of_a_text(context_mask, context_lengths)[..., None], 0)
         own = None if shares is None else split_shares(shares, context_lengths, _only(clips), place)
         lengths = tuple(context_lengths)
         texts = [Text(*block.cross_attn.keys_values(text), mask, lengths, own) for block in self._blocks()]
@@ -225,6 +227,16 @@ class DiT(nn.Module):
             classes = self.label_embedder.to(c)[chosen]  # (B, D), or (B, N, D) for packed clips
             c = c + (classes[:, None] if classes.ndim == 2 else classes)
         return c
+
+
+def of_a_text(mask: Tensor, lengths: Sequence[int]) -> Tensor:
+    """For mask (B, L) of one text or of several in a row: whether a token's text has any real token, (B, L).
+
+    The features of one that has none become 0, and so do its values, which have no bias: it adds nothing to a patch,
+    as in the mean of the text, whatever an attention kernel makes of a row that is masked throughout.
+    """
+    parts = mask.split(list(lengths), dim=1) if lengths else (mask,)
+    return torch.cat([part.any(dim=1, keepdim=True).expand_as(part) for part in parts], dim=1)
 
 
 def _only(grids: Sequence[Grid]) -> Grid:

@@ -112,6 +112,39 @@ def test_padding_of_the_text_changes_nothing(model):
     assert torch.allclose(model(x, sigma, padded, mask), model(x, sigma, context), atol=1e-5)
 
 
+def mean_of_nothing(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None):
+    """A kernel that gives the mean of all values where everything is masked, as some hosts' do."""
+    bias = None if mask is None else torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+    return sdpa(q, k, v, bias)
+
+
+@pytest.mark.parametrize("kernel", [sdpa, matmul_attention, mean_of_nothing])
+def test_a_text_without_real_tokens_says_nothing_whatever_the_kernel(model, kernel):
+    """As one text, as the text of a packed clip, and as one of several for one clip."""
+    x, sigma, context = inputs()
+    other, grid = context.flip(1), Grid.of(x)
+    none, real = torch.zeros(2, 5, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool)
+    mask = torch.cat([none, real], dim=1)
+    shares = torch.rand(grid.num_tokens)
+    shares = torch.stack([shares, 1 - shares])
+    levels = sigma[:, None].expand(2, 8)
+
+    def answers(words: torch.Tensor, kernel):
+        both = torch.cat([words, other], dim=1)
+        alone = model(x, sigma, prepared=model.prepare([grid], words, none), attention=kernel)
+        packed = model.prepare([grid, grid], both, mask, context_lengths=(5, 5))
+        mixed = model.prepare([grid], both, mask, context_lengths=(5, 5), shares=shares)
+        twice = to_patches(torch.cat([x, x], dim=2))
+        return [
+            alone,
+            model.forward_tokens(twice, levels, packed, attention=kernel),
+            model(x, sigma, prepared=mixed, attention=kernel),
+        ]
+
+    for found, expected in zip(answers(context, kernel), answers(9 * other, sdpa), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
 def test_text_prepared_once_equals_text_every_step(model):
     x, sigma, context = inputs()
     prepared = model.prepare([Grid.of(x)], context)
@@ -126,6 +159,7 @@ def test_a_fresh_model_predicts_zero():
 def test_kernels_agree():
     q, k, v = torch.randn(3, 2, 4, 12, 16).unbind(0)
     mask = torch.rand(2, 1, 1, 12) < 0.7
+    mask[1] = False  # and what may attend to nothing
     assert torch.allclose(matmul_attention(q, k, v, mask), sdpa(q, k, v, mask), atol=1e-5)
     block = torch.block_diag(torch.ones(5, 5), torch.ones(7, 7)).bool()
     assert torch.allclose(attend(q, k, v, lengths=[5, 7]), sdpa(q, k, v, block), atol=1e-5)
