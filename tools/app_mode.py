@@ -13,6 +13,7 @@ from ..models.files import read_json, write_text
 from . import blueprints
 from .blueprints import title_of
 from .environment import ROOT
+from .origins import with_origins
 from .terminal import say
 
 FOLDER = ROOT / "workflows"
@@ -85,11 +86,13 @@ def with_selection(workflow: Graph) -> Graph:
 
 
 def write_all() -> list[Path]:
-    """Bring all workflows up to date, and say which have changed."""
+    """Bring all workflows up to date, and the blueprints that are made of none; say which have changed."""
     changed = []
-    for path in sorted(FOLDER.glob("*.json")):
+    made_of_workflows = {f"{blueprint.name}.json" for blueprint in blueprints.BLUEPRINTS}
+    alone = [path for path in sorted(blueprints.FOLDER.glob("*.json")) if path.name not in made_of_workflows]
+    for path in [*sorted(FOLDER.glob("*.json")), *alone]:
         workflow = read_json(path)
-        made = with_selection(workflow)
+        made = with_origins(with_selection(workflow) if path.parent == FOLDER else workflow)
         if made != workflow:
             write_text(path, json.dumps(made, ensure_ascii=False, indent=2) + "\n")
             changed.append(path)
@@ -97,7 +100,7 @@ def write_all() -> list[Path]:
 
 
 def main() -> int:
-    """Write what app mode shows of each workflow, then the blueprints."""
+    """Write what app mode shows of each workflow and where its nodes come from, then the blueprints."""
     for path in write_all():
-        say(f"workflows/{path.name}: what app mode shows has changed")
+        say(f"{path.parent.name}/{path.name}: what app mode shows, or where nodes come from, has changed")
     return blueprints.main()

@@ -3,17 +3,20 @@
 import copy
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 
 from comfyui_spacetime.tools.client import load_workflow
 from comfyui_spacetime.tools.edits import apply_settings, mirror
+from comfyui_spacetime.tools.origins import CORE, declared, graphs_of, with_origins
 from comfyui_spacetime.tools.terminal import Trouble
 from comfyui_spacetime.tools.workflow import to_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 ODD = [None, True, 0, -1, 7, 3.5, 10**30, "", "x", "1", "\ud83d", [], {}, [[]], ["1", 0], [None], {"a": 1}, {"name": 3}]
 
 
@@ -160,3 +163,33 @@ def test_files_that_cannot_be_read(content, sentence, tmp_path):
     with pytest.raises(Trouble, match=sentence) as caught:
         load_workflow(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, *BLUEPRINTS], ids=lambda path: path.stem)
+def test_every_node_says_its_pack_and_version(path):
+    """As pyproject.toml has them now; what the editor alone draws, and subgraphs, come from no pack."""
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    assert with_origins(whole) == whole, "run.py blueprints: the version, or a workflow's nodes, have changed"
+    inside = {one["id"] for one in whole.get("definitions", {}).get("subgraphs", [])}
+    pack, needed = declared(), whole["extra"].get("needs_comfyui")
+    for node in (node for graph in graphs_of(whole) for node in graph["nodes"]):
+        told = (node["properties"].get("cnr_id"), node["properties"].get("ver"))
+        if node["type"] in {"MarkdownNote", "Note", "Reroute", "PrimitiveNode", *inside}:
+            assert told == (None, None)
+        elif node["type"].startswith("Spacetime"):
+            assert told == (pack["name"], pack["version"])
+        else:
+            assert told == (CORE, needed or pack["host"])
+        assert told[1] is None or re.fullmatch(r"\d+\.\d+\.\d+", told[1]), "editors refuse a file with another form"
+
+
+def test_a_node_of_another_version_is_brought_up_to_date_and_keeps_the_rest():
+    whole = with_subgraph()
+    whole["nodes"][0]["type"] = "SpacetimeScheduler"
+    whole["nodes"][0]["properties"] = {"ver": "0.0.1", "cnr_id": "other", "kept": 1}
+    told = with_origins(whole)
+    pack = declared()
+    assert told["nodes"][0]["properties"] == {"cnr_id": pack["name"], "ver": pack["version"], "kept": 1}
+    assert told["definitions"]["subgraphs"][0]["nodes"][0]["properties"]["cnr_id"] == CORE
+    assert told["nodes"][2]["properties"] == {"proxyWidgets": [["-1", "image"]]}
+    assert with_origins(told) == told
