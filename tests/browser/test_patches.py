@@ -77,7 +77,7 @@ def test_a_runs_patches_are_shown_frame_by_frame(editor):
     shown = page.evaluate(COLOURS)  # 8 latents across are 4 patches
     assert (shown["width"], shown["height"]) == (4 * 24, (5 + 2 * editor.vue) * 24)
     assert shown["colours"] > 8, "noise has many colours"
-    canvas = dialog.locator("canvas")
+    canvas = dialog.locator("canvas.grid")
     canvas.click()
     assert f"latent frame 0, row {2 + editor.vue}, column 2 · noise level 1" in dialog.inner_text()
     canvas.press("ArrowLeft")
