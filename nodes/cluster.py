@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.extras import install
 from .host import folders
 from .schema import Node, schema
 
@@ -25,7 +26,8 @@ class GenerateOnCluster(Node):
             description=(
                 "Makes a video for every prompt and seed, shared among workers that each keep the model loaded: "
                 "processes on this machine, or the machines of your Ray cluster. A worker that dies is replaced. The "
-                "same prompt and seed make the same video wherever they are made. Needs the package ray."
+                "same prompt and seed make the same video wherever they are made. Without Ray they are made one after "
+                f"the other; it comes with: {install('ray[train]')}."
             ),
             search_aliases=["ray", "distributed", "batch prompts", "many seeds", "parallel", "fan out"],
             rarely=["first_seed", "workers"],

