@@ -1,6 +1,7 @@
 """What a registry of node packs reads: versions, addresses, pictures, optional parts."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -98,3 +99,22 @@ def test_the_icon_is_drawn_by_the_command(tmp_path):
     icon.draw(tmp_path)
     for name in ("icon.png", "banner.png"):
         assert (tmp_path / name).read_bytes() == (ROOT / "web" / "docs" / "images" / name).read_bytes()
+
+
+def test_its_names_are_such_as_the_registry_takes():
+    """A pack's id is lower case, is no name of ComfyUI's own, and stays; versions have three numbers."""
+    assert re.fullmatch(r"[a-z][a-z0-9_-]{1,99}", PROJECT["name"])
+    assert "comfyui" not in PROJECT["name"]
+    assert not re.search(r"[-_]{2}|[-_]$", PROJECT["name"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+", PROJECT["version"])
+    assert re.fullmatch(r"[a-z0-9-]+", COMFY["PublisherId"])
+    assert COMFY["DisplayName"]
+    assert (ROOT / PROJECT["license"]["file"]).is_file()
+    assert (ROOT / PROJECT["readme"]).is_file()
+
+
+def test_what_the_registry_warns_of_is_not_there():
+    """The rules of `comfy node validate`: no exec, no eval, one statement a line."""
+    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--select", "S102,S307,E702", "."]
+    ran = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
