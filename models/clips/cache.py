@@ -5,6 +5,7 @@ A cache folder holds shards (shards.py), named by what made them, so building ag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,7 @@ class LatentCache:
         self.captions: dict[str, list[list[str]]] = {}
         self.known: dict[str, list[Tensor]] = {}
         self.classes: dict[str, list[str]] = {}
+        self.weights: dict[tuple[str, float], Tensor] = {}  # by size and balance, once they were asked for
         shards = [self._add(*read_shard(folder / name)) for name in self.names]
         vaes = {shard.vae for shard in shards} - {""}
         if len(vaes) > 1:
@@ -76,6 +78,7 @@ class LatentCache:
             self.known.setdefault(shard.size, []).extend(known)
         self.captions.setdefault(shard.size, []).extend(shard.captions)
         self.classes.setdefault(shard.size, []).extend(shard.classes)
+        self.weights.clear()
         return shard
 
     def check_vae(self, mark: str) -> None:
@@ -104,24 +107,52 @@ class LatentCache:
         without = next((size for size, count in counts.items() if count != len(self.buckets[size])), None)
         if without is not None:
             raise ValueError(
-                f"the clips of {without} hold no features to align with: build the cache anew with --truth, into an "
-                "empty folder, or leave out --alignment"
+                f"the clips of {without} hold no features to align with: build the cache anew with --truth, or of a "
+                "folder of clips with --features, into an empty folder, or leave out --alignment"
             )
-        return int(next(iter(self.known.values()))[0].shape[-1])
+        channels = sorted({int(known.shape[-1]) for rows in self.known.values() for known in rows})
+        if len(channels) > 1:
+            raise ValueError(
+                f"the clips hold features of {channels[0]} and of {channels[1]} channels: build the cache again, into "
+                "an empty folder, with those of one encoder"
+            )
+        return channels[0]
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that clips belong to, in alphabetical order."""
         return tuple(sorted({name for names in self.classes.values() for name in names} - {""}))
 
-    def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
+    def check_balance(self) -> None:
+        """ValueError when all clips are of one class, so that there is nothing to balance."""
+        if len({name for names in self.classes.values() for name in names}) < 2:
+            raise ValueError(
+                f"the clips in {self.folder} are all of one class: put each class into a sub-folder, or leave out "
+                "--balance"
+            )
+
+    def balanced(self, size: str, balance: float) -> Tensor:
+        """Weights (clips,) to draw the clips of one bucket by: its class's count to the power of -balance.
+
+        1: all classes alike often, those without a class being one as well; 0: all clips alike often.
+        """
+        if (size, balance) not in self.weights:
+            counts = Counter(self.classes[size])
+            self.weights[size, balance] = torch.tensor([counts[name] ** -balance for name in self.classes[size]])
+        return self.weights[size, balance]
+
+    def draw(self, size: str, count: int, rng: torch.Generator, balance: float = 0.0) -> list[Example]:
         """`count` random clips of one bucket, all with their first, second or last caption, which have like lengths.
 
-        A clip with fewer captions than others has its own in turn.
+        A clip with fewer captions than others has its own in turn. balance: see `balanced`.
         """
         bucket = self.buckets[size]
         which = int(torch.randint(max(len(texts) for _, texts in bucket), (1,), generator=rng))
-        chosen = torch.randint(len(bucket), (count,), generator=rng).tolist()
+        if balance:
+            drawn = torch.multinomial(self.balanced(size, balance), count, replacement=True, generator=rng)
+        else:
+            drawn = torch.randint(len(bucket), (count,), generator=rng)
+        chosen = drawn.tolist()
         names = self.classes[size]
         known = self.known.get(size)
         texts = [bucket[i][1][which % len(bucket[i][1])] for i in chosen]

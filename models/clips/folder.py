@@ -37,6 +37,7 @@ class FolderClip:
     size: ClipSize
     fps: float
     captions: tuple[str, ...]  # ("",): learned without text; (): what is written cannot be used
+    footage: Footage  # what the whole file holds
     scene: int = 0  # number of the file's scene
 
     @property
@@ -139,8 +140,9 @@ def list_clips(
         sidecar = written.of(name)
         unwritten = () if sidecar.problem else class_of(folder / name, folder)
         made = [
-            FolderClip(name, stamp, start, size, fps, sidecar.at(start, size.num_frames / fps) or unwritten, scene)
+            FolderClip(name, stamp, start, size, fps, told, footage, scene)
             for start, size, scene in windows(footage, sizes, fps)
+            for told in [sidecar.at(start, size.num_frames / fps) or unwritten]
         ]
         if sidecar.problem:
             notes.append((name, sidecar.problem))

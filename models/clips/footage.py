@@ -48,6 +48,11 @@ class Footage:
     scenes: tuple[Scene, ...]
     damage: str = ""  # what was wrong with the rest of the file, if it could not be read to its end
 
+    @property
+    def seconds(self) -> float:
+        """How long it lasts, from its first frame to the end of its last one."""
+        return self.scenes[-1].end
+
 
 def look(path: Path) -> Footage:
     """Read a video or picture once and find its scenes. ValueError, in one sentence, when nothing can be read."""

@@ -16,6 +16,7 @@ from ..checkpoints import joined, load_checkpoint, recommended_of, save_checkpoi
 from ..clips.cache import LatentCache
 from ..clips.clips import HELD_OUT, ClipSet
 from ..clips.encode import cache_folder
+from ..clips.features import features_of
 from ..clips.toy import cache_toy_world
 from ..geometry import ClipSize
 from ..recommended import CARD
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add_number(two, "count", 400, "toy-world clips of each size")
     add_number(two, "first", 0, "number of the first toy-world clip")
     two.add_argument("--truth", action="store_true", help="toy world: keep what is known of each patch (--alignment)")
+    two.add_argument("--features", type=Path, help="folder of features of the clips by another encoder (--alignment)")
     two.add_argument("--held-out", action="store_true", help="clips that no training run sees")
     add_device(two)
 
@@ -152,6 +154,10 @@ def train_vae(args: argparse.Namespace) -> None:
 
 def cache(args: argparse.Namespace) -> None:
     """The `cache` command."""
+    if args.features and args.clips is None:
+        raise ValueError("--features are those of a folder of clips: name it with --clips, or take --truth")
+    if args.truth and args.clips is not None:
+        raise ValueError("--truth is known of rendered clips alone: give --features for those of a folder")
     model, encoder = load_checkpoint(args.vae).vae(torch.bfloat16).to(args.device), load_text_encoder(args.device)
     if args.clips is None:
         first = args.first + (HELD_OUT if args.held_out else 0)
@@ -161,7 +167,8 @@ def cache(args: argparse.Namespace) -> None:
             show(cache_toy_world(*made, first=first, truth=args.truth, progress=said))
         return
     clips = clip_set(args, args.clips, args.count).folder_clips(held_out=args.held_out, progress=Said("look at file"))
-    show(cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip")))
+    known = features_of(args.features, args.clips, clips) if args.features else None
+    show(cache_folder(args.out, args.clips, clips, model, encoder, Said("encode clip"), known=known))
 
 
 def show(notices: Sequence[str]) -> None:

@@ -47,10 +47,10 @@ class GrowingCache(LatentCache):
         self.names, self.clips_mark, self.captions_mark = ["growing"], "growing", "growing"
         threading.Thread(target=self.grow, daemon=True).start()
 
-    def draw(self, size: str, count: int, rng: torch.Generator) -> list[Example]:
+    def draw(self, size: str, count: int, rng: torch.Generator, balance: float = 0.0) -> list[Example]:
         """Random clips of those that are there by now."""
         with self.lock:
-            return super().draw(size, count, rng)
+            return super().draw(size, count, rng, balance)
 
     def grow(self) -> None:
         """Take in what comes, as long as the process lives."""

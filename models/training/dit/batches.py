@@ -182,7 +182,9 @@ def draw_batch(
         alike = tuple((name, share) for name, share in mix if name.endswith("c") == cyclic)
         return draw_packed(cache, empty, settings, alike, rng, patch)
     image = not cyclic and float(torch.rand(1, generator=rng)) < settings.images
-    examples = cache.draw(size, max(1, settings.tokens // patches(cache, size, patch, image=image)), rng)
+    examples = cache.draw(
+        size, max(1, settings.tokens // patches(cache, size, patch, image=image)), rng, settings.balance
+    )
     if image:
         examples = [first_frame(example) for example in examples]
     return make_batch(examples, empty, settings, rng, patch, cyclic=cyclic, device=device)
@@ -212,7 +214,7 @@ def draw_packed(
             return pack_batches(clips)
         number = int(torch.multinomial(weights, 1, generator=rng))
         size, image, _ = kinds[number]
-        (example,) = cache.draw(size, 1, rng)
+        (example,) = cache.draw(size, 1, rng, settings.balance)
         chosen = first_frame(example) if image else example
         clips.append(make_batch([chosen], empty, settings, rng, patch, cyclic=cyclic))
         left -= sizes[number]

@@ -22,6 +22,7 @@ class Drawing(Labelled):
     tokens: int = 5184  # patches per step: the batch size follows from the clip size
     mix: tuple[tuple[str, float], ...] = ()  # (clip size, share of the steps); () = all buckets alike
     images: float = 0.1  # share of steps on single frames
+    balance: float = 0.0  # 1: clips of all classes alike often, however many there are of each; 0: all clips alike
     packing: bool = False  # clips of all sizes in one sequence per step, instead of one size per step
     dropout: float = 0.1  # share of clips without text and class
     region: float = 0.1  # share of steps with known regions in space
@@ -89,4 +90,5 @@ ASSUMED = {
     "steadiness": 0.0,
     "minutes": 0.0,
     "alignment": 0.0,
+    "balance": 0.0,
 }

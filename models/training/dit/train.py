@@ -199,6 +199,8 @@ def opened(
 def to_train(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None) -> DiT:
     """The model as it goes into a run, with what it learns from beside the clips."""
     model = build(settings, init)
+    if settings.balance:
+        cache.check_balance()
     if settings.alignment:
         add_aligner(model, cache.known_channels)
     model.checkpointing = settings.checkpointing
@@ -215,7 +217,7 @@ def laid_out(model: DiT, settings: DiTTraining, workers: Workers, device: str) -
 
 def judged_batches(settings: Drawing, held_out: LatentCache, empty: Tensor, patch: Patch) -> list[Batch]:
     """The same few held-out batches in every run, which validation loss is measured on."""
-    judged = replace(settings, mix=(), alignment=0.0)
+    judged = replace(settings, mix=(), alignment=0.0, balance=0.0)
     return [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
 
 

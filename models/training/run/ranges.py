@@ -49,6 +49,7 @@ RANGES = {
     "decay": Range(0.0, 1.0),
     "clip_deviations": Range(0.0, 1000.0),
     "images": Range(0.0, 1.0),
+    "balance": Range(0.0, 1.0),
     "dropout": Range(0.0, 1.0),
     "region": Range(0.0, 1.0),
     "steadiness": Range(0.0, 1000.0),
