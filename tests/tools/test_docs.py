@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from comfyui_spacetime.tools.client import load_workflow
+from comfyui_spacetime.tools.pictures import screens
+from comfyui_spacetime.tools.workflow import needed_release
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "web" / "docs").rglob("*.md"), ROOT / "models" / "weights" / "README.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -41,6 +45,18 @@ def test_every_workflow_is_in_the_readme():
     patterns = re.findall(r"`([a-z_0-9*]+)`", README[README.index("## Workflows") :].split("\n## ")[0])
     for path in (ROOT / "workflows").glob("*.json"):
         assert any(re.fullmatch(pattern.replace("*", ".*"), path.stem) for pattern in patterns), path.stem
+
+
+def test_every_workflow_is_shown_in_both_themes():
+    assert screens.PAGE.read_text(encoding="utf-8") == screens.page_of_all(), "run.py pictures workflows makes it anew"
+    shown = [screens.FOLDER / f"{path.stem}-{theme}.webp" for path in screens.chosen() for theme in screens.THEMES]
+    hidden = {path.stem.rpartition("-")[0] for path in shown if not path.exists()}
+    assert [name for name in hidden if not needed_release(load_workflow(screens.WORKFLOWS / f"{name}.json"))] == []
+    shown = [path for path in shown if path.exists()]
+    assert {path.name for path in screens.FOLDER.iterdir()} == {path.name for path in shown}
+    sizes = [path.stat().st_size for path in shown]
+    assert max(sizes) <= 60_000
+    assert sum(sizes) < 3_000_000
 
 
 def test_every_number_names_a_command_that_exists():

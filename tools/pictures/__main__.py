@@ -1,4 +1,4 @@
-"""Make the repository's pictures anew: `run.py pictures [icon | thumbnails | samples | guides | editor | widgets]`.
+"""Make the repository's pictures anew: `run.py pictures [KIND]`, with the kinds of `--help`.
 
 The icon is drawn; the others show what the real host makes.
 """
@@ -23,6 +23,7 @@ from . import icon
 from .diagram import diagram
 from .editor import Editor, open_browser, visit
 from .guides import DRAWN, IMAGES, MADE, draw, make, saved_video
+from .screens import workflows
 from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
 from .widgets import widgets
 
@@ -43,14 +44,15 @@ def main() -> int:
     """Make the pictures that were asked for."""
     parser = argparse.ArgumentParser(prog="run.py pictures")
     parser.add_argument("kind", nargs="?", choices=["icon", *KINDS], help="all of them when left out")
-    parser.add_argument("names", nargs="*", help="thumbnails, or pictures of guides, of these workflows only")
+    parser.add_argument("names", nargs="*", help="thumbnails, or pictures, of these workflows only")
+    parser.add_argument("--comfyui", metavar="PATH", help="use this ComfyUI, for workflows that need a newer one")
     options = parser.parse_args()
     try:
         if options.kind in (None, "icon"):
             icon.draw()
         if options.kind == "icon":
             return 0
-        with Host.start(comfyui.managed(dev=True)) as host:
+        with Host.start(comfyui.find(options.comfyui) if options.comfyui else comfyui.managed(dev=True)) as host:
             host.check_pack()
             for kind in [options.kind] if options.kind else KINDS:
                 KINDS[kind](host, options.names)
@@ -204,6 +206,7 @@ KINDS: dict[str, Callable[[Host, Sequence[str]], None]] = {
     "guides": guides,
     "editor": editor,
     "widgets": widgets,
+    "workflows": workflows,
 }
 
 

@@ -67,6 +67,16 @@ def save_jpeg(picture: Image.Image, path: Path, largest: int = LARGEST) -> None:
     write_bytes(path, data.getvalue())
 
 
+def save_webp(picture: Image.Image, path: Path, largest: int) -> None:
+    """Save as a still WebP with the best quality that stays within a size in bytes."""
+    for quality in range(80, 10, -10):
+        data = io.BytesIO()
+        picture.save(data, "WEBP", quality=quality, method=6)
+        if data.tell() <= largest:
+            break
+    write_bytes(path, data.getvalue())
+
+
 def save_moving(frames: Sequence[Image.Image], path: Path, largest: int = LARGEST_MOVING) -> None:
     """Save as a WebP that plays for ever, with the best quality that stays within a size in bytes."""
     for quality in range(80, 20, -10):

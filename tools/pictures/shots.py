@@ -36,13 +36,18 @@ BOX = """(type) => {
 def in_themes(page: Page, name: str, take: Callable[[], Image.Image]) -> None:
     """One picture for each theme."""
     for theme in THEMES:
-        page.evaluate("(theme) => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", theme)
-        page.wait_for_timeout(400)  # colours of the canvas follow in their own time
+        set_theme(page, theme)
         data = io.BytesIO()
         take().save(data, "WEBP", quality=QUALITY, method=6)
         write_bytes(FOLDER / f"{name}-{theme}.webp", data.getvalue())
         say(f"web/docs/images/widgets/{name}-{theme}.webp")
-    page.evaluate("app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+    set_theme(page, THEMES[0])
+
+
+def set_theme(page: Page, theme: str) -> None:
+    """Draw the editor in a theme."""
+    page.evaluate("(theme) => app.extensionManager.setting.set('Comfy.ColorPalette', theme)", theme)
+    page.wait_for_timeout(400)  # colours of the canvas follow in their own time
 
 
 def of_node(page: Page, kind: str) -> Image.Image:
