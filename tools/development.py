@@ -74,11 +74,11 @@ def bench(options: argparse.Namespace, rest: list[str]) -> int:
 
 def pictures(options: argparse.Namespace, _rest: list[str]) -> int:
     """Run the workflows and make pictures of what comes out; needs the development packages and Chromium."""
-    installation = comfyui.managed(dev=True, apt=options.apt)
-    if options.kind in (None, "editor"):
+    python, tree = comfyui.managed(dev=True, apt=options.apt).python, other_hosts.tree_of(options)
+    if options.kind in (None, "editor", "widgets", "workflows"):
         chromium_path(apt=options.apt)
-    arguments = [options.kind, *options.names] if options.kind else []
-    return run_in(installation.python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
+    arguments = [*(["--comfyui", tree] if tree else []), *([options.kind, *options.names] if options.kind else [])]
+    return run_in(python, [str(ROOT / "tools" / "pack.py"), "tools.pictures", *arguments])
 
 
 def layout(options: argparse.Namespace, _rest: list[str]) -> int:
