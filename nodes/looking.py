@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool3d
 
 from ..models.components import principal_components, sizes
-from ..models.patches import Tokens
+from ..models.patches import Patch, Tokens
 
 KEY = "spacetime_patches"
 MOST = 1 << 16  # patches; more are not shown: a megabyte of text for each run
@@ -55,6 +56,19 @@ def patches_shown(
         "attention": attention,
     }
     return {KEY: [shown]}
+
+
+def levels_shown(mask: Tensor, patch: Patch) -> dict[str, Any]:
+    """The `ui` of a node that gives a mask (B, 1, T, H, W), of a batch's first clip: the mean level of each patch.
+
+    A patch that the clip's edge cuts counts with what lies inside. Empty for more patches than are shown.
+    """
+    counts = [-(-size // side) for size, side in zip(mask.shape[2:], patch, strict=True)]
+    if counts[0] * counts[1] * counts[2] > MOST:
+        return {}
+    first = mask[:1].detach().float().cpu()
+    level = avg_pool3d(first, patch, ceil_mode=True, count_include_pad=False)
+    return {KEY: [{"grids": [counts], "sigma": None, "levels": packed(level.flatten())}]}
 
 
 def pictures(tokens: Tokens, model: Any, vae: Any, guess: Latent | None, state: Latent | None) -> dict[str, Any]:

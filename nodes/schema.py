@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from typing import Any, ClassVar
@@ -49,6 +49,11 @@ class Node(io.ComfyNode):
         if own is not None and not hasattr(own.__func__, "__wrapped__"):
             cls.execute = classmethod(checked(own.__func__))
 
+    @classmethod
+    def completed(cls, output: io.NodeOutput, given: Mapping[str, Any]) -> io.NodeOutput:
+        """What `execute` made of the inputs `given`; a base of several nodes may add what the editor shows of it."""
+        return output
+
 
 def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
     """A node's `execute` that refuses values which its inputs cannot take.
@@ -61,7 +66,8 @@ def checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutpu
         given = signature.bind(cls, *args, **named).arguments
         check_inputs(cls, given)
         try:
-            return execute(cls, *args, **named)
+            output: io.NodeOutput = cls.completed(execute(cls, *args, **named), given)
+            return output
         except UnicodeEncodeError:
             raise ValueError(f"{cls.define_schema().display_name}: {HALF}") from None
         except ValueError as error:

@@ -14,7 +14,8 @@ from ..checks import shown
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..inputs import fps_input, own_fps_input
-from ..schema import Node, schema
+from ..schema import schema
+from .base import Task
 from .inputs import (
     CATEGORY,
     and_still_open,
@@ -28,7 +29,7 @@ from .inputs import (
 )
 
 
-class AnimateImage(Node):
+class AnimateImage(Task):
     """Stills at given times -> LATENT to generate the rest of."""
 
     @classmethod
@@ -93,7 +94,7 @@ class AnimateImage(Node):
         return io.NodeOutput(latent_of(canvas), fps, time.count(total))
 
 
-class ExtendVideo(Node):
+class ExtendVideo(Task):
     """A clip with room before or after it."""
 
     @classmethod
@@ -145,7 +146,7 @@ class ExtendVideo(Node):
         return io.NodeOutput(latent_of(canvas), joined(joins, time))
 
 
-class Retake(Node):
+class Retake(Task):
     """A clip of which a stretch of time is made anew."""
 
     @classmethod

@@ -11,11 +11,12 @@ from .. import sockets
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..inputs import fps_input
-from ..schema import Node, schema
+from ..schema import schema
+from .base import Task
 from .inputs import CATEGORY, and_how_it_is_kept, and_still_open, describe, joined, per_latent_input, seconds_input
 
 
-class ConnectVideos(Node):
+class ConnectVideos(Task):
     """Two clips -> one, with what lies between them to be generated."""
 
     @classmethod

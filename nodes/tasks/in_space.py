@@ -14,6 +14,7 @@ from ..host.formats import side_of
 from ..host.latent import canvas_of, latent_of
 from ..inputs import fps_input
 from ..schema import Node, schema
+from .base import Task
 from .inputs import (
     CATEGORY,
     and_how_it_is_kept,
@@ -71,7 +72,7 @@ class ChangeLevels(Node):
         return io.NodeOutput(with_levels(model, as_levels(levels)))
 
 
-class RestyleVideo(Node):
+class RestyleVideo(Task):
     """A clip that may change by so much."""
 
     @classmethod
@@ -151,7 +152,7 @@ class RestyleVideo(Node):
         return io.NodeOutput(with_levels(model, as_levels(levels)), latent_of(canvas))
 
 
-class FillRegion(Node):
+class FillRegion(Task):
     """A clip with a hole to be filled."""
 
     @classmethod
@@ -194,7 +195,7 @@ class FillRegion(Node):
         return io.NodeOutput(latent_of(canvas))
 
 
-class Outpaint(Node):
+class Outpaint(Task):
     """A clip with room around it."""
 
     @classmethod

@@ -10,11 +10,12 @@ from ...models.tasks import along_time
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
 from ..inputs import fps_input
-from ..schema import Node, schema
+from ..schema import schema
+from .base import Task
 from .inputs import CATEGORY, and_how_it_is_kept, and_still_open, describe, per_latent_input, seconds_input, vae_input
 
 
-class LoopVideo(Node):
+class LoopVideo(Task):
     """MODEL and LATENT -> both with time as a circle."""
 
     @classmethod

@@ -9,13 +9,14 @@ from comfy_api.latest import io
 from ...models.tasks.painting import LevelMap, grid_of, painted, parse_map
 from ..host import messages
 from ..host.latent import canvas_of, latent_of
-from ..schema import Node, schema
+from ..schema import schema
+from .base import Task
 from .inputs import CATEGORY, and_how_it_is_kept, and_still_open
 
 KEY = "spacetime_levels"  # what the painter on the node is told after a run
 
 
-class PaintLevels(Node):
+class PaintLevels(Task):
     """A clip and a map of levels -> the clip with a mask."""
 
     @classmethod

@@ -15,7 +15,8 @@ from .. import sockets
 from ..host import messages
 from ..host.latent import known_clip, latent_of
 from ..inputs import fps_input
-from ..schema import Node, schema
+from ..schema import schema
+from .base import Task
 from .inputs import CATEGORY, per_latent_input
 
 
@@ -52,7 +53,7 @@ def _tile_inputs() -> list[Any]:
     ]
 
 
-class SecondPass(Node):
+class SecondPass(Task):
     """MODEL, LATENT and SIGMAS -> the same for a larger clip that is denoised from a lower level."""
 
     @classmethod

@@ -97,6 +97,36 @@ def test_a_runs_patches_are_shown_frame_by_frame(editor):
     dialog.wait_for(state="detached")
 
 
+def test_a_task_shows_what_is_known_and_what_is_made_anew(editor):
+    """Extend Video stands for all tasks: five latents known, four to come."""
+    color = random.randrange(1 << 24)  # of what the host has still in its cache it sends nothing
+    still = {"width": 64, "height": 48, "batch_size": 17, "color": color}
+    prompt = {
+        "1": PROMPT["1"],
+        "2": {"class_type": "EmptyImage", "inputs": still},
+        "3": {"class_type": "SpacetimeVAEEncode", "inputs": {"vae": ["1", 2], "frames": ["2", 0], "max_frames": 0}},
+        "4": {
+            "class_type": "SpacetimeExtendVideo",
+            "inputs": {"latent": ["3", 0], "direction": "forward", "seconds": 1.25, "fps": 12, "frames_per_latent": 0},
+        },
+        "5": {"class_type": "PreviewAny", "inputs": {"source": ["4", 0]}},
+    }
+    dialog = run_and_open(editor, prompt, "SpacetimeExtendVideo")
+    view = dialog.get_by_label("What is shown")
+    assert view.locator("option").all_inner_texts() == ["Noise level"], "a task has nothing else to show yet"
+    assert "55.6 % of the patches are known, 44.4 % are made anew" in dialog.inner_text()
+    canvas = dialog.get_by_label("Patches of a latent frame")
+    canvas.click()
+    assert "latent frame 0, row 1, column 2 · change level 0, known" in dialog.inner_text()
+    known = editor.page.evaluate(PIXELS)
+    dialog.get_by_label("Latent frame", exact=True).press("End")
+    canvas.click()
+    assert "latent frame 8, row 1, column 2 · change level 1, made anew" in dialog.inner_text()
+    assert editor.page.evaluate(PIXELS) != known
+    editor.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+
 def test_before_a_run_it_says_so(editor):
     page = editor.page
     page.evaluate("async (prompt) => app.loadApiJson(prompt, 'patches')", PROMPT)

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { load } from "./load.mjs";
 
-const { bytes, colourOf, coverOf, describeAttention, describePatch, framesOf, levelColour, patchAt } = await load("patches/cells.js");
+const { bytes, colourOf, coverOf, describeAttention, describeLevels, describePatch, framesOf, levelColour, levelsOver, patchAt } = await load("patches/cells.js");
 const grids = [[2, 3, 4], [1, 2, 2]];
 const frames = framesOf(grids);
 
@@ -35,6 +35,20 @@ test("a patch is said in words, and coloured by the view", () => {
   assert.equal(describePatch(data, frames, 27), "patch 27: clip 2, latent frame 0, row 1, column 1 · noise level 1 · size 0.4, norm 3.2");
   assert.deepEqual(colourOf("components", data, 2), [6, 7, 8]);
   assert.deepEqual(colourOf("sizes", data, 2), [51, 51, 51]);
+});
+
+test("of a task it is said what is known, patch by patch, over time and of all", () => {
+  const levels = new Uint8Array(28); // the first frame is known, the second made anew, the third halfway
+  levels.fill(255, 12, 24);
+  levels.fill(51, 24);
+  const data = { grids, sigma: null, levels };
+  assert.equal(describePatch(data, frames, 0), "patch 0: clip 1, latent frame 0, row 0, column 0 · change level 0, known");
+  assert.ok(describePatch(data, frames, 12).endsWith("change level 1, made anew"));
+  assert.ok(describePatch(data, frames, 27).endsWith("change level 0.2, may change that far"));
+  assert.deepEqual(levelsOver(data, frames), [0, 1, 0.2]);
+  assert.equal(describeLevels(data), "42.9 % of the patches are known, 42.9 % are made anew, 14.3 % may change in part");
+  levels.fill(0, 12);
+  assert.equal(describeLevels(data), "100 % of the patches are known, 0 % are made anew");
 });
 
 test("where a patch looks is said: its own frame, and the patch that it looks at most", () => {

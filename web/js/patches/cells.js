@@ -51,10 +51,25 @@ export function describePatch(data, frames, index) {
   const at = frames.findLast(({ start }) => start <= index);
   const [row, column] = [Math.floor((index - at.start) / at.width), (index - at.start) % at.width];
   const clip = data.grids.length > 1 ? `clip ${at.clip + 1}, ` : "";
-  const root = (data.sizes[index] / 255) * data.largest;
   const what = data.sigma === null ? "change level" : "noise level";
-  const size = `size ${short(root)}, norm ${short(root * Math.sqrt(data.patch.reduce((a, b) => a * b)))}`;
-  return `patch ${index}: ${clip}latent frame ${at.frame}, row ${row}, column ${column} · ${what} ${short(data.levels[index] / 255)} · ${size}`;
+  const said = `patch ${index}: ${clip}latent frame ${at.frame}, row ${row}, column ${column} · ${what} ${short(data.levels[index] / 255)}`;
+  if (!data.sizes) return `${said}, ${kept(data.levels[index])}`; // of a task, whose patches are still to be made
+  const root = (data.sizes[index] / 255) * data.largest;
+  return `${said} · size ${short(root)}, norm ${short(root * Math.sqrt(data.patch.reduce((a, b) => a * b)))}`;
+}
+
+const kept = (level) => (level === 0 ? "known" : level === 255 ? "made anew" : "may change that far");
+
+/** The mean level of each frame, 0..1. */
+export const levelsOver = (data, frames) =>
+  frames.map(({ start, height, width }) => data.levels.subarray(start, start + height * width).reduce((a, b) => a + b, 0) / (255 * height * width));
+
+/** How much of a clip is known, and how much is made anew. */
+export function describeLevels({ levels }) {
+  const share = (level) => levels.reduce((count, one) => count + (one === level), 0) / levels.length;
+  const [known, anew] = [share(0), share(255)];
+  const between = Math.max(0, 1 - known - anew);
+  return `${percent(known)} of the patches are known, ${percent(anew)} are made anew${between > 1e-9 ? `, ${percent(between)} may change in part` : ""}`;
 }
 
 /** What is said of where a patch looks: `answer` as the server gives it. */

@@ -2,9 +2,10 @@
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
 import { element } from "../nodes.js";
-import { bytes, colourOf, coverOf, describeAttention, describePatch, framesOf, patchAt } from "./cells.js";
+import { bytes, colourOf, coverOf, describeAttention, describeLevels, describePatch, framesOf, levelsOver, patchAt } from "./cells.js";
 
 const NODES = ["SpacetimePatchify", "SpacetimeForwardDiffusion", "SpacetimeDenoiseStep", "SpacetimeInspectTokens"];
+const TASKS = "Spacetime/tasks"; // nodes of this category show what is known
 const KEY = "spacetime_patches";
 const COMMAND = "Spacetime.Patches";
 const TITLE = "Look at the patches…";
@@ -35,13 +36,17 @@ const STYLE = `
 function dataOf(node) {
   const sent = (node.spacetimePatches ?? app.nodeOutputs?.[node.id]?.[KEY])?.[0];
   if (!sent) return null;
-  return { pictures: {}, ...sent, levels: bytes(sent.levels), sizes: bytes(sent.sizes), colours: bytes(sent.colours) };
+  const data = { pictures: {}, ...sent, levels: bytes(sent.levels) };
+  return sent.sizes ? { ...data, sizes: bytes(sent.sizes), colours: bytes(sent.colours) } : data; // a task sends levels alone
 }
 
 function explain({ view, data }) {
-  const percent = data.shares.map((share) => `${(100 * share).toFixed(0)} %`).join(", ");
-  if (view === "components") return `Red, green and blue: the three directions in which the patches differ most (${percent} of the variance).`;
+  if (view === "components") {
+    const percent = data.shares.map((share) => `${(100 * share).toFixed(0)} %`).join(", ");
+    return `Red, green and blue: the three directions in which the patches differ most (${percent} of the variance).`;
+  }
   if (view === "levels") {
+    if (!data.sizes) return `Dark is known, yellow is made anew: ${describeLevels(data)}. The bars: how far each frame may change.`;
     const what = data.sigma === null ? "before a run: what may change" : `at sigma ${Number(data.sigma.toPrecision(4))}`;
     return `Dark is known, yellow is noise; ${what}. Grid ${data.grids.map((grid) => grid.join(" x ")).join(" + ")}.`;
   }
@@ -72,12 +77,14 @@ function drawCells({ canvas, data, frames, at, view, under, sprites, chosen }) {
   context.strokeRect((i % width) * CELL + 1, Math.floor(i / width) * CELL + 1, CELL - 3, CELL - 3);
 }
 
-function drawBars({ bars, answer, at, frames }) {
+function drawBars({ bars, answer, at, frames, view, data }) {
   bars.width = frames.length * BAR;
   bars.height = BARS;
-  const most = Math.max(...(answer?.frames ?? []), 1e-9);
+  const shares = view === "levels" ? levelsOver(data, frames) : (answer?.frames ?? []);
+  const most = view === "levels" ? 1 : Math.max(...shares, 1e-9);
+  bars.ariaLabel = view === "levels" ? "Level of each latent frame" : "Attention on each latent frame";
   const context = bars.getContext("2d");
-  (answer?.frames ?? []).forEach((share, frame) => {
+  shares.forEach((share, frame) => {
     context.fillStyle = frame === at ? "#fc5" : "#97c";
     context.fillRect(frame * BAR + 1, Math.round(BARS * (1 - share / most)), BAR - 2, BARS);
   });
@@ -91,7 +98,8 @@ function draw(state) {
   const looks = view === "attention" && answer ? `\n${describeAttention(answer, frames, chosen)}` : "";
   state.says.textContent = chosen < 0 ? "Click a patch, or go with the arrow keys." : describePatch(data, frames, chosen) + looks;
   state.where.textContent = `${at + 1} / ${frames.length}`;
-  state.asking.hidden = state.bars.hidden = view !== "attention" || !data.attention.look;
+  state.asking.hidden = view !== "attention" || !data.attention.look;
+  state.bars.hidden = state.asking.hidden && view !== "levels";
   Object.assign(state.canvas.dataset, { frame: at, chosen });
 }
 
@@ -118,7 +126,7 @@ const choice = (label, options) => {
 };
 
 function build(data) {
-  const shown = Object.entries(VIEWS).filter(([view]) => view !== "attention" || data.attention);
+  const shown = Object.entries(VIEWS).filter(([view]) => (view === "attention" ? data.attention : view === "levels" || data.sizes));
   const frames = framesOf(data.grids);
   const parts = {
     select: choice("What is shown", shown),
@@ -146,7 +154,7 @@ function build(data) {
   );
   const under = ["guess", "state"].find((name) => data.pictures[name]) ?? "";
   parts.picture.value = under;
-  return { dialog, ...parts, asking, data, frames, at: 0, view: "components", under, sprites: {}, chosen: -1, answer: null };
+  return { dialog, ...parts, asking, data, frames, at: 0, view: shown[0][0], under, sprites: {}, chosen: -1, answer: null };
 }
 
 function place({ canvas }, { offsetX, offsetY }) {
@@ -209,7 +217,13 @@ function open(node) {
   state.dialog.showModal();
 }
 
-const suits = (item) => NODES.includes(item?.comfyClass);
+/** Whether a node is a task that leaves something to be generated; one with a guider has sampled it itself. */
+function isTask(type) {
+  const { category, output, input } = window.LiteGraph.registered_node_types[type]?.nodeData ?? {};
+  return category === TASKS && output?.includes("LATENT") && !input?.required?.guider;
+}
+
+const suits = (item) => NODES.includes(item?.comfyClass) || isTask(item?.comfyClass);
 
 app.registerExtension({
   name: "spacetime.patches",
@@ -221,7 +235,7 @@ app.registerExtension({
       function: () => {
         const node = [...(app.canvas.selectedItems ?? [])].find(suits);
         if (node) return open(node);
-        const detail = "Select Patchify, Forward Diffusion, DiT Denoise Step or Inspect Tokens.";
+        const detail = "Select Patchify, Forward Diffusion, DiT Denoise Step, Inspect Tokens or a task, such as Extend Video.";
         app.extensionManager.toast.add({ severity: "info", summary: TITLE, detail, life: 6000 });
       },
     },
