@@ -48,7 +48,7 @@ test("of a task it is said what is known, patch by patch, over time and of all",
   assert.deepEqual(levelsOver(data, frames), [0, 1, 0.2]);
   assert.equal(describeLevels(data), "42.9 % of the patches are known, 42.9 % are made anew, 14.3 % may change in part");
   levels.fill(0, 12);
-  assert.equal(describeLevels(data), "100 % of the patches are known, 0 % are made anew");
+  assert.equal(describeLevels(data), "100 % of the patches are known, 0 % are made anew, 0 % may change in part");
 });
 
 test("where a patch looks is said: its own frame, and the patch that it looks at most", () => {

@@ -44,6 +44,16 @@ export function addPanel(node, name, panel, height) {
   return widget;
 }
 
+/** Do something more after one of an object's methods. */
+export function chain(object, name, extra) {
+  const before = object[name];
+  object[name] = function (...given) {
+    const result = before?.apply(this, given);
+    extra.apply(this, given);
+    return result;
+  };
+}
+
 /** An element with properties and children. */
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);

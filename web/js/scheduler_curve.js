@@ -2,6 +2,7 @@
 // While settings change the curve comes from the pack's own server route, so there is one set of formulas;
 // after a run it is what the run used (only then is an automatic shift known).
 import { app } from "../../../scripts/app.js";
+import { addPanel, chain } from "./nodes.js";
 import { api } from "../../../scripts/api.js";
 
 const NODE = "SpacetimeScheduler";
@@ -112,15 +113,6 @@ async function preview(node, view) {
   }
 }
 
-function chain(object, name, extra) {
-  const original = object[name];
-  object[name] = function (...args) {
-    const result = original?.apply(this, args);
-    extra.apply(this, args);
-    return result;
-  };
-}
-
 app.registerExtension({
   name: "spacetime.schedulerCurve",
   nodeCreated(node) {
@@ -131,14 +123,7 @@ app.registerExtension({
       clearTimeout(timer);
       timer = setTimeout(() => preview(node, view), 80);
     };
-    const widget = node.addDOMWidget("curve", "spacetime_curve", view.panel, {
-      serialize: false, // not in the prompt ...
-      hideOnZoom: false,
-      getMinHeight: () => 90,
-      getValue: () => "",
-      setValue: () => {},
-    });
-    widget.serialize = false; // ... nor in the file
+    addPanel(node, "curve", view.panel, 90);
     for (const name of SETTINGS) {
       const source = node.widgets?.find((each) => each.name === name);
       if (source) chain(source, "callback", later);

@@ -1,6 +1,7 @@
 // Compare Videos shows its videos in step: over each other with a wipe, or side by side, with the numbers of the frame.
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
+import { addPanel, chain, element } from "../nodes.js";
 import { frameAt, measured, strip, tiles, timeOf } from "./steps.js";
 
 const NODE = "SpacetimeCompareVideos";
@@ -22,12 +23,6 @@ const STYLE = `
   border-radius: 4px; padding: 1px 8px; font: inherit; cursor: pointer; }
 .spacetime-compare output { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; min-height: 1.3em; }
 `;
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 const slider = (label, value) => {
   const made = element("input", { type: "range", min: 0, max: 1000, value });
@@ -130,19 +125,8 @@ app.registerExtension({
     if (node.comfyClass !== NODE) return;
     const view = build();
     listen(view);
-    const widget = node.addDOMWidget("videos", "spacetime_compare", view.panel, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => HEIGHT,
-      getValue: () => "",
-      setValue: () => {},
-    });
-    widget.serialize = false;
-    const before = node.onExecuted;
-    node.onExecuted = function (output) {
-      before?.call(this, output);
-      if (output?.spacetime_videos?.length) show(view, output);
-    };
+    addPanel(node, "videos", view.panel, HEIGHT);
+    chain(node, "onExecuted", (output) => output?.spacetime_videos?.length && show(view, output));
     node.setSize([Math.max(node.size[0], 300), node.computeSize()[1]]);
   },
 });

@@ -1,6 +1,7 @@
 // Paint Levels: a map of what may change in a clip and how far, painted with a brush and along time. It is stored as
 // text in the node's own setting, which is an ordinary text input for everybody else (links, other tools, the API).
 import { app } from "../../../../scripts/app.js";
+import { addPanel, chain, element } from "../nodes.js";
 import { levelColour } from "../patches/cells.js";
 import { WHOLE, brush, cellAt, describe, empty, format, frames, mean, on, parse } from "./map.js";
 
@@ -22,12 +23,6 @@ const STYLE = `
   border: 1px solid var(--border-color, #555); border-radius: 4px; padding: 1px 6px; font: inherit; }
 .spacetime-levels p { margin: 0; height: 1.3em; overflow: hidden; flex: none; }
 `;
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 function build() {
   const frame = element("canvas", { className: "frame", tabIndex: 0, ariaLabel: "Levels of a latent frame: arrow keys move, Enter paints" });
@@ -152,12 +147,8 @@ function addPainter(node) {
     view.cell = [0, 0];
     draw(view);
   };
-  const widget = node.addDOMWidget("spacetime_levels", "spacetime_levels", view.panel, {
-    serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT, getValue: () => "", setValue: () => {},
-  });
-  widget.serialize = false; // the map stands in the text alone
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(node.size[0], width, 300), Math.max(node.size[1], height)]);
+  addPanel(node, "spacetime_levels", view.panel, HEIGHT); // the map stands in the text alone
+  node.setSize([Math.max(node.size[0], 300), node.size[1]]);
   draw(view);
   return view;
 }
@@ -192,16 +183,6 @@ function listen(view, node, { store, level, frame }) {
   view.panel.addEventListener("wheel", (event) => {
     if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event); // Nodes 2.0 zooms by itself
   });
-}
-
-/** Call `after` whenever one of the node's own hooks has run. */
-function chain(node, hook, after) {
-  const before = node[hook];
-  node[hook] = function (...given) {
-    const result = before?.apply(this, given);
-    after.apply(this, given);
-    return result;
-  };
 }
 
 app.registerExtension({

@@ -66,10 +66,9 @@ export const levelsOver = (data, frames) =>
 
 /** How much of a clip is known, and how much is made anew. */
 export function describeLevels({ levels }) {
-  const share = (level) => levels.reduce((count, one) => count + (one === level), 0) / levels.length;
-  const [known, anew] = [share(0), share(255)];
-  const between = Math.max(0, 1 - known - anew);
-  return `${percent(known)} of the patches are known, ${percent(anew)} are made anew${between > 1e-9 ? `, ${percent(between)} may change in part` : ""}`;
+  const share = (test) => percent(levels.filter(test).length / levels.length);
+  const [known, anew] = [share((level) => level === 0), share((level) => level === 255)];
+  return `${known} of the patches are known, ${anew} are made anew, ${share((level) => level % 255)} may change in part`;
 }
 
 /** What is said of where a patch looks: `answer` as the server gives it. */

@@ -1,11 +1,11 @@
 // Look at the patches: what a run put through a node, patch by patch, with the frames under them and what they look at.
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
-import { element } from "../nodes.js";
+import { chain, element } from "../nodes.js";
 import { bytes, colourOf, coverOf, describeAttention, describeLevels, describePatch, framesOf, levelsOver, patchAt } from "./cells.js";
 
 const NODES = ["SpacetimePatchify", "SpacetimeForwardDiffusion", "SpacetimeDenoiseStep", "SpacetimeInspectTokens"];
-const TASKS = "Spacetime/tasks"; // nodes of this category show what is known
+const TASKS = "Spacetime/tasks";
 const KEY = "spacetime_patches";
 const COMMAND = "Spacetime.Patches";
 const TITLE = "Look at the patches…";
@@ -36,8 +36,8 @@ const STYLE = `
 function dataOf(node) {
   const sent = (node.spacetimePatches ?? app.nodeOutputs?.[node.id]?.[KEY])?.[0];
   if (!sent) return null;
-  const data = { pictures: {}, ...sent, levels: bytes(sent.levels) };
-  return sent.sizes ? { ...data, sizes: bytes(sent.sizes), colours: bytes(sent.colours) } : data; // a task sends levels alone
+  const [levels, sizes, colours] = [sent.levels, sent.sizes, sent.colours].map((text) => text && bytes(text)); // a task sends levels alone
+  return { pictures: {}, ...sent, levels, sizes, colours };
 }
 
 function explain({ view, data }) {
@@ -243,11 +243,7 @@ app.registerExtension({
   keybindings: [{ commandId: COMMAND, combo: { key: "p", ctrl: true, alt: true } }],
   nodeCreated(node) {
     if (!suits(node)) return;
-    const before = node.onExecuted;
-    node.onExecuted = function (output) {
-      before?.call(this, output);
-      if (output?.[KEY]) node.spacetimePatches = output[KEY];
-    };
+    chain(node, "onExecuted", (output) => output?.[KEY] && (node.spacetimePatches = output[KEY]));
   },
   getNodeMenuItems: (node) => (suits(node) ? [null, { content: TITLE, callback: () => open(node) }] : []),
   getSelectionToolboxCommands: (item) => (suits(item) ? [COMMAND] : []),

@@ -1,7 +1,7 @@
 // Pick Runs shows the sheet of the Explore Seeds before it: a click on a video picks its run, in the widget `pick`.
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
-import { addPanel, element } from "../nodes.js";
+import { addPanel, chain, element } from "../nodes.js";
 import { picked, toggled } from "./numbers.js";
 
 const [EXPLORE, PICK, KEY] = ["SpacetimeExploreSeeds", "SpacetimePickRuns", "spacetime_sheet"];
@@ -71,16 +71,6 @@ function show(node) {
   mark(view);
 }
 
-/** Do something more after one of a node's methods. */
-function after(node, name, then) {
-  const before = node[name];
-  node[name] = function (...given) {
-    const result = before?.apply(this, given);
-    then(...given);
-    return result;
-  };
-}
-
 function pickingOn(node) {
   const hint = element("span", { textContent: "The sheet of Explore Seeds appears here after a run." });
   const stage = element("div", { className: "spacetime-picks" }, hint);
@@ -92,9 +82,9 @@ function pickingOn(node) {
   stage.addEventListener("wheel", (event) => window.LiteGraph?.vueNodesMode || app.canvas.processMouseWheel(event));
   const widget = node.widgets.find(({ name }) => name === "pick");
   const view = (node.spacetimePicks = { stage, hint, widget, buttons: [], sheet: null });
-  after(widget, "callback", () => mark(view)); // what is typed is seen too
-  after(node, "onConfigure", () => setTimeout(() => (show(node), mark(view))));
-  after(node, "onConnectionsChange", () => setTimeout(() => show(node)));
+  chain(widget, "callback", () => mark(view)); // what is typed is seen too
+  chain(node, "onConfigure", () => setTimeout(() => (show(node), mark(view))));
+  chain(node, "onConnectionsChange", () => setTimeout(() => show(node)));
   addPanel(node, "spacetime_picks", panel, HEIGHT);
 }
 
@@ -103,7 +93,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass === PICK) pickingOn(node);
     if (node.comfyClass !== EXPLORE) return;
-    after(node, "onExecuted", (output) => {
+    chain(node, "onExecuted", (output) => {
       if (!output?.[KEY]) return;
       node.spacetimeSheet = output[KEY][0];
       for (const other of node.graph?.nodes ?? []) if (other.comfyClass === PICK) show(other);

@@ -1,4 +1,5 @@
 // A list to choose from, with a field that narrows it: by keyboard, by mouse, and for screen readers.
+import { element } from "../nodes.js";
 
 const STYLE = `
 .spacetime-chooser { width: 30rem; max-width: 92vw; padding: 0; border: 1px solid var(--border-color, #555);
@@ -12,12 +13,6 @@ const STYLE = `
 .spacetime-chooser li { padding: 5px 8px; border-radius: 6px; cursor: pointer; }
 .spacetime-chooser li[aria-selected="true"] { background: #1d4ed8; color: #fff; }
 `;
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 function build(titles) {
   const list = element("ul", { id: "spacetime-choices", role: "listbox", ariaLabel: "Nodes that fit, best first" });
