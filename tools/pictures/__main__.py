@@ -45,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="run.py pictures")
     parser.add_argument("kind", nargs="?", choices=["icon", *KINDS], help="all of them when left out")
     parser.add_argument("names", nargs="*", help="thumbnails, or pictures, of these workflows only")
-    parser.add_argument("--comfyui", metavar="PATH", help="use this ComfyUI, for workflows that need a newer one")
+    parser.add_argument("--comfyui", metavar="PATH", help="use this ComfyUI")
     options = parser.parse_args()
     try:
         if options.kind in (None, "icon"):

@@ -131,8 +131,7 @@ def part(name: str, workflow: dict[str, Any]) -> str:
     pictures = " ".join(f"![{name}, {theme}](../images/workflows/{name}-{theme}.webp)" for theme in THEMES)
     needed = needed_release(workflow)
     if needed and not all((FOLDER / f"{name}-{theme}.webp").exists() for theme in THEMES):
-        again = f"`run.py pictures workflows {name} --comfyui PATH` makes its pictures"
-        pictures = f"It needs ComfyUI {needed} or newer; {again}."
+        pictures = f"It needs ComfyUI {needed} or newer, and is not shown here."
     return f"## {name}: {title}\n\n{words}\n\n{pictures}\n"
 
 
