@@ -15,6 +15,7 @@ from einops import reduce
 from torch import Tensor
 
 from .flow import Denoiser, working
+from .transfer import sent
 
 MODES = ("cfg", "rescale", "apg", "cfg_zero_star")
 UNITS = ("percent", "sigma")
@@ -118,7 +119,7 @@ def scaled_along(guided: Tensor, cond: Tensor, scale: float, scales: Tensor) -> 
     if scale == 1:
         raise ValueError("a prediction of scale 1 was not guided, so there is nothing to scale")
     g, c = working(guided, cond)
-    factors = ((scales - 1) / (scale - 1)).to(g).reshape(-1, 1, 1)
+    factors = sent(((scales - 1) / (scale - 1)).to(g.dtype), g.device).reshape(-1, 1, 1)
     return (c + factors * (g - c)).to(guided.dtype)
 
 

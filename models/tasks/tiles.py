@@ -14,6 +14,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from ..transfer import sent
+
 Part = tuple[tuple[int, int], ...]  # (start, length) in time, height and width
 
 
@@ -80,7 +82,7 @@ def in_tiles(x: Tensor, tiling: Tiling, predict: Callable[[Tensor, Part], Tensor
     counts = x.new_zeros(x.shape[2:], dtype=torch.float32)
     for part in parts:
         made = predict(taken(x, part), part)
-        weight = weight_of(part, parts).to(made.device)
+        weight = sent(weight_of(part, parts), made.device)
         if total is None:
             total = made.new_zeros((*made.shape[:2], *x.shape[2:]), dtype=torch.float32)
         taken(total, part).add_(made.float() * weight)

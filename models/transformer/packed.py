@@ -202,6 +202,12 @@ def blocks_of_flex(lengths: tuple[int, ...], key_lengths: tuple[int, ...], devic
     return create_block_mask(same, None, None, sum(lengths), sum(key_lengths), device=str(device))
 
 
+def forget_clips() -> None:
+    """Let go of what lies on a device for the clips of past runs; it is made anew where it is asked for."""
+    for kept in (boundaries, blocks_of_xformers, blocks_of_flex):
+        kept.cache_clear()
+
+
 @cache
 def flex_attention_on(device: torch.device) -> Any:
     """flex_attention, compiled where that is worth it."""

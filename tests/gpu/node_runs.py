@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ...tools.in_process import load_host
 from .device import PretendedGPU
+from .waits import Waits
 
 MODES = {"normal": (), "partial": (), "gpu-only": ("--gpu-only",)}
 SMALL = {
@@ -56,8 +57,6 @@ class Bench:
         self.nodes = {node.GET_SCHEMA().node_id: node for node in load_nodes()}
         self.made: dict[str, Any] = {}
         self.found: dict[str, list[str]] = {}
-        self.waits: dict[str, float] = {}
-        self.strips = 0  # moving strips that the counted runs have shown
         self.sockets: dict[str, Callable[[], Any]] = {
             "MODEL": lambda: self.checkpoint()[0],
             "CLIP": lambda: self.checkpoint()[1],
@@ -83,6 +82,7 @@ class Bench:
             },
             "SpacetimeMeasureSimulation": {"frames": lambda: self.of("SpacetimeProbeClips", 2)},
             "SpacetimePromptOverTime": {"prompts": lambda: "0: a red ball\n0.4: a blue ball"},
+            "SpacetimeGuidanceOverTime": {"scales": lambda: "0: 3\n0.4: 1.5"},
             "SpacetimeOutpaint": {"left": lambda: 16},
             "SpacetimeRetake": {"start": lambda: 0.25},
             "SpacetimeVAEEncode": {"audio_vae": lambda: None},  # of models with sound, which this is not
@@ -210,19 +210,6 @@ class Bench:
         wrong += [f for f, number in self.gpu.refusals.items() if number > before.get(f, 0)]
         self.found[name] = wrong
 
-    def count(self, name: str, run: Callable[[int], Any]) -> None:
-        """What a step of a run waits for: a longer run less a shorter one."""
-        totals = []
-        for steps in (2, 4):
-            self.gpu.waits.clear()
-            run(steps)
-            totals.append(self.gpu.waits.copy())
-        more = {key: number - totals[0].get(key, 0) for key, number in totals[1].items()}
-        self.waits[name] = sum(number for (kind, _), number in more.items() if "asynchronous" not in kind) / 2
-        for (kind, line), number in sorted(more.items(), key=lambda entry: -entry[1]):
-            if number > 0:
-                sys.stderr.write(f"{name}: {number / 2:g} x {kind}: {line}\n")
-
 
 def save_checkpoints(folder: Path) -> None:
     """Small random checkpoints, one with classes, where the host lists them."""
@@ -256,60 +243,6 @@ def save_checkpoints(folder: Path) -> None:
         save_checkpoint(folder / f"{name}.safetensors", made)
 
 
-def count_waits(bench: Bench) -> None:
-    """Runs of all kinds: core's sampler, our guider and solvers, single steps."""
-    import comfy.samplers
-    from comfy_extras import nodes_custom_sampler as custom
-
-    import nodes as core
-
-    from ...nodes import denoise, guidance, sampling, tokens
-    from ...nodes.host import messages, strips
-
-    strips.PAUSE, shown = 0.0, []
-    messages.listening_node, messages.show_json = lambda: "1", lambda *_: shown.append(1)  # as if an editor looked on
-    model, (positive, negative) = bench.checkpoint()[0], (bench.conditioning(), bench.conditioning(""))
-    empty, noise = bench.of("SpacetimeEmptyVideo"), bench.noise()
-    mask = torch.ones(1, 1, *empty["samples"].shape[2:])
-    mask[:, :, 0] = 0
-    known = {**empty, "samples": torch.randn_like(empty["samples"]), "noise_mask": mask.to(empty["samples"])}
-    history = guidance.HistoryGuidance.execute(model, 0.5).result[0]
-
-    def sigmas(steps: int) -> Any:
-        return sampling.Scheduler.execute("linear", steps, "fixed", 2.0, 1.0, 1.0).result[0]
-
-    def guider(which: Any = model, mode: str = "cfg") -> Any:
-        settings = (3.0, mode, "percent", 0.0, 1.0, 0.7, 0.1, 2.0, 1)
-        return guidance.Guider.execute(which, positive, *settings, negative, None).result[0]
-
-    def sample(one: Any, latent: Any, steps: int, sampler: Any) -> Any:
-        return custom.SamplerCustomAdvanced.execute(noise, one, sampler, sigmas(steps), latent)
-
-    def stepped(steps: int, each: int, sampler: Any) -> None:
-        cut = denoise.ForwardDiffusion.execute(tokens.Patchify.execute(empty, 1, 2, 2).result[0], noise, sigmas(steps))
-        run, done = cut.result[0], False
-        while not done:
-            run, _, done = denoise.DenoiseStep.execute(run, guider(), sampler, each).result
-
-    euler, ours = comfy.samplers.sampler_object("euler"), sampling.Sampler.execute("unipc", 3, 1.0, 1.0).result[0]
-    core_guider = comfy.samplers.CFGGuider(model)
-    core_guider.set_conds(positive, negative)
-    core_guider.set_cfg(3.0)
-    ksampler = core.KSampler().sample
-    bench.count("KSampler", lambda n: ksampler(model, 1, n, 3.0, "euler", "simple", positive, negative, empty))
-    bench.count("core's guider, core's euler", lambda n: sample(core_guider, empty, n, euler))
-    bench.count("core's guider, a call each", lambda n: [sample(core_guider, empty, 1, euler) for _ in range(n)])
-    bench.count("Guider, core's euler", lambda n: sample(guider(), empty, n, euler))
-    bench.count("Guider, unipc", lambda n: sample(guider(), empty, n, ours))
-    bench.count("Guider cfg_zero_star, unipc", lambda n: sample(guider(mode="cfg_zero_star"), empty, n, ours))
-    bench.count("History Guidance, unipc", lambda n: sample(guider(history), known, n, ours))
-    bench.count("Denoise Step in one call, unipc", lambda n: stepped(n, 0, ours))
-    bench.count("Denoise Step, a call each, unipc", lambda n: stepped(n, 1, ours))
-    bench.count("Denoise Step in one call, core's euler", lambda n: stepped(n, 0, euler))
-    bench.count("Denoise Step, a call each, core's euler", lambda n: stepped(n, 1, euler))
-    bench.strips = len(shown)
-
-
 def left_on_the_gpu(bench: Bench) -> int:
     """Bytes that lie on the GPU once all models have gone and nothing is kept here."""
     import gc
@@ -339,9 +272,17 @@ def run_all(gpu: PretendedGPU, mode: str, folder: Path) -> dict[str, Any]:
         bench.look(name, lambda name=name: bench.run(name))
         if any(one.optional and not hasattr(one, "default") for one in node.GET_SCHEMA().inputs):
             bench.look(f"{name}, all inputs", lambda name=name: bench.run(name, optional=True))
+    waits = Waits(bench)
     if mode == "normal":
-        count_waits(bench)
-    return {"nodes": bench.found, "waits": bench.waits, "strips": bench.strips, "left": left_on_the_gpu(bench)}
+        waits.of_samplers()
+        waits.of_changes()
+    return {
+        "nodes": bench.found,
+        "waits": waits.per_step,
+        "changes": waits.changes,
+        "strips": waits.strips,
+        "left": left_on_the_gpu(bench),
+    }
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from ....models.precision import DTYPES, cpu_multiplies_bf16
 from ....models.remedies import cut
 from ....models.transformer.config import DiTConfig
 from ....models.transformer.dit import DiT
+from ....models.transformer.packed import forget_clips
 from ..messages import say_while_running
 from .hosted_dit import CYCLIC, GRIDS, RUN, HostedDiT, RunCache, patch_levels
 from .text_shares import SHARES, SharesCond, TextShares
@@ -207,7 +208,7 @@ def new_patcher(
 def open_run(
     executor: Any, guider: Any, sigmas: Tensor, extra_args: dict[str, Any], callback: Any, noise: Tensor, *rest: Any
 ) -> Any:
-    """Give a sampling run its own RunCache; core's clone of the options goes away with the run.
+    """Give a sampling run its own RunCache; core's clone of the options goes away with the run, as all that it kept.
 
     And say so where the video is unlike those that the model was trained on.
     """
@@ -217,7 +218,10 @@ def open_run(
     if known is not None and not options.get(GRIDS):
         frames, height, width = OURS.pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
         say_while_running(known.warning(width, height, frames))
-    return executor(guider, sigmas, extra_args, callback, noise, *rest)
+    try:
+        return executor(guider, sigmas, extra_args, callback, noise, *rest)
+    finally:
+        forget_clips()
 
 
 def cache_of(guider: Any, model_options: Mapping[str, Any]) -> RunCache:
