@@ -70,7 +70,7 @@ def test_a_step_waits_for_the_gpu_no_more_than_cores_own(found):
 def test_what_changes_a_model_or_a_prompt_makes_no_step_wait(found):
     changes = found("normal")["changes"]
     assert len(changes) > 8, "no node was found that changes one"
-    assert {name: number for name, number in changes.items() if number > 1} == {}
+    assert {name: number for name, number in changes.items() if number > 0} == {}
 
 
 def test_a_call_of_single_steps_waits_little_more_than_a_call_of_cores_sampler(found):

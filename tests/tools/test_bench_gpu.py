@@ -25,7 +25,11 @@ def options(*given: str) -> argparse.Namespace:
     return parser.parse_args(["--device", "cpu", "--tiny", *given])
 
 
-@pytest.mark.parametrize("group", [name for name in gpu.GROUPS if name not in ("checks", "compiled", "sizes")])
+@pytest.mark.parametrize(
+    "group",
+    [name for name in gpu.GROUPS if name not in ("checks", "compiled")]
+    + [pytest.param("compiled", marks=pytest.mark.slow)],
+)
 def test_every_group_gives_rows_of_one_form(group):
     found = list(gpu.rows(options("--only", group)))
     assert found
