@@ -45,6 +45,16 @@ PICK = "app.graph.nodes.find((one) => one.type === 'SpacetimePickRuns')"
 VALUE = f"() => {PICK}.widgets.find((one) => one.name === 'pick').value"
 PICKED = "async () => Object.values((await app.graphToPrompt()).output).find((one) => 'pick' in one.inputs).inputs.pick"
 
+# the panel's height, once it has been the same for a while
+STEADY = """() => new Promise((done) => {
+  const look = (last, times) => setTimeout(() => {
+    const height = document.querySelector('.spacetime-picks').offsetHeight
+    if (height === last && times === 3) done(height)
+    else look(height, height === last ? times + 1 : 0)
+  }, 100)
+  look(0, 0)
+})"""
+
 
 def test_a_click_on_the_sheet_picks_a_run(editor):
     page = editor.page
@@ -54,14 +64,13 @@ def test_a_click_on_the_sheet_picks_a_run(editor):
     page.evaluate(f"() => {{ app.canvas.selectNode({PICK}); app.canvas.fitViewToSelectionAnimated() }}")
     panel = page.locator(".spacetime-picks")
     panel.get_by_text("The sheet of Explore Seeds appears here").wait_for()
-    tall = "() => document.querySelector('.spacetime-picks').offsetHeight"
-    before = page.evaluate(tall)
+    before = page.evaluate(STEADY)
     editor.press_run()
     second = panel.get_by_role("button", name="Run 2, seed")
     second.wait_for()
     assert panel.get_by_role("button").count() == 3
     page.wait_for_function("() => document.querySelector('.spacetime-picks img').naturalWidth > 0")
-    assert page.evaluate(tall) == before, "the sheet takes the place that was kept for it"
+    assert page.evaluate(STEADY) == before, "the sheet takes the place that was kept for it"
 
     panel.get_by_role("button", name="Run 3, seed").click()
     second.focus()
