@@ -239,12 +239,17 @@ def check_nothing_is_lost(before: dict[str, Any], outputs: list[dict[str, Any]],
 
 
 def may_refuse(case: Case, latent: dict[str, Any]) -> bool:
-    """Circles have no ends, packed rows are taken apart first, and a node that samples wants to know where from."""
+    """Circles have no ends, packed rows are taken apart first, and a node that samples wants to know where from.
+
+    A stream is one video, and a clip of two latents is too short for a context of three.
+    """
     from comfyui_spacetime.nodes import sockets
 
     packed = sockets.GRIDS in latent or case[0].__name__ == "SplitClips"
     finished = samples_itself(case) or case[0].__name__ == "SecondPass"  # they want nothing that is still open
-    return bool(latent.get(sockets.LOOP)) or packed or (finished and bool(places(latent)[1].any()))
+    many = case[0].__name__ == "StreamVideo" and latent["samples"].shape[0] > 1
+    short = samples_itself(case) and latent["samples"].shape[2] < 3
+    return bool(latent.get(sockets.LOOP)) or packed or many or short or (finished and bool(places(latent)[1].any()))
 
 
 def attempt(case: Case, latent: dict[str, Any], objects: Mapping[str, Any]) -> list[dict[str, Any]]:
