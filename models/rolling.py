@@ -12,7 +12,7 @@ goes on from a saved window as if it had never stopped, to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,7 @@ from .geometry import Frames
 from .solvers import Solver
 from .tasks.canvas import check_share
 from .tasks.prompts import Key, shares_at
+from .transfer import sent
 
 CONTRAST = 0.5  # between the prompts of a window (tasks.prompts.contrasted): a change of prompts is then seen
 FRESH, STEP = 0, 1  # what noise is for: latents that enter, and steps
@@ -126,6 +127,10 @@ class Window:
         """The numbers in the video of its latents."""
         return range(self.first - self.known, self.first - self.known + self.length)
 
+    def on(self, device: torch.device | str) -> Window:
+        """The same with its latents on a device."""
+        return replace(self, latents=sent(self.latents, device))
+
 
 def shares_of(window: Window, keys: Sequence[Key], time: Frames, fps: float, *, begin: int, fade: float) -> Shares:
     """The share of each text in each latent of a window, (T,) by text; those of all texts that it has.
@@ -147,7 +152,7 @@ def opened(rolling: Rolling, clip: Tensor, fresh: Source | None = None) -> Windo
     """The window before the first turn: the end of a clip (B, C, T, H, W), which may have no latents, then noise."""
     seen = clip[:, :, max(0, clip.shape[2] - rolling.context) :].float()
     source = fresh or seeded(rolling.seed, (*clip.shape[:2], 1, *clip.shape[3:]))
-    noise = [source(clip.shape[2] + i).to(seen) for i in range(rolling.open)]
+    noise = [sent(source(clip.shape[2] + i), seen.device).to(seen) for i in range(rolling.open)]
     return Window(torch.cat([seen, *noise], dim=2), seen.shape[2], clip.shape[2])
 
 
@@ -163,19 +168,23 @@ def seed_of(seed: int, purpose: int, number: int, step: int = 0) -> int:
 
 
 def turn(rolling: Rolling, window: Window, denoise: Denoiser, fresh: Source | None = None) -> tuple[Tensor, Window]:
-    """The next latent (B, C, 1, H, W), clean, and the window after it. Before the first one come all its steps."""
+    """The next latent (B, C, 1, H, W), clean, and the window after it. Before the first one come all its steps.
+
+    All of it stays where the window lies, and no step waits for a GPU.
+    """
     x, known = window.latents, window.known
     for step, (now, after) in enumerate(pairwise(_places(rolling, window))):
-        sigma, lower = (_levels(rolling, known, place).to(x.device) for place in (now, after))
+        sigma, lower = (sent(_levels(rolling, known, place), x.device) for place in (now, after))
         denoised = denoise(x, sigma[None])
         noise = x
         if rolling.eta:
-            noise = rolling.s_noise * _noise(x.shape, seed_of(rolling.seed, STEP, window.first, step)).to(x)
+            drawn = _noise(x.shape, seed_of(rolling.seed, STEP, window.first, step))
+            noise = rolling.s_noise * sent(drawn, x.device).to(x)
         x = step_down(x, denoised, sigma, lower, noise, rolling.eta)
     out = x[:, :, known : known + 1]
     source = fresh or seeded(rolling.seed, tuple(out.shape))
     gone = int(known == rolling.context)
-    entering = source(window.first + rolling.open).to(x)
+    entering = sent(source(window.first + rolling.open), x.device).to(x)
     after_it = torch.cat([x[:, :, gone:], entering], dim=2)
     return out, Window(after_it, known + 1 - gone, window.first + 1, turning=True)
 

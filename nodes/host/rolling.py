@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from comfy.model_management import intermediate_device
 from comfy.model_sampling import CONST
 from torch import Tensor
 
@@ -16,12 +17,15 @@ from ...models.geometry import Frames
 from ...models.rolling import CONTRAST, FRESH, Rolling, Window, opened, seed_of, shares_of, stream
 from ...models.solvers import Solver
 from ...models.tasks.prompts import Key
+from ...models.transfer import sent
 from .far import with_prompt
 from .latent import made, samples_of
 from .messages import check_interrupted
+from .model.hosted_dit import RUN, RunCache
 from .model.levels import is_ours
 from .model.masks import mask_reading
-from .model.prompts import placed_prompts
+from .model.model import WHOLE_FRAMES, texts_stay
+from .model.prompts import MASK, placed_prompts
 
 ENTRY = "spacetime_stream"  # entry of a LATENT: the window that a stream goes on from
 
@@ -62,9 +66,10 @@ def latents_of(
 ) -> Iterator[tuple[Tensor, Window]]:
     """Latent after latent (B, C, 1, H, W) after a clip (B, C, T, H, W), which may have none; for ever.
 
-    Latents are as LATENT holds them, windows in the model's units. held: a window to go on from.
+    Latents are as LATENT holds them, windows in the model's units; both stay on the model's device. held: a window to
+    go on from.
     """
-    inner = guider.model_patcher.model
+    inner, device = guider.model_patcher.model, guider.model_patcher.load_device
 
     def fresh(number: int) -> Tensor:
         own = copy.copy(noise)
@@ -73,8 +78,9 @@ def latents_of(
         return drawn
 
     single = clip.new_zeros(*clip.shape[:2], 1, *clip.shape[3:])
-    known = inner.process_latent_in(clip) if clip.shape[2] else clip
-    window = held or opened(rolling, known, fresh)
+    placed = sent(clip, device)
+    known = inner.process_latent_in(placed) if clip.shape[2] else placed
+    window = opened(rolling, known, fresh) if held is None else held.on(device)
     speaking = _Speaking(guider, script)
     for latent, after in stream(rolling, window, speaking.denoiser, fresh):
         yield inner.process_latent_out(latent), after
@@ -84,9 +90,9 @@ class _Speaking:
     """A guider with the prompts of a window's times. Each text is encoded once."""
 
     def __init__(self, guider: Any, script: Script) -> None:
-        self.guider, self.script = guider, script
+        self.guider, self.script = _sharing(guider), script
         self._clip = _Remembering(script.clip)
-        self._last: tuple[object, Any] = (None, guider)
+        self._last: tuple[object, Any] = (None, _of_whole_frames(self.guider))
 
     def denoiser(self, window: Window) -> Denoiser:
         """What models.rolling.stream asks for."""
@@ -95,15 +101,40 @@ class _Speaking:
     def _prompted(self, window: Window) -> Any:
         script = self.script
         if not script.keys:
-            return self.guider
+            return self._last[1]
         shares = shares_of(window, script.keys, script.time, script.fps, begin=script.begin, fade=script.fade)
         key = tuple((text, *share.tolist()) for text, share in shares.items())
         if key != self._last[0]:
             shape = (window.length, *window.latents.shape[3:])
             placed = {text: share[:, None, None].expand(shape) for text, share in shares.items()}
             positive, _ = placed_prompts(self.guider.model_patcher, self._clip, placed, None, contrast=CONTRAST)
-            self._last = key, with_prompt(self.guider, positive)
+            there = [[text, _masked_there(more, window.latents.device)] for text, more in positive]
+            self._last = key, _of_whole_frames(with_prompt(self.guider, there))
         return self._last[1]
+
+
+def _sharing(guider: Any) -> Any:
+    """A copy of a GUIDER of our model whose runs, which are single calls of it, prepare a text once; others as is."""
+    if not is_ours(guider.model_patcher):
+        return guider
+    sharing, options = copy.copy(guider), guider.model_options
+    cache = RunCache(texts_stay=texts_stay(options))
+    sharing.model_options = {**options, "transformer_options": {**options["transformer_options"], RUN: cache}}
+    return sharing
+
+
+def _of_whole_frames(guider: Any) -> Any:
+    """A copy of a GUIDER whose conditionings say that all of a frame has one level, so that no call looks for it."""
+    told = copy.copy(guider)
+    told.original_conds = {
+        name: [{**entry, WHOLE_FRAMES: True} for entry in entries] for name, entries in guider.original_conds.items()
+    }
+    return told
+
+
+def _masked_there(more: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The settings of a prompt with its mask on a device, where each call would bring it."""
+    return {**more, **({MASK: sent(more[MASK], device)} if MASK in more else {})}
 
 
 class _Remembering:
@@ -141,7 +172,8 @@ class _Call:
 
 def _denoiser(guider: Any) -> Denoiser:
     """A GUIDER as a denoiser (x, levels (1, T)) -> denoised: one call at sigma 1 with the levels as its mask."""
-    whole, ours = torch.tensor([1.0, 0.0]), is_ours(guider.model_patcher)
+    ours = is_ours(guider.model_patcher)
+    whole = sent(torch.tensor([1.0, 0.0]), guider.model_patcher.load_device)
 
     def denoise(x: Tensor, levels: Tensor) -> Tensor:
         check_interrupted()
@@ -153,6 +185,13 @@ def _denoiser(guider: Any) -> Denoiser:
         return answer if ours else x - mask * (x - answer)
 
     return denoise
+
+
+def carrying(latents: Iterable[Tensor], window: Window | None, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """A LATENT of the last latents (B, C, 1, H, W) of a stream, from which it can go on exactly."""
+    place = intermediate_device()
+    samples = torch.cat(list(latents), dim=2).to(place)
+    return made(samples, entries={**entries, ENTRY: (samples, None if window is None else window.on(place))})
 
 
 def held_window(latent: Mapping[str, Any], rolling: Rolling) -> Window | None:

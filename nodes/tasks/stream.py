@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from ...models.rolling import Rolling
 from ...models.tasks.canvas import Canvas, check_open
 from ...models.tasks.prompts import Key, check_endless, parse_keys
 from ..host import messages
-from ..host.latent import canvas_of, known_clip, made, picture_alone
+from ..host.latent import canvas_of, known_clip, picture_alone
 from ..inputs import fps_input
 from ..schema import Node, schema
 from .inputs import CATEGORY, LATEST, per_latent_input, seconds_input
@@ -186,10 +185,9 @@ class Run:
 
     def latent(self, given: Canvas) -> dict[str, Any]:
         """The last latents as a LATENT, from which the stream can go on."""
-        from ..host.rolling import ENTRY
+        from ..host.rolling import carrying
 
-        samples = torch.cat(list(self.last), dim=2)
-        return made(samples, entries={**given.entries, ENTRY: (samples, self.window)})
+        return carrying(self.last, self.window, given.entries)
 
 
 def source_of(latent: dict[str, Any], time: Frames) -> Canvas:

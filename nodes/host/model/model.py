@@ -32,6 +32,7 @@ from .text_shares import SHARES, SharesCond, TextShares
 
 SUPPORTED = [torch.bfloat16, torch.float16, torch.float32]  # the first that the device is fast in
 TEXT_LENGTHS = "spacetime_text_lengths"  # entry of a conditioning: tokens of each prompt where there are several
+WHOLE_FRAMES = "spacetime_whole_frames"  # entry of a conditioning: that the masks of its runs are even in each frame
 CLASS = "spacetime_class"  # entry of a conditioning: number of a class
 CLASS_NAMES = "spacetime_class_names"  # attachment of a MODEL: the names of its classes
 RGB_FIT_KEYS = ("rgb_factors", "rgb_bias")
@@ -79,7 +80,9 @@ class SpacetimeModel(comfy.model_base.BaseModel):
         mask = kwargs.get("concat_mask", kwargs.get("denoise_mask"))
         if mask is not None:
             out["denoise_mask"] = comfy.conds.CONDRegular(mask)
-            out["whole_frames"] = comfy.conds.CONDConstant(bool((mask == mask[..., :1, :1]).all()))
+            known = bool(kwargs.get(WHOLE_FRAMES)) and "concat_mask" not in kwargs
+            even = known or bool((mask == mask[..., :1, :1]).all())  # a look, for which a GPU is waited for
+            out["whole_frames"] = comfy.conds.CONDConstant(even)
         if config.num_classes:
             out["class_labels"] = comfy.conds.CONDRegular(torch.tensor([kwargs.get(CLASS, config.num_classes)]))
         if kwargs.get(TEXT_LENGTHS):
@@ -213,7 +216,7 @@ def open_run(
     And say so where the video is unlike those that the model was trained on.
     """
     options = extra_args["model_options"].setdefault("transformer_options", {})
-    options[RUN] = cache_of(guider, extra_args["model_options"])
+    options[RUN] = options.get(RUN) or cache_of(guider, extra_args["model_options"])
     known = guider.model_patcher.get_attachment(TRAINED_ON)
     if known is not None and not options.get(GRIDS):
         frames, height, width = OURS.pixel_size(noise.shape, cyclic=bool(options.get(CYCLIC)))
