@@ -148,10 +148,17 @@ class Watcher:
 
     def answer(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
         """Ask the guider. Its answer must be finite, which is looked at once a step: a GPU has to be waited for."""
+        denoised = self._ask(x, sigma, **kwargs)
+        self._remember(sigma, denoised)
+        return denoised
+
+    def _ask(self, x: Tensor, sigma: Tensor, **kwargs: Any) -> Tensor:
         self.interrupted()
         denoised: Tensor = self._guider(x, sigma, **kwargs)
-        self.unchecked.append((sigma.flatten()[0], torch.isfinite(denoised).all()))
         return denoised
+
+    def _remember(self, sigma: Tensor, denoised: Tensor) -> None:
+        self.unchecked.append((sigma.flatten()[0], torch.isfinite(denoised).all()))
 
     def check_answers(self) -> None:
         """ValueError where an answer since the last look holds NaN or infinite values."""
@@ -167,10 +174,11 @@ class Watcher:
     def _record(self, x: Tensor, sigma: Tensor, kwargs: dict[str, Any], options: dict[str, Any]) -> Tensor:
         taken: list[tuple[int, dict[str, Any]]] = []
         before = rng_state()
-        denoised = self.answer(x, sigma, **{**kwargs, "model_options": self._spied(options, taken)})
+        denoised = self._ask(x, sigma, **{**kwargs, "model_options": self._spied(options, taken)})
         after = rng_state()
         drew = len(before) != len(after) or not all(map(torch.equal, before, after))
         answer, level = kept_together(denoised, sigma)
+        self._remember(level, answer)  # of the copy, for which nothing has to be waited for once more
         cfg = tuple(
             (place, {key: answer if value is denoised else kept(value) for key, value in seen.items()})
             for place, seen in taken
