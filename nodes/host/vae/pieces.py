@@ -24,6 +24,7 @@ from torch import Tensor
 from ....models.vae.autoencoder import PIECE, PIECE_AREA, SPACE, TIME, VideoVAE, piece_length
 from ....models.vae.loops import around, led_by
 from ....models.vae.memory import decoder_bytes, encoder_bytes
+from ..full import said_when_full
 from ..messages import check_interrupted
 from .in_time import decode_long, encode_long
 from .others import decode_after_others, decode_loop, encode_loop
@@ -66,12 +67,15 @@ class SpacetimeVAE(comfy.sd.VAE):
         self.device = manage.vae_device()
         self.output_device = manage.intermediate_device()
         self.vae_dtype = torch.float32
-        self.disable_offload = True  # core's name for: in one piece. A part of plain layers cannot compute
+        # core's name for: in one piece. Weights are 2 to 4 % of what decoding takes at 512 x 512 pixels, so a part of
+        # them would spare nothing
+        self.disable_offload = True
         self.working_dtypes = [torch.float32]
         self.first_stage_model = model.eval().requires_grad_(False).to(self.vae_dtype)
         self.patcher = comfy.model_patcher.ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=manage.vae_offload_device()
         )
+        self.asked = 0
         self.latent_channels, self.output_channels, self.latent_dim = model.config.latent_channels, 3, 3
         self.downscale_ratio = (latent_length, SPACE, SPACE)
         self.upscale_ratio = (pixel_length, SPACE, SPACE)
@@ -90,10 +94,20 @@ class SpacetimeVAE(comfy.sd.VAE):
 
     def load(self, shape: tuple[int, ...], *, decode: bool, cyclic: bool = False) -> VideoVAE:
         """The network on its device, with room for a piece of a video of this shape."""
-        used = (decoder_bytes if decode else encoder_bytes)(self.first_stage_model.config, shape, cyclic=cyclic)
-        comfy.model_management.load_models_gpu([self.patcher], memory_required=used, force_full_load=True)
         model: VideoVAE = self.first_stage_model
+        self.asked = (decoder_bytes if decode else encoder_bytes)(model.config, shape, cyclic=cyclic)
+        with said_when_full(self.needs):
+            comfy.model_management.load_models_gpu([self.patcher], memory_required=self.asked, force_full_load=True)
         return model
+
+    def needs(self) -> str:
+        """What the last piece asked for, for those whose GPU does not have it."""
+        has, asked = comfy.model_management.get_total_memory(self.device), self.asked + self.patcher.model_size()
+        return (
+            f"the VAE needs about {asked / 1e6:.0f} MB at this size, however long the video is, and the GPU, of "
+            f"{has / 1e6:.0f} MB, has not so much free: make the video smaller, use VAE Decode (Tiled) or VAE Encode "
+            "(Tiled), or start ComfyUI with --cpu-vae"
+        )
 
 
 def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterator[Tensor]:
@@ -110,7 +124,8 @@ def decode_pieces(vae: Any, latents: Tensor, *, cyclic: bool = False) -> Iterato
         _check_latents(vae, clip)
         model = vae.load(tuple(clip.shape), decode=True, cyclic=cyclic)
         placed = clip.to(vae.device, vae.vae_dtype)
-        yield from _images(vae, _loop_pieces(model, placed) if cyclic else _pieces(model, placed))
+        with said_when_full(vae.needs):
+            yield from _images(vae, _loop_pieces(model, placed) if cyclic else _pieces(model, placed))
 
 
 def decode_as_they_come(vae: Any, latents: Iterable[Tensor], lead: Tensor | None = None) -> Iterator[Tensor]:
@@ -175,7 +190,7 @@ def encode_pieces(vae: SpacetimeVAE, pieces: Iterable[Tensor]) -> Tensor:
 
     The frames must add up to 1 + 4k and be of fitting size (see video.FitFrames).
     """
-    with torch.no_grad():
+    with torch.no_grad(), said_when_full(vae.needs):
         parts = vae.first_stage_model.encode_stream(_pixels(vae, pieces))
         return torch.cat([part.to(vae.output_device) for part in parts], dim=2)
 
@@ -194,7 +209,7 @@ def again_in_pieces(vae: Any, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
     if not isinstance(vae, SpacetimeVAE):
         yield from decode_long(vae, encode_long(vae, pieces))
         return
-    with torch.no_grad():
+    with torch.no_grad(), said_when_full(vae.needs):
         latents = vae.first_stage_model.encode_stream(_pixels(vae, pieces))
         yield from _images(vae, vae.first_stage_model.decode_stream(latents))
 
@@ -205,7 +220,8 @@ def loop_again(vae: Any, images: Tensor) -> Tensor:
         return decode_loop(vae, encode_loop(vae, images))
     if math.prod(images.shape[:3]) <= PIECE_AREA * TIME * SPACE**2:
         (video,) = _pixels(vae, [images], cyclic=True)
-        latents = vae.first_stage_model.encode(video, cyclic=True)
+        with said_when_full(vae.needs):
+            latents = vae.first_stage_model.encode(video, cyclic=True)
     else:
         depths = vae.first_stage_model.config.encoder_depths
         reach = 2 + 2 * depths[0] + depths[1]  # in latents, as in _loop_pieces

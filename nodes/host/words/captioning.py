@@ -24,6 +24,7 @@ from ....models.vae.autoencoder import fingerprint
 from ....models.vae.memory import encoder_bytes
 from .. import folders, messages
 from ..checkpoint import load_vae
+from ..full import said_when_full
 from ..processes.training import network_of
 
 CAPTIONS = "captions"  # our folder with sets of captions
@@ -88,7 +89,13 @@ def _placer(captioner: Captioner, vae: Any) -> Callable[[], None]:
     largest = max(captioner.sizes, key=lambda size: size.width * size.height)
     shape = (1, 3, largest.num_frames, largest.height, largest.width)
     memory = encoder_bytes(captioner.vae.config, shape)
-    return lambda: manage.load_models_gpu([vae.patcher, patcher], memory_required=memory, force_full_load=True)
+
+    def place() -> None:
+        vae.asked = memory
+        with said_when_full(vae.needs):
+            manage.load_models_gpu([vae.patcher, patcher], memory_required=memory, force_full_load=True)
+
+    return place
 
 
 def describer(model: Any, length: str, *, temperature: float = 0.0, num_frames: int = 8) -> Describer:

@@ -21,6 +21,7 @@ from ....models.text.configuration import FILE, Configuration, read_configuratio
 from ....models.text.gguf import find_chat_files, packaged_model
 from ....models.text.interface import LanguageModelError, Missing
 from ....models.text.local_models import LocalModel, engine_name, find_model_folders, mark_of
+from ..full import is_full
 from ..messages import check_interrupted
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,13 @@ def local_model(name: str, files: bool = False) -> LocalModel:
 
 
 def _opened(path: Path) -> LocalModel:
-    device = comfy.model_management.text_encoder_device()
-    return LocalModel(path=path, device=str(device), place=_Placer(device), on_wait=check_interrupted)
+    place = local_placer()
+    return LocalModel(path=path, device=str(place.device), place=place, on_wait=check_interrupted)
+
+
+def local_placer() -> Placer:
+    """What brings a local model to the device that ComfyUI uses for text encoders."""
+    return Placer(comfy.model_management.text_encoder_device())
 
 
 class _Held(torch.nn.Module):
@@ -105,11 +111,11 @@ class _Held(torch.nn.Module):
         self.module = module
 
 
-class _Placer:
+class Placer:
     """Brings a model's weights to their device as ComfyUI does its own: it makes room, and may take them back.
 
-    They go there whole, since the plain layers of transformers cannot compute in part; a model that is larger than the
-    device computes on the CPU.
+    They go there whole, since the plain layers of transformers cannot compute in part; a model for which the device has
+    no room computes on the CPU.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -118,16 +124,32 @@ class _Placer:
 
     def __call__(self, module: torch.nn.Module) -> None:
         """Load for one answer."""
+        manage = comfy.model_management
         if self.patcher is None:
-            manage = comfy.model_management
-            size = manage.module_size(module)
-            if size + manage.minimum_inference_memory() > manage.get_total_memory(self.device):
-                log.warning("a language model of %.1f GB is larger than the GPU: it computes on the CPU", size / 1e9)
-                self.device = torch.device("cpu")
-            self.patcher = comfy.model_patcher.ModelPatcher(
-                _Held(module), load_device=self.device, offload_device=manage.text_encoder_offload_device()
-            )
-        comfy.model_management.load_models_gpu([self.patcher], force_full_load=True)
+            room = manage.get_total_memory(self.device) - manage.minimum_inference_memory()
+            if manage.module_size(module) > room:
+                self._give_up(module)
+            self._wrap(module)
+        try:
+            manage.load_models_gpu([self.patcher], force_full_load=True)
+        except Exception as error:  # other programs may hold what the device has
+            if not is_full(error) or self.device.type == "cpu":
+                raise
+        else:
+            return
+        self.patcher.detach()
+        self._give_up(module)
+        self._wrap(module)
+        manage.load_models_gpu([self.patcher], force_full_load=True)
+
+    def _give_up(self, module: torch.nn.Module) -> None:
+        size = comfy.model_management.module_size(module)
+        log.warning("the GPU has no room for a language model of %.1f GB: it computes on the CPU", size / 1e9)
+        self.device = torch.device("cpu")
+
+    def _wrap(self, module: torch.nn.Module) -> None:
+        offload = comfy.model_management.text_encoder_offload_device()
+        self.patcher = comfy.model_patcher.ModelPatcher(_Held(module), load_device=self.device, offload_device=offload)
 
 
 def listening(model: Any, show: Callable[[str], None]) -> Any:
