@@ -74,6 +74,7 @@ class PretendedGPU:
         self.refusals: Counter[str] = Counter()
         self.waits: Counter[tuple[str, str]] = Counter()  # (kind, line)
         self.measuring, self.most = False, 0
+        self.bytes_sent = 0  # from the CPU's memory
         self.draws = torch.Generator().manual_seed(0).get_state()  # of its own generator
         self._tensors: dict[int, weakref.ref[Tensor]] = {}
         self._stack = contextlib.ExitStack()
@@ -242,7 +243,7 @@ class PretendedGPU:
         here = isinstance(source, GPUTensor)
         to_gpu = here if asked is None else asked.type in NAMES
         if here != to_gpu:
-            self._crossed(to_gpu=to_gpu, asynchronous=to_gpu and bool(kwargs.get("non_blocking")))
+            self._crossed(source, to_gpu=to_gpu, asynchronous=to_gpu and bool(kwargs.get("non_blocking")))
         out = func(numbers(source), **{**kwargs, "device": CPU, "pin_memory": False})
         return self.lay(out) if to_gpu else out
 
@@ -251,11 +252,12 @@ class PretendedGPU:
         if isinstance(target, GPUTensor) != isinstance(source, GPUTensor) and source.ndim:
             to_gpu = isinstance(target, GPUTensor)
             quick = bool(kwargs.get("non_blocking") or rest) and (to_gpu or getattr(target, "pinned", False))
-            self._crossed(to_gpu=to_gpu, asynchronous=quick)
+            self._crossed(source, to_gpu=to_gpu, asynchronous=quick)
         func(numbers(target), numbers(source), *rest, **kwargs)
         return target
 
-    def _crossed(self, *, to_gpu: bool, asynchronous: bool) -> None:
+    def _crossed(self, source: Tensor, *, to_gpu: bool, asynchronous: bool) -> None:
+        self.bytes_sent += source.numel() * source.element_size() if to_gpu else 0
         kind = f"copy to the {'device' if to_gpu else 'host'}"
         self.wait(f"{kind}, asynchronous" if asynchronous else kind)
 

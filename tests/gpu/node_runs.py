@@ -3,8 +3,7 @@
     python tools/pack.py tests.gpu.node_runs MODE FILE
 
 FILE gets what was found, as JSON: for each node what went wrong (nothing, if all is well), and for each kind of run
-what a step of it waits for. Inputs are made from the schemas, so that a new node is tried without anyone remembering:
-widgets have their defaults, sockets get what stands in `sockets`, or what another node gives.
+what a step of it waits for. What nodes are given: tools/bench/tiny_nodes.py.
 """
 
 from __future__ import annotations
@@ -13,234 +12,102 @@ import json
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...tools.bench.tiny_nodes import IN_PROCESSES, TinyNodes, save_checkpoints
 from ...tools.in_process import load_host
 from .device import PretendedGPU
 from .waits import Waits
 
 MODES = {"normal": (), "partial": (), "gpu-only": ("--gpu-only",)}
-SMALL = {
-    "seeds": 1,
-    "width": 32,
-    "height": 32,
-    "seconds": 0.75,
-    "steps": 2,
-    "num_frames": 9,
-    "count": 1,
-    "clips": 1,
-    "limit": 1,
-}
-ALWAYS = {"negative", "conditioning"}  # optional, but a small model that reads text wants them
-IN_PROCESSES = {  # these start a process, which tests of models/ look into
-    "SpacetimeTrainVAE",
-    "SpacetimeTrainDiT",
-    "SpacetimeDistillDiT",
-    "SpacetimeTrainCaptioner",
-    "SpacetimeGenerateOnCluster",
-}
 
 
-class Bench:
-    """The nodes, what they are given, and what was found."""
+class Bench(TinyNodes):
+    """The nodes, and what was found."""
 
-    def __init__(self, gpu: PretendedGPU, mode: str, folder: Path) -> None:
-        from ...nodes import load_nodes
-
-        self.gpu, self.mode, self.folder = gpu, mode, folder
-        self.nodes = {node.GET_SCHEMA().node_id: node for node in load_nodes()}
-        self.made: dict[str, Any] = {}
+    def __init__(self, gpu: PretendedGPU, folder: Path) -> None:
+        super().__init__(folder)
+        self.gpu = gpu
         self.found: dict[str, list[str]] = {}
-        self.sockets: dict[str, Callable[[], Any]] = {
-            "MODEL": lambda: self.checkpoint()[0],
-            "CLIP": lambda: self.checkpoint()[1],
-            "VAE": lambda: self.checkpoint()[2],
-            "CONDITIONING": self.conditioning,
-            "NOISE": self.noise,
-            "IMAGE": lambda: torch.rand(9, 32, 32, 3),
-            "MASK": lambda: torch.rand(9, 32, 32).round(),
-            "LATENT": lambda: self.of("SpacetimeVAEEncode"),
-            "SPACETIME_LANGUAGE_MODEL": self.captioner,
-        }
-        self.special: dict[str, dict[str, Callable[[], Any]]] = {
-            "SpacetimeLoadCheckpoint": {"checkpoint": lambda: "tiny.safetensors"},
-            "SpacetimeLoadDiT": {"file": self.published, "dtype": lambda: "fp32"},
-            "SpacetimeClassLabel": {
-                "model": lambda: self.checkpoint("classes")[0],
-                "label": lambda: "a",
-                "conditioning": self.conditioning,
-            },
-            "SpacetimeGuider": {
-                "negative": lambda: self.conditioning(""),
-                "weak_model": lambda: self.checkpoint("weak")[0],
-            },
-            "SpacetimeMeasureSimulation": {"frames": lambda: self.of("SpacetimeProbeClips", 2)},
-            "SpacetimePromptOverTime": {"prompts": lambda: "0: a red ball\n0.4: a blue ball"},
-            "SpacetimeGuidanceOverTime": {"scales": lambda: "0: 3\n0.4: 1.5"},
-            "SpacetimeOutpaint": {"left": lambda: 16},
-            "SpacetimeRetake": {"start": lambda: 0.25},
-            "SpacetimeVAEEncode": {"audio_vae": lambda: None},  # of models with sound, which this is not
-            "SpacetimeVAEDecode": {"audio_vae": lambda: None},
-            "SpacetimeAnimateImage": {"images": lambda: torch.rand(1, 32, 32, 3)},
-            "SpacetimeLoadCaptioner": {"vae": lambda: self.checkpoint("spacetime-toy")[2]},
-            "SpacetimeClipsFromFolder": {"folder": lambda: "example"},
-            "SpacetimeExploreSeeds": {"tokens": lambda: self.of("SpacetimePatchify"), "steps": lambda: 1},
-            "SpacetimePickRuns": {"runs": lambda: self.of("SpacetimeExploreSeeds"), "pick": lambda: "1"},
-            "SpacetimeDenoiseStep": {"tokens": lambda: self.of("SpacetimeForwardDiffusion")},
-            "SpacetimeSaveRun": {"tokens": lambda: self.of("SpacetimeDenoiseStep")},
-            "SpacetimeLoadRun": {"run": lambda: self.of("SpacetimeSaveRun", 1)},
-            "SpacetimeSplitClips": {"latent": lambda: self.of("SpacetimePackClips", 1)},
-            "SpacetimeCaptionClips": {"clips": lambda: self.of("SpacetimeClipsFromFolder")},
-        }
-
-    # -- what nodes are given --
-
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Something that is made when it is first asked for."""
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
-
-    def checkpoint(self, name: str = "tiny") -> Any:
-        """MODEL, CLIP, VAE."""
-        from ...nodes.loaders import LoadCheckpoint
-
-        file = name if name.startswith("spacetime") else f"{name}.safetensors"
-        return self.once(name, lambda: LoadCheckpoint.execute(file, "auto").result)
-
-    def conditioning(self, text: str = "a red ball rolls") -> Any:
-        """A prompt."""
-        import nodes as core
-
-        return self.once(text, lambda: core.CLIPTextEncode().encode(self.checkpoint()[1], text)[0])
-
-    def noise(self) -> Any:
-        """Core's noise."""
-        from comfy_extras import nodes_custom_sampler as custom
-
-        return custom.RandomNoise.execute(5).result[0]
-
-    def captioner(self) -> Any:
-        """The embedded one, which writes few words."""
-        return self.of("SpacetimeLoadCaptioner")
-
-    def published(self) -> str:
-        """A small DiT in Meta's layout, where the host lists it."""
-        import folder_paths
-        from safetensors.torch import save_file
-
-        from ...models.published.dit import ClassConfig, ClassTransformer
-
-        config = ClassConfig(
-            in_channels=4,
-            out_channels=8,
-            hidden_size=64,
-            depth=1,
-            num_heads=1,
-            inner_size=256,
-            patch=2,
-            grid=16,
-            frames=0,
-            num_labels=11,
-        )
-        folder_paths.add_model_folder_path("diffusion_models", str(self.folder))
-        save_file(ClassTransformer(config, torch.nn).state_dict(), self.folder / "DiT.safetensors")
-        return "DiT.safetensors"
-
-    def of(self, node: str, output: int = 0) -> Any:
-        """What a node gives for the inputs that it gets here."""
-        return self.once(node, lambda: self.run(node))[output]
-
-    def run(self, name: str, *, optional: bool = False) -> tuple[Any, ...]:
-        """A node's outputs for inputs made by its schema."""
-        node = self.nodes[name]
-        schema = node.GET_SCHEMA()
-        given = {}
-        for one in schema.inputs:
-            needed = not one.optional or hasattr(one, "default") or one.id in ALWAYS
-            if not (needed or optional):
-                continue
-            value = self.value(name, one)
-            if value is not None:
-                given[one.id] = [value] if schema.is_input_list and not isinstance(value, list) else value
-        return tuple(node.execute(**given).result or ())
-
-    def value(self, node: str, one: Any) -> Any:
-        """A widget's default, or something for a socket."""
-        if one.id in self.special.get(node, {}):
-            return self.special[node][one.id]()
-        if hasattr(one, "default"):
-            value = one.default
-            if one.id in SMALL and isinstance(value, (int, float)):
-                value = type(value)(max(SMALL[one.id], one.min or 0))
-            return one.options[0] if value is None and getattr(one, "options", None) else value
-        kinds = str(one.get_io_type()).split(",")
-        for kind in kinds:
-            if kind in self.sockets:
-                return self.once(f"socket {kind}", self.sockets[kind])
-        for name, other in self.nodes.items():
-            for number, output in enumerate(other.GET_SCHEMA().outputs):
-                if output.io_type in kinds:
-                    found = self.of(name, number)
-                    return found[0] if output.is_output_list else found
-        raise LookupError(f"nothing makes a {one.io_type} for {node}: name something in `sockets`")
-
-    # -- what is found --
 
     def look(self, name: str, run: Callable[[], Any]) -> None:
         """Run something and note what a GPU would refuse, errors, and results in the wrong place."""
-        from comfy.model_management import intermediate_device
-
         before = dict(self.gpu.refusals)
         wrong = []
         try:
-            for value in run():
-                tensor = value.get("samples") if isinstance(value, dict) else None
-                if isinstance(tensor, Tensor) and tensor.device.type != intermediate_device().type:
-                    wrong.append(f"a latent was handed on on {tensor.device}")
+            for number, value in enumerate(run()):
+                wrong += [f"output {number} holds {what}" for what in misplaced(value)]
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             wrong.append(f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})")
         wrong += [f for f, number in self.gpu.refusals.items() if number > before.get(f, 0)]
         self.found[name] = wrong
 
+    def look_beside_the_nodes(self) -> None:
+        """What no single node does: tokens that were edited between two, and a model of transformers' kind."""
+        from ...nodes.denoise import DenoiseStep
+        from ...nodes.host.words.language import local_placer
 
-def save_checkpoints(folder: Path) -> None:
-    """Small random checkpoints, one with classes, where the host lists them."""
-    import folder_paths
+        for name, node in (("before a run", "SpacetimeForwardDiffusion"), ("within a run", "SpacetimeDenoiseStep")):
+            tokens = self.of(node)
+            edited = tokens.with_values(tokens.values * 1.01)
+            others = (self.of("SpacetimeGuider"), self.of("SpacetimeSampler"), 1)
+            self.look(f"tokens edited {name}", lambda edited=edited, o=others: DenoiseStep.execute(edited, *o).result)
+        plain = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(4)))
+        place = local_placer()
 
-    from ...models.checkpoints import Checkpoint, save_checkpoint
-    from ...models.transformer.config import PRESETS
-    from ...models.transformer.dit import DiT
-    from ...models.vae.autoencoder import PRESETS as VAES
-    from ...models.vae.autoencoder import VideoVAE
+        def computed() -> tuple[Any, ...]:
+            place(plain)
+            place(plain)  # and for the next answer
+            plain(torch.ones(1, 64, device=next(plain.parameters()).device))
+            return ()
 
-    folder_paths.add_model_folder_path("checkpoints", str(folder))
-    for place in ("output", "temp", "input", "user"):
-        (folder / place).mkdir()
-        getattr(folder_paths, f"set_{place}_directory")(str(folder / place))
-    for name, classes in (("tiny", 0), ("weak", 0), ("classes", 3)):
-        torch.manual_seed(0)
-        colours = torch.rand(PRESETS["test"].in_channels, 3).tolist()
-        dit = DiT(replace(PRESETS["test"], num_classes=classes)).initialise()
-        vae = VideoVAE(VAES["test"])
-        for network in (dit, vae):
-            for weight in network.parameters():
-                torch.nn.init.normal_(weight, std=0.1 if weight.ndim > 1 else 0.3)
-        meta = {
-            "rgb_factors": colours,
-            "rgb_bias": [0.0] * 3,
-            "trained_on": ["32x32x9"],
-            "classes": ["a", "b", "c"] if classes else [],
-        }
-        made = Checkpoint(dit.config, dit.state_dict(), vae.config, vae.state_dict(), meta)
-        save_checkpoint(folder / f"{name}.safetensors", made)
+        self.look("a module of plain layers", computed)
+
+
+def misplaced(value: Any) -> Iterator[str]:
+    """Tensors of an output that do not lie where the host keeps what nodes hand on."""
+    from comfy.model_management import intermediate_device
+
+    place = intermediate_device().type
+    latent = value.get("samples") if isinstance(value, dict) else None
+    if isinstance(latent, Tensor) and latent.device.type != place:
+        yield f"a latent on {latent.device}"
+    if place == "cpu":
+        yield from (f"{tuple(tensor.shape)} on {tensor.device}" for tensor in tensors_in(value) if tensor.is_cuda)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors that a value holds; of the host's own objects, which it moves, none."""
+    if isinstance(value, Tensor):
+        yield value
+    parts: list[Any] = []
+    if isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, (list, tuple)):
+        parts = list(value)
+    elif is_dataclass(value):
+        parts = [getattr(value, field.name) for field in fields(value)]
+    for part in parts:
+        yield from tensors_in(part)
+
+
+def dtypes_of_cards(gpu: PretendedGPU) -> dict[str, str]:
+    """What our DiT computes in on cards of these kinds where nobody says."""
+    from ...nodes.host.model.model import compute_dtype
+
+    card, chosen = torch.cuda.get_device_properties(0), {}
+    own = (card.major, card.minor)
+    for kind in ((7, 5), own):
+        gpu.compute = card.major, card.minor = kind
+        chosen[f"{kind[0]}.{kind[1]}"] = str(compute_dtype("auto", torch.device("cuda", 0), 10**8))
+    return chosen
 
 
 def left_on_the_gpu(bench: Bench) -> int:
@@ -262,7 +129,7 @@ def run_all(gpu: PretendedGPU, mode: str, folder: Path) -> dict[str, Any]:
     import comfy.model_management as management
 
     save_checkpoints(folder)
-    bench = Bench(gpu, mode, folder)
+    bench = Bench(gpu, folder)
     if mode == "partial":
         size = management.module_size(bench.checkpoint()[0].model)
         gpu.memory = int(management.minimum_inference_memory() + size * 0.6)
@@ -272,15 +139,19 @@ def run_all(gpu: PretendedGPU, mode: str, folder: Path) -> dict[str, Any]:
         bench.look(name, lambda name=name: bench.run(name))
         if any(one.optional and not hasattr(one, "default") for one in node.GET_SCHEMA().inputs):
             bench.look(f"{name}, all inputs", lambda name=name: bench.run(name, optional=True))
+    bench.look_beside_the_nodes()
     waits = Waits(bench)
     if mode == "normal":
         waits.of_samplers()
+        waits.of_tasks()
         waits.of_changes()
     return {
         "nodes": bench.found,
         "waits": waits.per_step,
         "changes": waits.changes,
+        "tasks": waits.tasks,
         "strips": waits.strips,
+        "dtypes": dtypes_of_cards(gpu),
         "left": left_on_the_gpu(bench),
     }
 

@@ -270,7 +270,9 @@ def test_metrics_take_frames_on_the_gpu(gpu):
 
 def test_frames_go_to_the_gpu_as_bytes(gpu):
     frames = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
-    close(from_uint8(frames, "cuda"), from_uint8(frames), 0)
+    there = from_uint8(frames, "cuda")
+    assert gpu.bytes_sent == frames.nbytes
+    close(there, from_uint8(frames), 0)
 
 
 @pytest.mark.parametrize("network_at", ["cpu", "cuda"])

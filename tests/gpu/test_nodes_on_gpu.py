@@ -14,14 +14,22 @@ from comfyui_spacetime.tools.in_process import host_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {  # what a step waits for beyond the same with core's guider and sampler, at most
-    "KSampler": 2,
+    "KSampler": 1,
     "Guider, core's euler": 1,
     "Guider, unipc": 1,
     "Guider cfg_zero_star, unipc": 1,
     "History Guidance, unipc": 1,
     "Denoise Step in one call, unipc": 1,
-    "Denoise Step in one call, core's euler": 2,
+    "Denoise Step in one call, core's euler": 1,
 }
+TASKS = {  # the same of nodes that sample by themselves; a call of core's sampler looks whether its latent is empty
+    "Stream Video, a call": 1,
+    "Stream Video, a latent of one call": 2,  # and its images are fetched
+    "Extend Far, a step": 0,
+    "Second Pass, a step": 0,
+    "Explore Seeds, a step": 1,
+}
+CALLS = {"Extend Far, a window": 4, "Explore Seeds, a seed": 7}  # beyond a call of core's; a seed is decoded too
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +73,17 @@ def test_a_step_waits_for_the_gpu_no_more_than_cores_own(found):
     assert found("normal")["strips"] >= 40
     core = waits["core's guider, core's euler"]
     assert {name: waits[name] - core for name, most in OWN.items() if waits[name] - core > most} == {}
+
+
+def test_nodes_that_sample_by_themselves_wait_no_more_either(found):
+    waits, tasks = found("normal")["waits"], found("normal")["tasks"]
+    limits = TASKS | {name: waits["core's guider, a call each"] + more for name, more in CALLS.items()}
+    assert {name: number for name, number in tasks.items() if number > limits[name]} == {}
+    assert tasks.keys() == limits.keys()
+
+
+def test_cards_without_bf16_compute_in_fp16(found):
+    assert found("normal")["dtypes"] == {"7.5": "torch.float16", "8.6": "torch.bfloat16"}
 
 
 def test_what_changes_a_model_or_a_prompt_makes_no_step_wait(found):

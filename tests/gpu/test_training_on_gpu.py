@@ -1,5 +1,6 @@
 """Whole training runs on a pretended GPU, with their saves and reports; and what a step waits for."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from comfyui_spacetime.models.training.distill.settings import Distillation
 from comfyui_spacetime.models.training.dit import train as dit
 from comfyui_spacetime.models.training.dit.settings import DiTTraining
 from comfyui_spacetime.models.training.run.ahead import AHEAD
+from comfyui_spacetime.models.training.run.devices import taking_turns
 from comfyui_spacetime.models.training.run.stopping import StoppedError
 from comfyui_spacetime.models.training.vae import train as vae
 from comfyui_spacetime.models.transformer.config import PRESETS as DITS
@@ -107,6 +109,30 @@ def test_a_step_that_goes_wrong_is_told_before_anything_is_kept(gpu, cache, netw
         train_dit(cache, network, tmp_path, steps=8, save_every=8, snapshots=0, early=0.5)
     assert len(drawn) > 8, "the step after it was begun"
     assert not list(tmp_path.glob("**/*.safetensors"))
+
+
+def test_a_report_holds_one_model_on_the_gpu_at_a_time(gpu):
+    trained, judged = DiT(DITS["test"]).cuda(), DiT(DITS["test"])
+    gpu.measuring, gpu.most = True, 0
+    before = gpu.bytes_held()
+    with taking_turns(trained, judged, device=torch.device("cuda")):
+        assert isinstance(next(judged.parameters()), GPUTensor)
+    assert gpu.most <= before == gpu.bytes_held()
+    assert isinstance(next(trained.parameters()), GPUTensor)
+
+
+def test_clips_are_encoded_on_the_gpu_and_what_is_kept_is_that_of_the_cpu(gpu, cache, network, tmp_path):
+    text, calls = (lambda texts: (torch.zeros(len(texts), 8, 384), torch.ones(len(texts), 8, dtype=torch.bool))), []
+    there = copy.deepcopy(network).cuda()
+    there.encoder.register_forward_hook(lambda _module, given, _out: calls.append(given[0].is_cuda))
+    sent = gpu.bytes_sent
+    cache_toy_world(tmp_path, there, text, SIZE, 2)
+    assert calls
+    assert all(calls)
+    assert gpu.bytes_sent - sent == 2 * 3 * 9 * 32 * 32, "clips go to a GPU as bytes"
+    pairs = zip(LatentCache(tmp_path).buckets[str(SIZE)], cache.buckets[str(SIZE)], strict=False)
+    for (one, _), (other, _) in pairs:
+        torch.testing.assert_close(one, other)
 
 
 def distil(cache: LatentCache, network: VideoVAE, out: Path, **changes: Any) -> DiT:

@@ -21,6 +21,7 @@ class Waits:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.per_step: dict[str, float] = {}
+        self.tasks: dict[str, float] = {}
         self.changes: dict[str, float] = {}  # by node
         self.strips = 0  # moving strips that the counted runs have shown
 
@@ -97,6 +98,49 @@ class Waits:
         }
         self.per_step = {name: self.count(name, run) for name, run in runs.items()}
         self.strips = len(shown)
+
+    def of_tasks(self) -> None:
+        """What steps, calls and pieces of the nodes wait for that sample by themselves, or in a way of their own."""
+        from ...nodes.explore import ExploreSeeds
+        from ...nodes.tasks.long import ExtendFar
+        from ...nodes.tasks.second_pass import SecondPass
+
+        bench, guider, ours = self.bench, self.guider(), unipc()
+        model, vae, clip = bench.checkpoint()[0], bench.checkpoint()[2], bench.of("SpacetimeVAEEncode")
+        empty = bench.of("SpacetimeEmptyVideo")
+        patches, noise = bench.nodes["SpacetimePatchify"].execute(empty, 1, 2, 2).result[0], bench.noise()
+        tiled, larger, _, _ = SecondPass.execute(model, clip, levels(8), 2.0, 1, 0.5, 1.0, 0.25, 12.0, 4).result
+
+        def far(steps: int, windows: int) -> None:  # of 3 latents, 2 of them new
+            ExtendFar.execute(
+                guider, ours, levels(steps), noise, clip, "forward", 2 * windows / 3, 0.7, 0.3, 0.3, 12.0, 4
+            )
+
+        def explored(steps: int, seeds: int) -> None:
+            ExploreSeeds.execute(patches, noise, levels(6), guider, ours, vae, seeds, steps, 12.0)
+
+        runs: dict[str, Callable[[int], Any]] = {
+            "Stream Video, a latent of one call": lambda n: self.stream(n, 2),
+            "Stream Video, a call": lambda n: self.stream(1, n),
+            "Extend Far, a step": lambda n: far(n, 1),
+            "Extend Far, a window": lambda n: far(1, n),
+            "Second Pass, a step": lambda n: self.sample(self.guider(tiled), larger, n, ours),
+            "Explore Seeds, a step": lambda n: explored(n, 1),
+            "Explore Seeds, a seed": lambda n: explored(1, n),
+        }
+        self.tasks = {name: self.count(name, run) for name, run in runs.items()}
+
+    def stream(self, latents: int, steps: int) -> None:
+        """So many latents of a stream, of which two are open at a time and go down in so many steps, after a clip."""
+        from ...nodes.sampling import Sampler
+        from ...nodes.tasks.stream import StreamVideo
+
+        bench, seconds = self.bench, latents * 4 / 12
+        sampler, vae = Sampler.execute("euler_sde", 3, 1.0, 1.0).result[0], bench.checkpoint()[2]
+        times = (seconds, "", 0.0, 1.0, 0.67, 12.0, 4)
+        StreamVideo.execute(
+            self.guider(), sampler, levels(steps), bench.noise(), bench.of("SpacetimeVAEEncode"), vae, *times
+        )
 
     def of_changes(self) -> None:
         """Runs with what each node makes that changes a model or a prompt, on its latent if it gives one."""

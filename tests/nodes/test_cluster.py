@@ -57,6 +57,15 @@ def test_videos_come_back_as_a_list_in_order_and_nothing_is_left(started, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_the_hosts_models_make_room_before_workers_are_started(started, monkeypatch):
+    from comfyui_spacetime.nodes.host.processes import cluster
+
+    before = []
+    monkeypatch.setattr(cluster, "make_room", lambda: before.append(len(started)))
+    run("a ball")
+    assert before == [0]
+
+
 def test_the_address_is_the_users_alone(started, monkeypatch):
     run("a ball --address ray://elsewhere:10001\n--out=/etc")
     assert started[0][started[0].index("--address") + 1] == "local"
