@@ -97,7 +97,7 @@ def normed_rope(norm: nn.Module, x: Tensor, table: Tensor) -> Tensor:
     weight = weights(norm, x)
     if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
         return _weighted_rope(weight, x, table)
-    parts = zip(x.split(TILE, dim=2), table.split(TILE, dim=1), strict=True)
+    parts = zip(x.split(TILE, dim=2), table.split(TILE, dim=-2), strict=True)
     return torch.cat([apply_rope(rms(part.float()) * weight, rows).to(x.dtype) for part, rows in parts], dim=2)
 
 

@@ -46,7 +46,7 @@ def share_graph(blocks: Iterable[Block], compiled: Callable[..., Any]) -> None:
     ) -> Tensor:
         if x._is_view():  # what comes from another layer than a block would be another kind of input
             x = x.clone()
-        for tensor, dims in ((x, (0, 1)), (modulation, (0, 1)), (rope, (1,)), *_sizes_of(text)):
+        for tensor, dims in ((x, (0, 1)), (modulation, (0, 1)), (rope, (1, rope.ndim - 2)), *_sizes_of(text)):
             for dim in dims:
                 if tensor.shape[dim] > 1:
                     torch._dynamo.maybe_mark_dynamic(tensor, dim)

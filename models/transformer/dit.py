@@ -7,6 +7,7 @@ schedules, solvers or tasks; the unit of its output (`prediction`) is a word in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from .blocks import Block, Head, Text
 from .config import DiTConfig
 from .embeddings import NoiseLevelEmbedder, masked_mean
 from .rope import rope_table
+from .routing import Route, Row
 from .shares import mixed, split_shares
 
 
@@ -46,6 +48,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointing = False  # in training: blocks are computed again instead of keeping their activations
+        self.routed = range(0)  # in training: blocks that some patches go past
         size = config.hidden_size
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         patch_values = config.patch[0] * config.patch[1] * config.patch[2]
@@ -177,10 +180,11 @@ class DiT(nn.Module):
         attention: Kernel = sdpa,
         transformer_options: dict[str, Any] | None = None,
         taps: dict[int, Tensor] | None = None,
+        route: Route | None = None,
     ) -> Tensor:
         """Tokens (B, N, P) of one clip or of several packed ones -> prediction (B, N, P). ValueError for another N.
 
-        taps: filled with what comes out of the blocks whose numbers are its keys, (B, N, D).
+        taps: filled with what comes out of the blocks whose numbers are its keys, (B, N, D), or of what route keeps.
         """
         grids, cyclic = prepared.grids, prepared.cyclic
         lengths = [grid.num_tokens for grid in grids]
@@ -189,15 +193,20 @@ class DiT(nn.Module):
         x = self.patch_embedder(values)  # (B, N, D)
         c = self.condition(sigma, grids, prepared.pooled, x.dtype, labels=labels, cyclic=cyclic)
         modulation = self.modulation(F.silu(c)).unflatten(-1, (6, -1))  # (B, M, 6, D)
+        row, whole = Row(x, modulation, prepared.rope, lengths), None
+        del x  # it is not needed while the blocks compute
         for index, (block, text) in enumerate(zip(self.blocks, prepared.texts, strict=True)):
+            if route is not None and index in route.blocks[:1]:
+                whole, row = row, route.kept(row)
             run = block_runner(block, index, len(self.blocks), transformer_options)
             if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(run, x, modulation, prepared.rope, text, attention, lengths, use_reentrant=False)
-            else:
-                x = run(x, modulation, prepared.rope, text, attention, lengths)
+                run = partial(checkpoint, run, use_reentrant=False)
+            row = row._replace(x=run(row.x, row.modulation, row.rope, text, attention, row.lengths))
             if taps is not None and index in taps:
-                taps[index] = x
-        out: Tensor = self.head(x, c)
+                taps[index] = row.x
+            if route is not None and whole is not None and index + 1 == route.blocks.stop:
+                row = route.put_back(whole, row)
+        out: Tensor = self.head(row.x, c)
         return out
 
     def condition(

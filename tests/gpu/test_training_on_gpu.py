@@ -29,6 +29,7 @@ from comfyui_spacetime.tests.gpu.tensor import GPUTensor
 
 SIZE = ClipSize(32, 32, 9)
 DIT: dict[str, Any] = {"preset": "test", "steps": 2, "tokens": 32, "save_every": 2, "warmup": 1, "snapshots": 2}
+ROUTED: dict[str, Any] = {"route": 0.5, "route_start": 0, "route_end": 1}
 QUIET: dict[str, Any] = {"save_every": 1000, "snapshots": 0, "early": 0.0, "images": 0.0}
 VAE: dict[str, Any] = {"preset": "test", "steps": 2, "batch": 1, "crop": 32, "frames": (9,), "save_every": 2}
 
@@ -62,7 +63,12 @@ def train_dit(cache: LatentCache, network: VideoVAE, out: Path, init: Checkpoint
 
 @pytest.mark.parametrize(
     "changes",
-    [{"dtype": "float32", "muon": False}, {"packing": True}, {"accumulate": 2, "checkpointing": True}, {"lora": 2}],
+    [
+        {"dtype": "float32", "muon": False},
+        {"packing": True} | ROUTED,
+        {"accumulate": 2, "checkpointing": True},
+        {"lora": 2},
+    ],
     ids=str,
 )
 def test_a_dit_is_trained_and_reported(gpu, cache, network, tmp_path, changes):
@@ -84,7 +90,9 @@ def test_a_run_on_the_gpu_continues_there_to_the_bit(gpu, cache, network, tmp_pa
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("changes", [{}, {"packing": True}, {"clip_deviations": 3.0}, {"accumulate": 3}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"packing": True}, {"clip_deviations": 3.0}, {"accumulate": 3} | ROUTED], ids=str
+)
 def test_a_step_of_the_dit_waits_for_nothing(gpu, cache, network, tmp_path, changes):
     counts = []
     for steps in (2, 4):

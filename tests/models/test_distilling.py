@@ -264,6 +264,7 @@ def test_files_say_that_they_are_for_few_steps_without_guidance(cache, tmp_path,
     [
         ({"packing": True}, {}, "leave out --packing"),
         ({"alignment": 0.5}, {}, "leave out --alignment"),
+        ({"route": 0.5}, {}, "leave out --route"),
         ({"student_steps": 0}, {}, "--student-steps is 1 to 64, not 0"),
         ({"substeps": 300}, {}, "--substeps is 1 to 256, not 300"),
         ({}, {"prediction": "eps"}, "choose a teacher that predicts velocity"),

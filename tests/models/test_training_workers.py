@@ -23,6 +23,7 @@ from comfyui_spacetime.tools.bench import resume, workers
 from comfyui_spacetime.tools.terminal import Trouble
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torchrun's processes are told to end by signals")
+ROUTED = ["--route", "0.5", "--route-start", "0", "--route-end", "1"]
 SAME_LOSS = 2e-4  # the log has four digits
 SAME_WEIGHTS = 5e-5  # fp32 sums in another order, which AdamW enlarges where gradients are tiny; measured 1.2e-5
 
@@ -73,7 +74,9 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
     return [child for child in children if "models.training" in child.cmdline()]
 
 
-@pytest.mark.parametrize("split", [[], ["--shard"], ["--shard", "--packing", "--accumulate", "2"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "split", [[], ["--shard"], ["--shard", "--packing", "--accumulate", "2", *ROUTED]], ids=" ".join
+)
 def test_two_workers_make_the_run_of_one(data, arguments, whole, split, tmp_path):
     reference = whole
     if "--packing" in split:

@@ -12,7 +12,7 @@ from comfyui_spacetime.models.generate import Models
 from comfyui_spacetime.models.metrics.probe_cases import cases
 from comfyui_spacetime.models.recommended import Recommended
 from comfyui_spacetime.tools.bench import __main__ as runner
-from comfyui_spacetime.tools.bench import fidelity, probes
+from comfyui_spacetime.tools.bench import fidelity, probes, settings
 from comfyui_spacetime.tools.bench.sampling import add_sampling_options, load_models, sheet, sizes
 
 
@@ -40,6 +40,26 @@ def test_perfect_clips_score_as_the_truth(monkeypatch):
     assert "motion, unseen wording" in names
     assert all(row["value"] == row["truth"] for row in rows)
     assert [row["n"] for row in rows[:5]] == [4] * 5
+
+
+def test_settings_are_compared_clip_by_clip_on_other_prompts(monkeypatch):
+    """One that makes half of the clips right, beside the recommended ones that make all of them right."""
+
+    def made(prompts, options):
+        clips = [fidelity.drawn(scene, options.size) for _, scene, _ in fidelity.held_out_scenes(options.limit, 1)]
+        return [clip if i % 2 or options.steps == 24 else np.zeros_like(clip) for i, clip in enumerate(clips)]
+
+    monkeypatch.setattr(settings, "generated", made)
+    parser = ArgumentParser()
+    settings.add_options(parser)
+    best, other = settings.rows(parser.parse_args(["--limit", "4", "--size", "64x64x33", "--only", "12 steps"]))
+    assert best["change"] == 0
+    assert best["right"] > 0.9
+    assert other["right"] == pytest.approx(best["right"] + other["change"])
+    assert other["change"] < -0.4
+    assert other["error"] > 0.2
+    with pytest.raises(ValueError, match="settings are chosen by others"):
+        next(iter(settings.rows(parser.parse_args(["--prompts", "0"]))))
 
 
 def test_the_form_for_few_steps_stands_beside_the_full_one(monkeypatch):

@@ -113,13 +113,15 @@ def fresh(width: int, seed: int) -> DiT:
     return DiT(replace(PRESETS["toy"], hidden_size=width, depth=4)).initialise()
 
 
-def trained(model: DiT, cache: LatentCache, empty: Tensor, settings: DiTTraining) -> DiT:
-    """The model after its steps, with averaged weights."""
+def trained(model: DiT, cache: LatentCache, empty: Tensor, settings: DiTTraining, *, whole: int = 0) -> DiT:
+    """The model after its steps, with averaged weights. whole: so many of the last ones are made without routing."""
     model.to(torch.bfloat16)
     optimiser = Optimiser(model, learning_rate=settings.learning_rate)
     average = EMA(optimiser.masters)
     for step in range(settings.steps):
-        batch_loss(model, draw_batch(cache, empty, settings, generator(settings.seed, step))).backward()
+        asked = replace(settings, route=0.0) if step >= settings.steps - whole else settings
+        batch = draw_batch(cache, empty, asked, generator(settings.seed, step))
+        batch_loss(model, batch, alignment=settings.alignment).backward()
         optimiser.step(learning_rate_scale(step, settings.steps))
         average.update(optimiser.masters, step + 1)
     return averaged(model, average.weights).to(torch.bfloat16)

@@ -8,6 +8,7 @@ step_*     CPU seconds of one step on one thread, by turns: ours as `train dit` 
            peak is a large matrix product of the same dtype in this run
 packed_*   a step on clips of several sizes in one row (ours), against the same clips padded to the largest, and against
            one batch per size; packed_one_size: clips of one size against one batch of them
+routed     half of the patches go past half of the blocks (ours), against none
 *_memory   MB that a step needs above the weights, with checkpoints or in parts (ours) and at once
 """
 
@@ -36,6 +37,7 @@ from ...models.transformer.dit import DiT
 from .forwards import forward_dtype
 from .packed_steps import one_size_row, packing_rows
 from .peak import Peak, resident_mb
+from .routed_steps import routed_row
 from .timing import by_turns
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +56,7 @@ def rows() -> Iterable[dict[str, Any]]:
         yield from step_rows(dtype)
     yield from packing_rows(forward_dtype())
     yield one_size_row(forward_dtype())
+    yield routed_row(forward_dtype())
     for case, note in (("checkpointing", "blocks computed twice"), ("accumulate", "in four parts")):
         (less, longer), (plain, time) = (step_memory(c) for c in (case, "plain"))
         told = f"{note}, against at once: {longer / time:.2f} times the CPU time; MB, {MEASURED} images, bf16"

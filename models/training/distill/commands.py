@@ -17,7 +17,8 @@ from ..run.options import add_device, add_settings, chosen
 from . import train as distilling
 from .settings import Distillation
 
-TEACHERS = ("preset", "text", "packing", "early", "alignment")  # what is the teacher's, or has no meaning here
+# what is the teacher's, or has no meaning here
+TEACHERS = ("preset", "text", "packing", "early", "alignment", "route", "route_start", "route_end")
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser], mixture: Callable[[str], Any]) -> None:

@@ -30,6 +30,8 @@ class Distillation(DiTTraining):
             raise ValueError("a teacher makes its videos in rows of one size: leave out --packing")
         if self.alignment:
             raise ValueError("a student learns from its teacher, not from the clips' features: leave out --alignment")
+        if self.route:
+            raise ValueError("a student begins with what its teacher's blocks do to every patch: leave out --route")
 
     @property
     def recommended(self) -> Recommended:

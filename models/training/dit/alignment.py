@@ -7,6 +7,8 @@ encoder, or, of the toy world, the truth (toyworld.truth).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,10 +41,16 @@ def block_of(model: DiT) -> int:
     return max(0, round(len(model.blocks) / 3) - 1)
 
 
-def alignment_loss(model: DiT, x: Tensor, known: Tensor) -> Tensor:
-    """1 - cosine between what is told of the block's output (B, N, D) and what is known (B, N, F)."""
+def alignment_loss(model: DiT, x: Tensor, known: Tensor, lengths: Sequence[int] = ()) -> Tensor:
+    """1 - cosine between what is told of the block's output (B, N, D) and what is known (B, N, F).
+
+    The mean of each clip, then over clips. lengths: patches of each of several clips packed in a row.
+    """
     told = model.get_submodule(NAME)(x)
-    return (1 - torch.cosine_similarity(told.float(), known.float(), dim=-1, eps=1e-4)).mean()
+    apart = 1 - torch.cosine_similarity(told.float(), known.float(), dim=-1, eps=1e-4)  # (B, N)
+    if len(lengths) < 2:
+        return apart.mean()
+    return torch.stack([clip.mean() for clip in apart.split(list(lengths), dim=1)]).mean()
 
 
 def without(weights: dict[str, Tensor]) -> dict[str, Tensor]:

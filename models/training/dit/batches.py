@@ -35,6 +35,7 @@ class Batch:
     text_lengths: tuple[int, ...] = ()  # tokens of each packed clip's text
     labels: Tensor | None = None  # class of each clip, (clips,)
     known: Tensor | None = None  # (B, N, F) features to align with
+    kept: Tensor | None = None  # (B, N) bool, on the CPU: patches that go through all blocks; None: all of them
 
     @property
     def packed(self) -> bool:
@@ -64,7 +65,7 @@ class Batch:
     def part(self, clips: slice) -> Batch:
         """Some of the clips: what one worker, or one part of an accumulated step, computes."""
         if not self.packed:
-            names = ("clean", "noise", "sigma", "context", "mask", "labels", "known")
+            names = ("clean", "noise", "sigma", "context", "mask", "labels", "known", "kept")
             return replace(self, **{n: value[clips] for n in names if (value := getattr(self, n)) is not None})
         patches, words = (_stretch(lengths, clips) for lengths in (self.lengths, self.text_lengths))
         return replace(
@@ -77,6 +78,7 @@ class Batch:
             text_lengths=self.text_lengths[clips],
             labels=None if self.labels is None else self.labels[clips],
             known=None if self.known is None else self.known[:, patches],
+            kept=None if self.kept is None else self.kept[:, patches],
         )
 
     def parts(self, number: int) -> list[Batch]:
@@ -170,7 +172,34 @@ def draw_batch(
     patch: Patch = DEFAULT_PATCH,
     device: torch.device = CPU,
 ) -> Batch:
-    """The batch of one step: clips packed, or a bucket by its share and as many of its clips as `tokens` allows."""
+    """The batch of one step, with the patches that go through all blocks where some do not."""
+    batch = draw_clips(cache, empty, settings, rng, patch, device)
+    return routed(batch, settings.route, rng) if settings.route else batch
+
+
+def routed(batch: Batch, share: float, rng: torch.Generator) -> Batch:
+    """The batch with a random `share` of its patches left out by some blocks: of each latent frame alike many.
+
+    At least one patch of a frame is kept.
+    """
+    kept = []
+    for grid in batch.grids:
+        size = grid.height * grid.width
+        order = torch.rand(len(batch.clean), grid.frames, size, generator=rng).argsort(dim=-1)
+        count = max(1, round((1 - share) * size))
+        kept.append((order.argsort(dim=-1) < count).flatten(1))
+    return replace(batch, kept=torch.cat(kept, dim=1))
+
+
+def draw_clips(
+    cache: LatentCache,
+    empty: Tensor,
+    settings: Drawing,
+    rng: torch.Generator,
+    patch: Patch = DEFAULT_PATCH,
+    device: torch.device = CPU,
+) -> Batch:
+    """The clips of one step: packed, or of a bucket by its share and as many of its clips as `tokens` allows."""
     mix = settings.mix or tuple((size, 1.0) for size in cache.buckets)
     weights = torch.tensor([share for _, share in mix])
     size = mix[int(torch.multinomial(weights, 1, generator=rng))][0]

@@ -27,6 +27,7 @@ class Drawing(Labelled):
     dropout: float = 0.1  # share of clips without text and class
     region: float = 0.1  # share of steps with known regions in space
     alignment: float = 0.0  # weight of what an early block is to tell of what is known of the patches
+    route: float = 0.0  # share of the patches that go past the blocks route_start to route_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class DiTTraining(Keeping, Beginning, Drawing):
     muon: bool = True  # Muon for the matrices inside blocks; False: AdamW for all. Adapters always have AdamW
     learning_rate: float = 1e-3
     clip_deviations: float = 0.0  # above the mean of late, at which gradients are cut; 0 = at 1 only
+    route_start: int = 2  # first of the blocks that patches go past
+    route_end: int = -2  # the block where they come in again; below 0 as counted from the last one
     steadiness: float = 0.0  # weight of the squared change of the error from frame to frame
     seed: int = 0
     warmup: int = 100
@@ -91,4 +94,7 @@ ASSUMED = {
     "minutes": 0.0,
     "alignment": 0.0,
     "balance": 0.0,
+    "route": 0.0,
+    "route_start": 2,
+    "route_end": -2,
 }

@@ -20,6 +20,7 @@ from ...transfer import sent
 from ...transformer.attention import matmul_attention, sdpa
 from ...transformer.compiled import compile_blocks
 from ...transformer.dit import DiT
+from ...transformer.routing import Route, blocks_past
 from ...vae.autoencoder import VideoVAE
 from ..optim.layout import Layout
 from ..optim.optimiser import EMA, Optimiser
@@ -62,14 +63,18 @@ def batch_loss(model: DiT, batch: Batch, *, steadiness: float = 0.0, alignment: 
     )
     kernel = matmul_attention if device.type == "cpu" else sdpa
     taps = {block_of(model): point.x} if alignment else None
+    route = None if batch.kept is None else Route.of(model.routed, batch.kept, batch.lengths, device)
     # on a GPU always a level per patch: a compiled graph for each kind of level costs more than that
     levels = sigma if device.type == "cpu" else per_token
     prediction = model.forward_tokens(
-        point.x.to(dtype), levels, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps
+        point.x.to(dtype), levels, prepared, labels=batch.label_rows(device), attention=kernel, taps=taps, route=route
     )
     loss = flow_loss(prediction, point, batch.lengths)
     if taps and batch.known is not None:
-        loss = loss + alignment * alignment_loss(model, taps[block_of(model)], sent(batch.known, device))
+        known, lengths = sent(batch.known, device), batch.lengths
+        if route is not None and block_of(model) in route.blocks:
+            known, lengths = route.select(known), list(route.lengths)
+        loss = loss + alignment * alignment_loss(model, taps[block_of(model)], known, lengths)
     if not steadiness:
         return loss
     return loss + steadiness * steadiness_loss(prediction, point, batch.grids, cyclic=batch.cyclic)
@@ -203,6 +208,8 @@ def to_train(settings: DiTTraining, cache: LatentCache, init: Checkpoint | None)
         cache.check_balance()
     if settings.alignment:
         add_aligner(model, cache.known_channels)
+    if settings.route:
+        model.routed = blocks_past(len(model.blocks), settings.route_start, settings.route_end)
     model.checkpointing = settings.checkpointing
     return model
 
@@ -217,7 +224,7 @@ def laid_out(model: DiT, settings: DiTTraining, workers: Workers, device: str) -
 
 def judged_batches(settings: Drawing, held_out: LatentCache, empty: Tensor, patch: Patch) -> list[Batch]:
     """The same few held-out batches in every run, which validation loss is measured on."""
-    judged = replace(settings, mix=(), alignment=0.0, balance=0.0)
+    judged = replace(settings, mix=(), alignment=0.0, balance=0.0, route=0.0)
     return [draw_batch(held_out, empty, judged, generator(1, i), patch=patch) for i in range(6)]
 
 
