@@ -39,6 +39,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "steady": {"steadiness": 0.5},
     "aligned": {"alignment": 0.5},
     "packed": {"packing": True},
+    "routed": {"route": 0.5, "route_start": 0, "route_end": 1},
 }
 GENERATED: dict[str, Any] = {"num_frames": 9, "height": 32, "width": 32, "steps": 3}
 
