@@ -52,8 +52,8 @@ SLOW = {
     ),
     "gpu": "nodes_on_gpu training_on_gpu",
     "tools": (
-        "bench bench_expansion bench_of_the_model bench_tasks bench_training environment orphans other_hosts "
-        "requirements wheel"
+        "bench bench_expansion bench_of_the_model bench_stream bench_tasks bench_training environment orphans "
+        "other_hosts requirements wheel"
     ),
 }
 

@@ -4,13 +4,16 @@ Each goes on from the same true clips of the toy world with their prompts. `s a 
 decoding included; `colour`, `contrast` and `sharpness` are how far the last second is from the first, in % of full
 scale (colour) or of the first second: medians over the clips of their size, whatever their sign. `peak_mb` is what
 streaming so many seconds into a file takes beside the models, in a process of its own (see the benchmark of memory).
+`cache` is how many times faster a stream could be at best if the model were causal and kept keys and values: then only
+the open latents would be computed at each step, and each one that has come out once more, clean. Nothing is counted
+for reading what is kept, so it is a bound.
 """
 
 import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,7 +23,7 @@ from torch import Tensor
 from ...models.endless import prompted
 from ...models.guidance import Guidance
 from ...models.metrics.video import measure_video
-from ...models.rolling import Rolling, opened, stream
+from ...models.rolling import DenoiserOf, Rolling, Window, opened, stream
 from ...models.schedules import sigma_of, sigmas
 from ...models.solvers import Solver
 from ...models.tasks.canvas import Canvas
@@ -33,7 +36,8 @@ from .peak import FPS
 
 DRIFTS = ("colour drift", "contrast drift", "sharpness drift")
 WINDOW, CONTEXT = 9, 3  # latents
-ROW = dict.fromkeys(("s a frame", "colour", "contrast", "sharpness", "n", "peak_mb"))
+ROUNDS = 7
+ROW = dict.fromkeys(("s a frame", "colour", "contrast", "sharpness", "cache", "n", "peak_mb"))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +55,12 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     for name, few, way in (
         ("stream, few steps", True, streamed),
         ("stream", False, streamed),
+        ("Extend Far, few steps", True, extended),
         ("Extend Far", False, extended),
     ):
         bench = tasks.Bench(argparse.Namespace(**vars(options) | {"few_steps": few}))
-        yield {"name": name, **ROW, **judged(bench, way, name)}
+        bound = {"cache": cached_at_best(bench)} if way is streamed else {}
+        yield {"name": name, **ROW, **judged(bench, way, name), **bound}
 
 
 def judged(bench: tasks.Bench, way: Any, name: str) -> dict[str, Any]:
@@ -78,13 +84,53 @@ def more(bench: tasks.Bench, clip: Tensor) -> int:
     return round(bench.options.seconds * FPS / 4) - clip.shape[2] + 1
 
 
-def streamed(bench: tasks.Bench, index: int) -> Iterator[Tensor]:
-    """Pixels (1, 3, f, H, W) of a true clip that goes on as a stream."""
-    options, clip = bench.options, bench.latents[index]
+def parts(bench: tasks.Bench, index: int) -> tuple[Rolling, DenoiserOf]:
+    """The windows of a clip's stream, and the model that its prompt makes of them."""
+    options = bench.options
     levels = sigmas("linear", options.steps, shift=options.shift)
     rolling = Rolling.within(WINDOW, CONTEXT, levels, Solver(name=options.solver), options.seed + index)
     keys = [Key(0.0, None, bench.prompts[index])]
-    denoiser_of = prompted(bench.models, keys, Guidance(scale=options.cfg), sigma_of(options.shift))
+    return rolling, prompted(bench.models, keys, Guidance(scale=options.cfg), sigma_of(options.shift))
+
+
+@torch.no_grad()
+def cached_at_best(bench: tasks.Bench) -> float:
+    """Time for a latent as it is, over what is left of it where clean latents are computed once."""
+    rolling, denoiser_of = parts(bench, 0)
+    shape = bench.latents[0].shape
+    weight = bench.models.vae.decoder.linear.weight
+
+    def call(length: int) -> Callable[[], object]:
+        window = Window(torch.zeros(*shape[:2], length, *shape[3:]), 0, 0)
+        denoise, level = denoiser_of(window), torch.full((1, length), 0.5)
+        return lambda: denoise(window.latents, level)
+
+    # two more latents cost what one costs, beginning and end of a stream aside
+    pieces = [call(n) for n in (WINDOW, rolling.open, 1)] + [
+        lambda n=n: list(bench.models.vae.decode_stream(bench.latents[0][:, :, :n].to(weight).split(1, dim=2)))
+        for n in (1, 3)
+    ]
+    whole, opened_alone, one, short, long = (statistics.median(row) for row in zip(*turns(pieces), strict=True))
+    decoding = (long - short) / 2
+    return round((rolling.each * whole + decoding) / (rolling.each * opened_alone + one + decoding), 3)
+
+
+def turns(pieces: Sequence[Callable[[], object]]) -> Iterator[list[float]]:
+    """Process time of each, taking turns, after one that does not count."""
+    for number in range(1 + ROUNDS):
+        row = []
+        for piece in pieces:
+            begin = time.process_time()
+            piece()
+            row.append(time.process_time() - begin)
+        if number:
+            yield row
+
+
+def streamed(bench: tasks.Bench, index: int) -> Iterator[Tensor]:
+    """Pixels (1, 3, f, H, W) of a true clip that goes on as a stream."""
+    clip = bench.latents[index]
+    rolling, denoiser_of = parts(bench, index)
     weight = bench.models.vae.decoder.linear.weight
 
     def latents() -> Iterator[Tensor]:
