@@ -63,11 +63,18 @@ class Extended:
 
 
 def extend_far(
-    clip: Tensor | Canvas, more: int, windows: Windows, generate: Generate, *, backward: bool = False
+    clip: Tensor | Canvas,
+    more: int,
+    windows: Windows,
+    generate: Generate,
+    *,
+    backward: bool = False,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Extended:
     """A clip (B, C, T, H, W) with `more` latents after it, or before it. Windows do not grow with the length.
 
     Sound goes along at the same times. Clips of a rhythm of several latents are extended in whole rounds of it.
+    enough: asked after each window whether to end there.
     """
     given = Canvas.of(clip).made()
     renewed = int(backward and given.first_is_single)
@@ -85,7 +92,7 @@ def extend_far(
     while True:
         video = join(parts, finished=True)
         left = target - video.length
-        if left <= 0:
+        if left <= 0 or (drift and enough()):
             return Extended(video, tuple(drift))
         room = min(windows.window - windows.context, left + renewed)
         if backward:

@@ -76,8 +76,11 @@ def _server() -> Any | None:
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
-def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any]) -> None:
-    """Let the editor GET `path`: answer(query) as JSON, or a ValueError's text with status 400."""
+def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any], *, post: bool = False) -> None:
+    """Let the editor GET `path`: answer(query) as JSON, or a ValueError's text with status 400.
+
+    post: only POST it, for what changes something, which no mere link may do.
+    """
     instance = _server()
     if instance is None:
         return
@@ -89,4 +92,4 @@ def serve_json(path: str, answer: Callable[[Mapping[str, str]], Any]) -> None:
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
 
-    instance.routes.get(path)(handler)
+    (instance.routes.post if post else instance.routes.get)(path)(handler)

@@ -13,6 +13,7 @@ from ...models.tasks.canvas import check_open
 from ...models.tasks.far import Extended, Windows, extend_far
 from ..host import messages
 from ..host.latent import known_clip, made
+from ..host.stopping import stoppable
 from ..inputs import fps_input
 from ..measure import answer, report_outputs
 from ..schema import Node, schema
@@ -124,7 +125,8 @@ class ExtendFar(Node):
             words,
             lambda index: messages.show_text(cls, f"window {index + 1} of {total}"),
         )
-        extended = extend_far(given, more, windows, generate, backward=backward)
+        with stoppable() as stopped:
+            extended = extend_far(given, more, windows, generate, backward=backward, enough=stopped)
         reported = answer(
             cls, drift_report(extended, windows, mask_reading(guider.model_patcher).sentence), extended.drift[-1]
         )

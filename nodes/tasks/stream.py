@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from ...models.tasks.canvas import Canvas, check_open
 from ...models.tasks.prompts import Key, check_endless, parse_keys
 from ..host import messages
 from ..host.latent import canvas_of, known_clip, picture_alone
+from ..host.stopping import stoppable
 from ..inputs import fps_input
 from ..schema import Node, schema
 from .inputs import CATEGORY, LATEST, per_latent_input, seconds_input
@@ -94,7 +95,9 @@ class StreamVideo(Node):
         rolled = latents_of(guider, noise, rolling, given.latents, script, held)
         wanted = None if seconds == 0 else time.lasting(seconds, fps) + (made_before == 0)
         run = Run(cls, vae, given.latents if made_before else None, fps, rolling.context)
-        video = run.written(islice(rolled, wanted), 0 if wanted is None else time.count(wanted))
+        with stoppable() as stopped:
+            expected = 0 if wanted is None else time.count(wanted)
+            video = run.written(until(stopped, islice(rolled, wanted)), expected)
         return io.NodeOutput(video, run.latent(given))
 
 
@@ -167,13 +170,12 @@ class Run:
                     for image in images:
                         self.frames += 1
                         messages.show_frame(bar, image, self.frames, max(expected, self.frames + (not expected)))
-                    pace = (clock.perf_counter() - begin) / max(1, self.frames)
-                    messages.show_text(
-                        self.node, f"{self.frames / self.fps:.1f} s, {self.frames} frames, {pace:.3g} s each"
-                    )
             except messages.Stopped:
                 if not self.frames:
                     raise
+            pace = (clock.perf_counter() - begin) / max(1, self.frames)
+            said = f"{self.frames / self.fps:.1f} s, {self.frames} frames, {pace:.3g} s each"
+            messages.show_text(self.node, said)
         return writer.video()
 
     def _noted(self, rolled: Iterator[tuple[Tensor, Window]]) -> Iterator[Tensor]:
@@ -188,6 +190,14 @@ class Run:
         from ..host.rolling import carrying
 
         return carrying(self.last, self.window, given.entries)
+
+
+def until(enough: Callable[[], bool], rolled: Iterator[tuple[Tensor, Window]]) -> Iterator[tuple[Tensor, Window]]:
+    """One latent at least, and more until it is enough."""
+    for one in rolled:
+        yield one
+        if enough():
+            return
 
 
 def source_of(latent: dict[str, Any], time: Frames) -> Canvas:

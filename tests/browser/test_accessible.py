@@ -28,6 +28,7 @@ SHOW = """() => {
   const id = String(node('SpacetimeInspectTokens').id)
   app.api.dispatchCustomEvent('progress_text', {nodeId: id, text: 'two lines\\nof text'})
   app.api.dispatchCustomEvent('spacetime.strip', {node: id, step: 1, total: 4, ...sprite, rows: 2})
+  app.api.dispatchCustomEvent('spacetime.stoppable', {node_id: id, prompt_id: 'x', running: true})
   const sheet = {filename: 'none.webp', subfolder: '', type: 'temp', columns: 2, rows: 1, seeds: ['1', '2']}
   const explore = LiteGraph.createNode('SpacetimeExploreSeeds')
   explore.pos = [40, 700]
@@ -83,7 +84,7 @@ FAULTS = """([selector, readable]) => {
 }"""
 IN_THEME = "(theme) => document.body.classList.contains('dark-theme') === (theme === 'dark')"
 FOCUSED = "(selector) => document.querySelector(selector).contains(document.activeElement)"
-ON_NODES = ".spacetime-picks, .spacetime-compare, .spacetime-strip, .spacetime-text, .spacetime-curve"
+ON_NODES = ".spacetime-picks, .spacetime-compare, .spacetime-strip, .spacetime-text, .spacetime-curve, .spacetime-stop"
 
 
 def test_what_stands_on_nodes_and_opens_is_named_readable_and_steady(editor):

@@ -47,6 +47,17 @@ def test_each_window_is_shown_the_end_of_the_one_before():
     assert [float(c) for c in model.seen[1].change[0, 0, :, 0, 0]] == [0, 0, 0, 1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("backward", [False, True])
+def test_what_ends_early_is_what_was_asked_for_no_more(backward):
+    windows, counts = Windows(window=9, context=3, anchor=0.3), []
+    made = extend_far(
+        clip(5), 40, windows, Counting(0.5), backward=backward, enough=lambda: counts.append(1) or len(counts) == 3
+    )
+    short = extend_far(clip(5), 3 * (6 - backward), windows, Counting(0.5), backward=backward)
+    assert made.drift == short.drift
+    assert torch.equal(made.latents, short.latents)
+
+
 def test_drift_is_reported_and_an_anchor_holds_it():
     free = extend_far(clip(5), 24, Windows(window=9, context=3), Counting(drift=0.5))
     assert free.drift[-1] > free.drift[0] > 0.2

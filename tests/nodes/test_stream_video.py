@@ -1,5 +1,7 @@
 """Stream Video: which models it takes, what it asks of them, what comes out, how it goes on, and how it is stopped."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor
@@ -63,6 +65,36 @@ def stream(tiny_objects, tmp_path, monkeypatch):
         return StreamVideo.execute(**{**inputs, **given}).result
 
     return run
+
+
+@pytest.fixture
+def asking(monkeypatch):
+    """with asking(at=n): a run is asked to stop when it shows its frame n, as the button on its node asks."""
+    from comfy_execution.utils import CurrentNodeContext
+
+    from comfyui_spacetime.nodes.host import messages, stopping
+
+    here = {"prompt_id": "a prompt", "node_id": "5:2"}
+
+    @contextmanager
+    def asked(at: int):
+        told = []
+
+        def show_frame(bar, image, value, total):
+            if value == at:
+                assert stopping.stop(here) == {"stopping": ["5:2"]}
+
+        with monkeypatch.context() as patched, CurrentNodeContext(**here):
+            patched.setattr(messages, "show_frame", show_frame)
+            patched.setattr(messages, "listening_node", lambda: "5:2")
+            patched.setattr(messages, "show_json", lambda event, data: told.append((event, data["running"], data)))
+            yield
+        assert told[0] == ("spacetime.stoppable", True, {**here, "running": True})
+        assert told[-1] == ("spacetime.stoppable", False, {**here, "running": False})
+        with pytest.raises(ValueError, match="nothing that can be stopped"):  # no more
+            stopping.stop(here)
+
+    return asked
 
 
 def frames_of(video) -> Tensor:
@@ -173,6 +205,15 @@ def test_a_stop_keeps_what_was_made(stream, monkeypatch):
     video, latent = stream(seconds=0.0)  # for ever
     assert len(frames_of(video)) == len(shown) == 13
     assert "spacetime_stream" in latent
+
+
+def test_a_stream_that_is_stopped_is_what_was_asked_for_no_more(stream, asking):
+    with asking(at=13):
+        video, latent = stream(seconds=0.0)  # for ever
+    asked, wanted = stream(seconds=1.0)
+    assert torch.equal(frames_of(video), frames_of(asked))
+    assert torch.equal(latent["samples"], wanted["samples"])
+    assert torch.equal(latent["spacetime_stream"][1].latents, wanted["spacetime_stream"][1].latents)
 
 
 def test_a_stop_before_the_first_frame_is_a_stop(stream):

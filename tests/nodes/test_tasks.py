@@ -209,6 +209,21 @@ def test_measures_of_a_loop_and_of_a_video(comfy_host):
     assert "warp error" in text
 
 
+def assert_stopped_after_a_window(whole, given, settings):
+    """Asked to stop while its first window is made, it gives that one."""
+    from comfy_execution.utils import CurrentNodeContext
+
+    from comfyui_spacetime.nodes.host import messages, stopping
+    from comfyui_spacetime.nodes.tasks.long import ExtendFar
+
+    here = {"prompt_id": "a prompt", "node_id": "5"}
+    with pytest.MonkeyPatch.context() as patched, CurrentNodeContext(**here), torch.inference_mode():
+        patched.setattr(messages, "show_text", lambda _, text: text.startswith("window") and stopping.stop(here))
+        short, report, *_ = ExtendFar.execute(*given, *settings).result
+    assert len(report.measures[0].per_frame) == 1
+    assert torch.equal(short["samples"], whole["samples"][:, :, : 5 + 4])
+
+
 def test_extend_far_goes_window_by_window_with_prompts_of_its_own(tiny_objects, monkeypatch):
     import comfy.samplers
     from comfy_extras.nodes_custom_sampler import CFGGuider, Noise_RandomNoise
@@ -233,6 +248,7 @@ def test_extend_far_goes_window_by_window_with_prompts_of_its_own(tiny_objects, 
     assert said[:3] == ["window 1 of 3", "window 2 of 3", "window 3 of 3"]
     assert report.value("drift of the last window") == drift
     assert "3 windows of 7 latents, 3 of them known" in text
+    assert_stopped_after_a_window(latent, given, settings)
     # the first window has the same prompt, the others another one
     torch.testing.assert_close(other["samples"][:, :, :8], latent["samples"][:, :, :8], atol=1e-4, rtol=1e-4)
     assert (other["samples"][:, :, 9:] - latent["samples"][:, :, 9:]).abs().max() > 1e-3

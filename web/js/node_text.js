@@ -4,7 +4,7 @@
 // show and which stays; the editor's is taken away as soon as it is made.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { nodeOf, place } from "./nodes.js";
+import { addPanel, element, nodeOf, place } from "./nodes.js";
 
 const NAME = "spacetime_text";
 const EDITORS = "$$node-text-preview"; // the editor's name for its own
@@ -14,24 +14,10 @@ const STYLE =
   "overflow-wrap:anywhere;user-select:text;cursor:text;";
 
 function addText(node) {
-  const panel = document.createElement("div");
-  panel.className = "spacetime-text";
-  panel.style.cssText = STYLE;
+  const panel = element("div", { className: "spacetime-text", style: STYLE });
   // text can be marked and scrolled without moving the node or the canvas
-  for (const kind of ["pointerdown", "wheel"]) panel.addEventListener(kind, (event) => event.stopPropagation());
-  const widget = node.addDOMWidget(NAME, "spacetime_text", panel, {
-    serialize: false,
-    hideOnZoom: false,
-    getMinHeight: () => 72,
-    getValue: () => panel.textContent,
-    setValue: (value) => {
-      panel.textContent = String(value ?? "");
-    },
-  });
-  widget.serialize = false; // neither in the file nor in the prompt
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
-  return widget;
+  for (const kind of ["pointerdown", "wheel"]) panel.addEventListener(kind, (event) => event.stopImmediatePropagation());
+  return addPanel(node, NAME, panel, 72);
 }
 
 function withoutEditors(node) {
@@ -47,7 +33,7 @@ function show({ detail: { nodeId, text } }) {
   withoutEditors(node);
   queueMicrotask(() => withoutEditors(node)); // where the editor's listener comes after this one
   const widget = node.widgets?.find((one) => one.name === NAME) ?? addText(node);
-  widget.value = text;
+  widget.element.textContent = text;
   node.setDirtyCanvas(true, true);
   setTimeout(() => place(node, widget.element), 200);
 }

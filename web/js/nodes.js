@@ -31,6 +31,10 @@ export function place(node, panel) {
 
 /** A panel as a widget that is neither in the file nor in the prompt; the node grows where it has to. */
 export function addPanel(node, name, panel, height) {
+  panel.addEventListener("wheel", (event) => {
+    // Nodes 2.0 zooms by itself; the classic canvas has to be told
+    if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
+  });
   const widget = node.addDOMWidget(name, name, panel, {
     serialize: false,
     hideOnZoom: false,
@@ -42,6 +46,17 @@ export function addPanel(node, name, panel, height) {
   const [wide, high] = node.computeSize();
   node.setSize([Math.max(node.size[0], wide), Math.max(node.size[1], high)]);
   return widget;
+}
+
+/** A hand on a panel moves neither its node nor the canvas, and keys are not the editor's. */
+export function keepEvents(panel) {
+  for (const kind of ["pointerdown", "keydown"]) panel.addEventListener(kind, (event) => event.stopPropagation());
+}
+
+/** What was changed until now is one step to undo. */
+export function endStep() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
 /** Do something more after one of an object's methods. */

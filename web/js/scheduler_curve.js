@@ -2,7 +2,7 @@
 // While settings change the curve comes from the pack's own server route, so there is one set of formulas;
 // after a run it is what the run used (only then is an automatic shift known).
 import { app } from "../../../scripts/app.js";
-import { addPanel, chain } from "./nodes.js";
+import { addPanel, chain, element } from "./nodes.js";
 import { api } from "../../../scripts/api.js";
 
 const NODE = "SpacetimeScheduler";
@@ -12,12 +12,18 @@ const WIDTH = 200;
 const HEIGHT = 100;
 const MARGIN = 5;
 const SVG = "http://www.w3.org/2000/svg";
+const PANEL =
+  "display:flex;flex-direction:column;width:100%;height:100%;box-sizing:border-box;overflow:hidden;" +
+  "background:var(--comfy-input-bg,#222);border-radius:6px;padding:2px 4px;";
+const NOTE =
+  "font:10px/14px sans-serif;height:14px;color:var(--descrip-text,#999);white-space:nowrap;" +
+  "overflow:hidden;text-overflow:ellipsis;";
 
 function svg(tag, attributes, parent) {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  parent?.appendChild(element);
-  return element;
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  parent?.appendChild(made);
+  return made;
 }
 
 function point(sigmas, index) {
@@ -27,19 +33,12 @@ function point(sigmas, index) {
 }
 
 function makePanel() {
-  const panel = document.createElement("div");
-  panel.className = "spacetime-curve";
-  panel.style.cssText =
-    "display:flex;flex-direction:column;width:100%;height:100%;box-sizing:border-box;overflow:hidden;" +
-    "background:var(--comfy-input-bg,#222);border-radius:6px;padding:2px 4px;";
+  const panel = element("div", { className: "spacetime-curve", style: PANEL });
   const described = { role: "img", "aria-label": "Noise levels of the steps" };
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", ...described }, panel);
   drawing.style.cssText = "flex:1;min-height:0;width:100%;";
-  const note = document.createElement("div");
-  note.style.cssText =
-    "font:10px/14px sans-serif;height:14px;color:var(--descrip-text,#999);white-space:nowrap;" +
-    "overflow:hidden;text-overflow:ellipsis;";
-  panel.appendChild(note);
+  const note = element("div", { style: NOTE });
+  panel.append(note);
   return { panel, drawing, note };
 }
 
@@ -141,10 +140,6 @@ app.registerExtension({
       const text = `${describe(sigmas)} · ${output.spacetime_note?.[0] ?? ""}`;
       view.run = { key: keyOf(output.spacetime_settings ?? []), sigmas, text };
       draw(view, sigmas, text);
-    });
-    view.panel.addEventListener("wheel", (event) => {
-      // Nodes 2.0 zooms by itself; the classic canvas has to be told
-      if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event);
     });
     node.setSize([Math.max(node.size[0], 260), node.computeSize()[1]]);
     later();

@@ -1,7 +1,7 @@
 // Compare Videos shows its videos in step: over each other with a wipe, or side by side, with the numbers of the frame.
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
-import { addPanel, chain, element } from "../nodes.js";
+import { addPanel, chain, element, keepEvents } from "../nodes.js";
 import { frameAt, measured, strip, tiles, timeOf } from "./steps.js";
 
 const NODE = "SpacetimeCompareVideos";
@@ -24,11 +24,7 @@ const STYLE = `
 .spacetime-compare output { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; min-height: 1.3em; }
 `;
 
-const slider = (label, value) => {
-  const made = element("input", { type: "range", min: 0, max: 1000, value });
-  made.setAttribute("aria-label", label);
-  return made;
-};
+const slider = (ariaLabel, value) => element("input", { type: "range", min: 0, max: 1000, value, ariaLabel });
 
 function build() {
   const parts = {
@@ -41,18 +37,14 @@ function build() {
   };
   const panel = element(
     "div",
-    { className: "spacetime-compare" },
+    { className: "spacetime-compare", role: "group", ariaLabel: "Videos in step" },
     element("style", { textContent: STYLE }),
     parts.stage,
     element("div", { className: "row" }, parts.play, parts.time),
     element("div", { className: "row" }, parts.way, parts.wipe),
     parts.says,
   );
-  panel.setAttribute("role", "group");
-  panel.setAttribute("aria-label", "Videos in step");
-  // neither node nor canvas moves under the hand, and their keys stay out of the way
-  for (const kind of ["pointerdown", "keydown"]) panel.addEventListener(kind, (event) => event.stopPropagation());
-  panel.addEventListener("wheel", (event) => window.LiteGraph?.vueNodesMode || app.canvas.processMouseWheel(event));
+  keepEvents(panel);
   return { panel, ...parts, videos: [], measures: [], fps: 12, count: 1, frame: 0, timer: null };
 }
 

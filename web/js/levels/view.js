@@ -1,7 +1,7 @@
 // Paint Levels: a map of what may change in a clip and how far, painted with a brush and along time. It is stored as
 // text in the node's own setting, which is an ordinary text input for everybody else (links, other tools, the API).
 import { app } from "../../../../scripts/app.js";
-import { addPanel, chain, element } from "../nodes.js";
+import { addPanel, chain, element, endStep, keepEvents } from "../nodes.js";
 import { levelColour } from "../patches/cells.js";
 import { WHOLE, brush, cellAt, describe, empty, format, frames, mean, on, parse } from "./map.js";
 
@@ -25,10 +25,9 @@ const STYLE = `
 `;
 
 function build() {
-  const frame = element("canvas", { className: "frame", tabIndex: 0, ariaLabel: "Levels of a latent frame: arrow keys move, Enter paints" });
-  frame.setAttribute("role", "application");
-  const time = element("canvas", { className: "time", ariaLabel: "Levels over time: drag to paint whole frames" });
-  time.setAttribute("role", "img");
+  const painted = "Levels of a latent frame: arrow keys move, Enter paints";
+  const frame = element("canvas", { className: "frame", tabIndex: 0, role: "application", ariaLabel: painted });
+  const time = element("canvas", { className: "time", role: "img", ariaLabel: "Levels over time: drag to paint whole frames" });
   const at = element("input", { type: "range", min: 0, max: 8, value: 0, ariaLabel: "Latent frame" });
   const level = element("input", { type: "range", min: 0, max: WHOLE, step: 5, value: WHOLE, ariaLabel: "Level to paint, in percent" });
   const shown = element("output");
@@ -36,8 +35,7 @@ function build() {
   const all = element("input", { type: "checkbox" });
   const whole = element("button", { type: "button", textContent: "Whole frame" });
   const clear = element("button", { type: "button", textContent: "Clear" });
-  const says = element("p");
-  says.setAttribute("aria-live", "polite");
+  const says = element("p", { ariaLive: "polite" });
   const panel = element(
     "div", { className: "spacetime-levels" }, element("style", { textContent: STYLE }), frame, time,
     element("div", { className: "row" }, element("span", { textContent: "Frame" }), at),
@@ -118,8 +116,7 @@ function addPainter(node) {
   const store = () => {
     text.value = format(view.map);
     text.callback?.(text.value);
-    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // one step of undo for each stroke
+    endStep(); // each stroke is one
   };
   const level = () => Number(view.level.value);
   const frame = () => (view.all.checked ? -1 : Number(view.at.value));
@@ -178,11 +175,7 @@ function listen(view, node, { store, level, frame }) {
     draw(view);
     if (paints) store();
   });
-  view.panel.addEventListener("keydown", (event) => event.stopPropagation()); // the editor has keys of its own
-  view.panel.addEventListener("pointerdown", (event) => event.stopPropagation());
-  view.panel.addEventListener("wheel", (event) => {
-    if (!window.LiteGraph?.vueNodesMode) app.canvas.processMouseWheel(event); // Nodes 2.0 zooms by itself
-  });
+  keepEvents(view.panel);
 }
 
 app.registerExtension({

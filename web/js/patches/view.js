@@ -134,16 +134,13 @@ function build(data) {
     block: choice("Block", (data.attention?.blocks ?? []).map((block) => [block, block])),
     head: choice("Head", [["mean", "all"], ...Array.from({ length: data.attention?.heads ?? 0 }, (_, head) => [head, head])]),
     time: element("input", { type: "range", min: 0, max: frames.length - 1, value: 0, ariaLabel: "Latent frame" }),
-    canvas: element("canvas", { className: "grid", tabIndex: 0, ariaLabel: "Patches of a latent frame" }),
-    bars: element("canvas", { className: "bars", ariaLabel: "Attention on each latent frame" }),
+    canvas: element("canvas", { className: "grid", tabIndex: 0, role: "img", ariaLabel: "Patches of a latent frame" }),
+    bars: element("canvas", { className: "bars", role: "img", ariaLabel: "Attention on each latent frame" }),
     close: element("button", { type: "button", textContent: "Close" }),
     where: element("span"),
     explains: element("p"),
-    says: element("p"),
+    says: element("p", { ariaLive: "polite", style: "white-space:pre-line" }),
   };
-  for (const canvas of [parts.canvas, parts.bars]) canvas.setAttribute("role", "img");
-  parts.says.setAttribute("aria-live", "polite");
-  parts.says.style.whiteSpace = "pre-line";
   const named = (text, control) => element("label", { textContent: text }, control);
   const asking = element("div", { className: "row" }, named("Block", parts.block), named("Head", parts.head));
   const dialog = element(

@@ -1,7 +1,7 @@
 // Pick Runs shows the sheet of the Explore Seeds before it: a click on a video picks its run, in the widget `pick`.
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
-import { addPanel, chain, element } from "../nodes.js";
+import { addPanel, chain, element, endStep, keepEvents } from "../nodes.js";
 import { picked, toggled } from "./numbers.js";
 
 const [EXPLORE, PICK, KEY] = ["SpacetimeExploreSeeds", "SpacetimePickRuns", "spacetime_sheet"];
@@ -27,11 +27,6 @@ function exploreOf(node) {
   return before;
 }
 
-function capture() {
-  const tracker = app.extensionManager.workflow?.activeWorkflow?.changeTracker;
-  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker); // one step to undo
-}
-
 function mark(view) {
   const chosen = picked(String(view.widget.value ?? ""), view.buttons.length) ?? [];
   view.buttons.forEach((button, i) => {
@@ -55,14 +50,14 @@ function show(node) {
   stage.style.setProperty("--shape", columns / rows);
   stage.style.gridTemplate = `repeat(${rows}, minmax(0, 1fr)) / repeat(${columns}, minmax(0, 1fr))`;
   view.buttons = seeds.map((seed, i) => {
-    const button = element("button", { type: "button", title: `Run ${i + 1}, seed ${seed}` });
-    button.setAttribute("aria-label", `Run ${i + 1}, seed ${seed}`);
+    const title = `Run ${i + 1}, seed ${seed}`;
+    const button = element("button", { type: "button", title, ariaLabel: title });
     button.addEventListener("click", () => {
       view.widget.value = toggled(String(view.widget.value ?? ""), i + 1, seeds.length);
       view.widget.callback?.(view.widget.value);
       mark(view);
       node.setDirtyCanvas(true, true);
-      capture();
+      endStep();
     });
     return button;
   });
@@ -73,13 +68,9 @@ function show(node) {
 
 function pickingOn(node) {
   const hint = element("span", { textContent: "The sheet of Explore Seeds appears here after a run." });
-  const stage = element("div", { className: "spacetime-picks" }, hint);
-  const panel = element("div", {}, element("style", { textContent: STYLE }), stage);
-  panel.style.cssText = "width:100%;height:100%;";
-  stage.setAttribute("role", "group");
-  stage.setAttribute("aria-label", "Pick runs");
-  for (const kind of ["pointerdown", "keydown"]) stage.addEventListener(kind, (event) => event.stopPropagation());
-  stage.addEventListener("wheel", (event) => window.LiteGraph?.vueNodesMode || app.canvas.processMouseWheel(event));
+  const stage = element("div", { className: "spacetime-picks", role: "group", ariaLabel: "Pick runs" }, hint);
+  const panel = element("div", { style: "width:100%;height:100%;" }, element("style", { textContent: STYLE }), stage);
+  keepEvents(stage);
   const widget = node.widgets.find(({ name }) => name === "pick");
   const view = (node.spacetimePicks = { stage, hint, widget, buttons: [], sheet: null });
   chain(widget, "callback", () => mark(view)); // what is typed is seen too

@@ -1,6 +1,7 @@
 // What an opened workflow needs and does not find here, in one panel; and what it was made with, in the workflow.
 import { app } from "../../../../scripts/app.js";
 import { api } from "../../../../scripts/api.js";
+import { element } from "../nodes.js";
 import { needs, sizeText } from "./needs.js";
 
 const KEY = "spacetime"; // of the record in a workflow's extra
@@ -9,6 +10,8 @@ const COMMAND = "Spacetime.Needs";
 const TELL = "Spacetime.Share.Tell"; // setting
 const FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i;
 const STYLE = "box-sizing:border-box;padding:12px;font:13px/1.5 sans-serif;color:var(--input-text,#ddd);overflow-wrap:anywhere;";
+const ITEM = "margin:0 0 12px;padding:8px;border-radius:6px;background:var(--comfy-input-bg,#333);";
+const LINK = "display:block;color:var(--p-primary-color,#8ab4f8);";
 
 const state = { record: undefined, found: [], told: "", element: null };
 const graph = () => app.rootGraph ?? app.graph;
@@ -19,36 +22,23 @@ async function ask(names) {
   return response.json();
 }
 
-function element(tag, text, style = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  made.style.cssText = style;
-  return made;
-}
-
 function finding({ what, todo, from }) {
-  const item = element("li", "", "margin:0 0 12px;padding:8px;border-radius:6px;background:var(--comfy-input-bg,#333);");
-  item.append(element("strong", what, "display:block;"), element("span", todo));
-  if (/^https?:/.test(from ?? "")) {
-    const link = element("a", from, "display:block;color:var(--p-primary-color,#8ab4f8);");
-    Object.assign(link, { href: from, target: "_blank", rel: "noreferrer" });
-    item.append(link);
-  }
+  const item = element("li", { style: ITEM }, element("strong", { style: "display:block;" }, what), todo);
+  if (/^https?:/.test(from ?? "")) item.append(element("a", { style: LINK, href: from, target: "_blank", rel: "noreferrer" }, from));
   return item;
 }
 
 function draw() {
   const { element: root, record, found } = state;
   if (!root) return;
-  const list = element("ul", "", "list-style:none;margin:12px 0;padding:0;");
-  list.append(...found.map(finding));
+  const list = element("ul", { style: "list-style:none;margin:12px 0;padding:0;" }, ...found.map(finding));
   const made = record ? `Made with Spacetime ${record.version}.` : "This workflow does not say what it was made with: run it once.";
-  const weights = element("ul", "", "margin:6px 0 0 16px;padding:0;color:var(--descrip-text,#999);");
-  for (const { name, size, sha256 } of record?.weights ?? []) {
-    weights.append(element("li", `${name}, ${sizeText(size)}${sha256 ? `, sha256 ${sha256.slice(0, 10)}` : ""}`));
-  }
-  const nothing = element("p", record ? "Nothing is missing." : "", "margin:6px 0;");
-  root.replaceChildren(element("div", made), found.length ? list : nothing, weights);
+  const weights = (record?.weights ?? []).map(({ name, size, sha256 }) =>
+    element("li", {}, `${name}, ${sizeText(size)}${sha256 ? `, sha256 ${sha256.slice(0, 10)}` : ""}`),
+  );
+  const style = "margin:6px 0 0 16px;padding:0;color:var(--descrip-text,#999);";
+  const nothing = element("p", { style: "margin:6px 0;" }, record ? "Nothing is missing." : "");
+  root.replaceChildren(element("div", {}, made), found.length ? list : nothing, element("ul", { style }, ...weights));
   root.dataset.found = found.length;
 }
 

@@ -7,7 +7,7 @@ const NAME = "spacetime_strip";
 const EVENT = "spacetime.strip";
 const HEIGHT = 124; // of the widget, whatever is shown in it: nothing jumps while a run goes on
 const PACE = 120; // milliseconds of a frame
-const ROWS = ["guess", "state"];
+const ROWS = ["The model's guess of the video", "The noisy state"];
 const STYLE = `
 .spacetime-strip { display: grid; grid-template: 16px minmax(0, 1fr) / minmax(0, 1fr) minmax(0, 1fr); gap: 2px 6px; box-sizing: border-box; width: 100%;
   height: ${HEIGHT}px; padding: 4px; border-radius: 6px; background: var(--comfy-input-bg, #222);
@@ -19,17 +19,10 @@ const STYLE = `
 const still = () => window.matchMedia?.("(prefers-reduced-motion: reduce)").matches;
 
 function build(node) {
-  const canvases = ROWS.map((row) => {
-    const canvas = element("canvas", { width: 8, height: 8 });
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", row === "guess" ? "The model's guess of the video" : "The noisy state");
-    return canvas;
-  });
+  const canvases = ROWS.map((ariaLabel) => element("canvas", { width: 8, height: 8, role: "img", ariaLabel }));
   const [says, noisy] = [element("span"), element("span", { textContent: "noisy state" })];
-  const panel = element("div", { className: "spacetime-strip" }, element("style", { textContent: STYLE }), says, noisy, ...canvases);
-  panel.setAttribute("role", "group");
-  panel.setAttribute("aria-label", "The run as it goes on");
-  panel.addEventListener("wheel", (event) => window.LiteGraph?.vueNodesMode || app.canvas.processMouseWheel(event));
+  const looks = { className: "spacetime-strip", role: "group", ariaLabel: "The run as it goes on" };
+  const panel = element("div", looks, element("style", { textContent: STYLE }), says, noisy, ...canvases);
   const view = { panel, canvases, says, picture: null, frame: 0, timer: null, asked: 0 };
   addPanel(node, NAME, panel, HEIGHT).spacetimeStrip = view;
   setTimeout(() => place(node, panel), 200);
