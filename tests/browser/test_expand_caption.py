@@ -9,7 +9,7 @@ pytestmark = pytest.mark.browser
 # What a node says, as the editor holds it.
 SHOWN = """([type, text]) => app.graph.nodes
   .filter((node) => node.type === type)
-  .some((node) => node.widgets?.some((one) => String(one.value).includes(text)))"""
+  .some((node) => node.widgets?.some((one) => (one.element?.textContent || String(one.value)).includes(text)))"""
 # Letters on the screen: an element that is visible, inside the window, and has both texts in it.
 DRAWN = """(texts) => [...document.querySelectorAll('div, span, textarea')].some((one) => {
   const text = one.value ?? one.innerText ?? ''
@@ -64,7 +64,7 @@ def test_later_texts_replace_it_in_either_way_of_drawing(editor):
       const node = app.graph.nodes.find((one) => one.type === 'SpacetimeExpandCaption')
       app.api.dispatchCustomEvent('progress_text', {nodeId: String(node.id), text})
       await Promise.resolve()
-      return node.widgets.filter((one) => String(one.value).includes(text)).length
+      return node.widgets.filter((one) => (one.element?.textContent || String(one.value)).includes(text)).length
     }"""
     assert [page.evaluate(say, f"text number {number}") for number in (1, 2, 3)] == [1, 1, 1]
     page.wait_for_function(DRAWN, arg=["text number 3", "number 3"])

@@ -54,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anchor", type=float, default=0.3, help="of the long extension")
     parser.add_argument("--strength", type=float, default=0.2, help="of the blend")
     parser.add_argument("--history", type=float, default=0.0, help="scale of history guidance")
-    parser.add_argument("--only", help="the tasks whose names begin so")
+    parser.add_argument("--only", help="the rows whose names begin so")
     parser.add_argument("--sheet", type=Path, help="save a picture of the clips")
     add_sampling_options(parser)
 
