@@ -14,7 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .norms import normed, rms, weights
+from .gradients import followed
+from .norms import inverse_rms, normed, rms, weights
 from .packed import packed_attention
 from .rope import apply_rope
 from .shares import Shares
@@ -87,30 +88,43 @@ def attend_to_shares(
     return out
 
 
-def normed_rope(norm: nn.Module, x: Tensor, table: Tensor) -> Tensor:
-    """Norm, then rotate queries or keys (B, K, N, head_dim); float32 in between.
+def normed_rope(norms: Sequence[nn.Module], x: Tensor, table: Tensor) -> Sequence[Tensor]:
+    """Norm, then rotate queries and keys (2, B, K, N, head_dim), each by its own norm; float32 in between.
 
+    table: (2, N, head_dim / 2), or (2, B, 1, N, head_dim / 2) where each of the batch has positions of its own.
     On CPUs in tiles of tokens: the many passes of it then work on what is in the cache.
     """
     if x.device.type != "cpu":
-        return apply_rope(norm(x), table)
-    weight = weights(norm, x)
-    if not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
-        return _weighted_rope(weight, x, table)
+        return [apply_rope(norm(part), table) for norm, part in zip(norms, x, strict=True)]
+    scales = [weights(norm, x) for norm in norms]
+    if not followed(x, *scales):
+        return _weighted_rope(torch.stack(scales), x, table).unbind()
+    return [_rope_in_tiles(scale, part, table) for scale, part in zip(scales, x, strict=True)]
+
+
+def _rope_in_tiles(scale: Tensor, x: Tensor, table: Tensor) -> Tensor:
+    """The same of one of them, in a form that autograd follows."""
     parts = zip(x.split(TILE, dim=2), table.split(TILE, dim=-2), strict=True)
-    return torch.cat([apply_rope(rms(part.float()) * weight, rows).to(x.dtype) for part, rows in parts], dim=2)
+    return torch.cat([apply_rope(rms(part.float()) * scale, rows).to(x.dtype) for part, rows in parts], dim=2)
 
 
-def _weighted_rope(weight: Tensor, x: Tensor, table: Tensor) -> Tensor:
-    """The same with the weights in the table, which has no heads, and results written where they belong."""
-    (cos, sin), half = table, x.shape[-1] // 2
-    one, two = weight.float().split(half)
-    turns = torch.stack([cos * one, sin * two, cos * two, sin * one])  # (4, N, head_dim / 2)
+def _weighted_rope(scales: Tensor, x: Tensor, table: Tensor) -> Tensor:
+    """The same of all, with their weights (2, head_dim) in the table, which has no heads, and results written in place.
+
+    Both have as many passes in common as they have numbers, so they are one tensor here.
+    """
+    half = x.shape[-1] // 2
+    pairs = scales.float().unflatten(-1, (2, half))  # of the first and of the second channel of each pair
+    pairs = torch.stack([pairs, pairs.flip(1)], dim=1)
+    turns = (table if table.ndim > 3 else table[:, None, None]) * pairs[..., None, None, None, :]
     out = torch.empty(x.shape, dtype=x.dtype)
-    for part, rows, place in zip(x.split(TILE, dim=2), turns.split(TILE, dim=1), out.split(TILE, dim=2), strict=True):
-        first, second = rms(part.float()).split(half, dim=-1)
-        place[..., :half] = (first * rows[0]).addcmul_(second, rows[1], value=-1)
-        place[..., half:] = (second * rows[2]).addcmul_(first, rows[3])
+    for start in range(0, x.shape[3], TILE):
+        tile = (..., slice(start, start + TILE), slice(None))
+        part = x[tile].to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # else as far apart as in x
+        rows, place = turns[tile], out[tile]
+        first, second = part.mul_(inverse_rms(part)).split(half, dim=-1)
+        place[..., :half] = (first * rows[:, 0, 0]).addcmul_(second, rows[:, 0, 1], value=-1)
+        place[..., half:] = (second * rows[:, 1, 0]).addcmul_(first, rows[:, 1, 1])
     return out
 
 
@@ -127,9 +141,9 @@ class SelfAttention(nn.Module):
         self.proj = operations.Linear(hidden_size, hidden_size, bias=False, **factory)
 
     def forward(self, x: Tensor, rope: Tensor, kernel: Kernel, lengths: Sequence[int]) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "b n (three k d) -> three b k n d", three=3, k=self.num_heads)
-        q, k = normed_rope(self.q_norm, q, rope), normed_rope(self.k_norm, k, rope)
-        out = attend(q, k, v, kernel=kernel, lengths=lengths)
+        heads = rearrange(self.qkv(x), "b n (three k d) -> three b k n d", three=3, k=self.num_heads)
+        q, k = normed_rope((self.q_norm, self.k_norm), heads[:2], rope)
+        out = attend(q, k, heads[2], kernel=kernel, lengths=lengths)
         projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
         return projected
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import CrossAttention, Kernel, SelfAttention
+from .gradients import followed
 from .norms import normed, rms
+from .products import halves
 from .shares import Shares
 
 
@@ -24,16 +26,18 @@ class Text(NamedTuple):
     shares: Shares | None = None  # how much of each is whose, where patches of one clip have texts of their own
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: x (B, N, D) scaled and shifted by (B, M, D); each of the M levels serves N / M tokens in a row."""
-    groups = x.unflatten(1, (shift.shape[1], -1))  # (B, M, N/M, D)
-    return torch.addcmul(shift[:, :, None], groups, 1 + scale[:, :, None]).flatten(1, 2)
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """adaLN: RMS norm of x (B, N, D), scaled and shifted by (B, M, D), where each of M serves N / M tokens in a row."""
+    groups = rms(x).unflatten(1, (shift.shape[1], -1))  # (B, M, N/M, D)
+    factors = (shift[:, :, None], groups, 1 + scale[:, :, None])
+    return torch.addcmul(*factors, out=None if followed(*factors) else groups).flatten(1, 2)
 
 
 def gated(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
-    """x + gate * update, with gate (B, M, D) as in modulate."""
+    """x + gate * update, with gate (B, M, D) as in `modulated`. Without gradients it is written over the update."""
     groups = (gate.shape[1], -1)
-    return torch.addcmul(x.unflatten(1, groups), gate[:, :, None], update.unflatten(1, groups)).flatten(1, 2)
+    factors = (x.unflatten(1, groups), gate[:, :, None], update.unflatten(1, groups))
+    return torch.addcmul(*factors, out=None if followed(*factors) else factors[2]).flatten(1, 2)
 
 
 class GatedMLP(nn.Module):
@@ -45,8 +49,8 @@ class GatedMLP(nn.Module):
         self.down = operations.Linear(inner_size, hidden_size, bias=False, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        out: Tensor = self.down(F.silu(gate).mul_(up))
+        gate, up = halves(self.gate_up, x)
+        out: Tensor = self.down(F.silu(gate, inplace=gate.is_contiguous() and not followed(gate, up)).mul_(up))
         return out
 
 
@@ -69,7 +73,7 @@ class Block(nn.Module):
         self, x: Tensor, modulation: Tensor, rope: Tensor, text: Text | None, kernel: Kernel, lengths: Sequence[int]
     ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table.to(x)).unbind(dim=-2)
-        x = gated(x, gate1, self.self_attn(modulate(rms(x), shift1, scale1), rope, kernel, lengths))
+        x = gated(x, gate1, self.self_attn(modulated(x, shift1, scale1), rope, kernel, lengths))
         if text is not None:
             attended = self.cross_attn(
                 normed(self.cross_norm, x),
@@ -82,7 +86,7 @@ class Block(nn.Module):
                 text.shares,
             )
             x = x + attended
-        return gated(x, gate2, self.mlp(modulate(rms(x), shift2, scale2)))
+        return gated(x, gate2, self.mlp(modulated(x, shift2, scale2)))
 
 
 class Head(nn.Module):
@@ -95,5 +99,5 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = (c.unsqueeze(-2) + self.table.to(x)).unbind(dim=-2)
-        values: Tensor = self.linear(modulate(rms(x), shift, scale))
+        values: Tensor = self.linear(modulated(x, shift, scale))
         return values

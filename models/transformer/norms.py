@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .gradients import followed
+
 EPS = 1e-6
 
 
@@ -17,9 +19,13 @@ def rms(x: Tensor) -> Tensor:
     """RMS norm over the last axis, without weights."""
     if x.device.type != "cpu":
         return F.rms_norm(x, x.shape[-1:], eps=EPS)
-    size = x.shape[-1]
+    return x * inverse_rms(x).to(x.dtype)
+
+
+def inverse_rms(x: Tensor) -> Tensor:
+    """What RMS norm multiplies each row of the last axis by, (..., 1), at least in float32."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-    return x * torch.rsqrt(length.square() / size + EPS).to(x.dtype)
+    return torch.rsqrt(length.square() / x.shape[-1] + EPS)
 
 
 def weights(norm: nn.Module, x: Tensor) -> Tensor:
@@ -36,4 +42,5 @@ def normed(norm: nn.Module, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         out: Tensor = norm(x)
         return out
-    return rms(x) * weights(norm, x)
+    unit, scale = rms(x), weights(norm, x)
+    return unit * scale if followed(unit, scale) else unit.mul_(scale)

@@ -9,6 +9,7 @@ written for those.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from itertools import product
 
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ..precision import cpu_multiplies_bf16
+from .gradients import followed
 
-TILE = 1 << 19  # scores at once and per thread: 1 MB in bf16
+TILE = 1 << 20  # scores at once and per thread: 2 MB in bf16
 
 
 @cache
@@ -31,7 +33,7 @@ def by_tiles(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
     """Whether attention of these is one for tiles: in bf16 on such a CPU, without a mask and without gradients."""
     if mask is not None or q.device.type != "cpu" or q.dtype != torch.bfloat16 or not cpu_gains():
         return False
-    return not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad))
+    return not followed(q, k, v)
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -47,13 +49,17 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     clips = max(1, min(batch, room // (heads * queries * keys)))  # of the batch in one tile
     together = heads if clips > 1 else min(heads, max(threads, room // (queries * keys)))
     rows = min(queries, max(room // (clips * together * keys), 16))
+    scores, shares = q.new_empty(2, clips * together * rows * keys)  # written anew for each tile, so they stay in cache
     for clip, head in product(range(0, batch, clips), range(0, heads, together)):
         part = (slice(clip, clip + clips), slice(head, head + together))
         some, every, values = (x[part].flatten(0, 1) for x in (q, k, v))
+        every, values = every.transpose(1, 2), values.contiguous()  # rows that lie apart are multiplied more slowly
         for row in range(0, queries, rows):
             tile = some[:, row : row + rows]
-            scores = q.new_empty(*tile.shape[:2], keys).baddbmm_(tile, every.transpose(1, 2), beta=0, alpha=size**-0.5)
-            answer = torch.bmm(scores.softmax(dim=-1), values).unflatten(0, (-1, min(together, heads - head)))
+            shape = (*tile.shape[:2], keys)
+            score, share = (x[: math.prod(shape)].view(shape) for x in (scores, shares))
+            torch.softmax(score.baddbmm_(tile, every, beta=0, alpha=size**-0.5), dim=-1, out=share)
+            answer = torch.bmm(share, values).unflatten(0, (-1, min(together, heads - head)))
             out[part[0], row : row + rows, part[1]] = answer.transpose(1, 2)
     return out.transpose(1, 2)
 

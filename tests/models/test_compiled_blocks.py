@@ -26,7 +26,10 @@ def graphs(monkeypatch):
         made.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(attention, "normed_rope", lambda norm, x, table: apply_rope(norm(x), table))
+    def untiled(norms: tuple[torch.nn.Module, ...], x: torch.Tensor, table: torch.Tensor) -> list[torch.Tensor]:
+        return [apply_rope(norm(part), table) for norm, part in zip(norms, x, strict=True)]
+
+    monkeypatch.setattr(attention, "normed_rope", untiled)
     torch._dynamo.reset()
     yield made, torch.compile(Block.forward, backend=compiler)
     torch._dynamo.reset()

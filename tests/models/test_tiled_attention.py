@@ -91,17 +91,25 @@ def test_sdpa_takes_them(gains, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rotation_without_gradients_is_the_same_and_leaves_its_input(dtype):
+@pytest.mark.parametrize("own_positions", [False, True])
+def test_rotation_without_gradients_is_the_same_and_leaves_its_input(monkeypatch, dtype, own_positions):
+    monkeypatch.setattr(attention, "TILE", 3)  # of 7 tokens
     torch.manual_seed(0)
-    norm = torch.nn.RMSNorm(16, eps=1e-6, dtype=dtype)
-    torch.nn.init.normal_(norm.weight)
-    x = torch.randn(2, 7, 3, 16).to(dtype).transpose(1, 2)  # (B, K, N, head_dim), a view
+    norms = [torch.nn.RMSNorm(16, eps=1e-6, dtype=dtype) for _ in range(2)]
+    for norm in norms:
+        torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 7, 3, 3, 16).to(dtype).permute(2, 0, 3, 1, 4)[:2]  # (2, B, K, N, head_dim), a view
     table, before = rope_table([Grid(7, 1, 1)], 16), x.clone()
+    if own_positions:  # for each of the batch
+        table = torch.stack([table, table.flip(1)], dim=1).unsqueeze(2)
     with torch.no_grad():
-        found = normed_rope(norm, x, table)
-    expected = apply_rope(rms(x.float()) * norm.weight.float(), table)
+        found = normed_rope(norms, x, table)
+    learning = normed_rope(norms, x, table)
     assert torch.equal(x, before)
-    assert found.dtype == dtype
     within = 1e-5 if dtype == torch.float32 else 3e-2
-    for other in (expected, normed_rope(norm, x, table).float()):  # the second one with gradients
-        assert torch.allclose(found.float(), other, atol=within)
+    for norm, part, one, other in zip(norms, x, found, learning, strict=True):
+        expected = apply_rope(rms(part.float()) * norm.weight.float(), table)
+        assert one.dtype == other.dtype == dtype
+        assert (one.requires_grad, other.requires_grad) == (False, True)
+        assert torch.allclose(one.float(), expected, atol=within)
+        assert torch.allclose(other.float(), expected, atol=within)

@@ -370,3 +370,30 @@ def test_weights_stored_in_fp8_compute_as_their_values_in_half_precision(comfy_h
     one, other = (network(x, sigma, context, class_labels=labels) for network in built)
     assert other.abs().sum() > 0
     assert torch.equal(one, other)
+
+
+def test_what_the_host_does_to_weights_on_the_way_holds_where_a_layer_is_multiplied_in_parts(comfy_host):
+    import comfy.ops
+
+    from comfyui_spacetime.models.transformer.config import PRESETS
+    from comfyui_spacetime.models.transformer.dit import DiT
+    from comfyui_spacetime.models.transformer.products import is_plain
+    from comfyui_spacetime.nodes.host.model.hosted_dit import HostedDiT
+
+    torch.manual_seed(0)
+    state = {key: value.normal_(std=0.1) for key, value in DiT(PRESETS["test"]).state_dict().items()}
+    x, context, sigma = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 5, 384), torch.tensor([0.5])
+    answers = {}
+    for name, operations in (("plain", comfy.ops.disable_weight_init), ("cast", comfy.ops.manual_cast)):
+        network = HostedDiT(config=PRESETS["test"], dtype=torch.float32, operations=operations).requires_grad_(False)
+        network.load_state_dict(state)
+        layers = [block.mlp.gate_up for block in network.blocks]
+        assert {is_plain(layer) for layer in layers} == {name == "plain"}
+        answers[name] = network(x, sigma, context)
+        for layer in layers:
+            layer.weight_function = [lambda weight: 2 * weight]  # as where the host patches a weight that it fetches
+        assert not any(map(is_plain, layers))
+        answers[name, "patched"] = network(x, sigma, context)
+    torch.testing.assert_close(answers["plain"], answers["cast"])
+    torch.testing.assert_close(answers["plain", "patched"], answers["cast", "patched"])
+    assert not torch.allclose(answers["plain"], answers["plain", "patched"])

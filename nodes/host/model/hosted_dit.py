@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
+import comfy.ops
 import comfy.patcher_extension
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from ....models.patches import Grid, Patch, from_patches, to_patches
 from ....models.transformer.attention import Kernel, sdpa
 from ....models.transformer.config import DiTConfig
 from ....models.transformer.dit import DiT, Prepared
+from ....models.transformer.products import PLAIN
 from ....models.transformer.shares import patch_shares
 from .text_shares import TextShares
 
@@ -23,6 +25,9 @@ RUN = "spacetime_run"  # key in transformer_options under which a run keeps what
 CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
 EXTRAPOLATE = "spacetime_extrapolate"  # key in transformer_options: (trained frames of patches, pair), see rope_table
 GRIDS = "spacetime_grids"  # key in transformer_options: the grids of clips that are packed into one row of patches
+
+Layer = comfy.ops.disable_weight_init.Linear  # what core holds weights in that it does not cast
+PLAIN[Layer] = lambda layer: not (layer.comfy_cast_weights or layer.weight_function or layer.bias_function)
 
 
 class RunCache:
