@@ -3,6 +3,7 @@
 And share one real ComfyUI between all tests that need it (fixture `host`).
 """
 
+import faulthandler
 import gc
 import importlib.util
 import os
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .cases import ALL
+
 ROOT = Path(__file__).resolve().parents[1]
 ALIAS = "comfyui_spacetime"
+MOST_TO_END = 120  # seconds
 
 # small tensors: one thread is faster than two, and sums come out the same on every machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,9 +63,16 @@ SLOW = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fast` for a quick answer while working."""
+    """`--fast` for a quick answer while working, `--all-cases` for what takes hours."""
     parser.addoption("--fast", action="store_true", help="leave out slow tests, and those of host and browser")
+    parser.addoption("--all-cases", action="store_true", help="whole products where every value has its turn otherwise")
     parser.addoption("--cpu-times", action="store_true", help="print the CPU time of each module's tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the modules, which make their cases while they are imported."""
+    if config.getoption("--all-cases"):
+        os.environ[ALL] = "yes"
 
 
 def cpu_time() -> float:
@@ -111,6 +122,12 @@ def pytest_sessionfinish() -> None:
     if management is not None:
         management.unload_all_models()
         gc.collect()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A process that does not end after its tests, for a thread that waits, shows where and fails."""
+    faulthandler.dump_traceback_later(MOST_TO_END, exit=True)
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,12 @@ def test_all(python: Path) -> int:
         )
         try:
             code = run_in(python, ["-m", "pytest", *waiting])
-            code = half.wait() or code
-        finally:
+            return half.wait() or code
+        finally:  # interrupted, too: how far it came
             half.kill()
-        printed.seek(0)
-        sys.stdout.write(printed.read().decode(errors="replace"))
-        sys.stdout.flush()
-    return code
+            printed.seek(0)
+            sys.stdout.write(printed.read().decode(errors="replace"))
+            sys.stdout.flush()
 
 
 def check(options: argparse.Namespace, _rest: list[str]) -> int:

@@ -61,7 +61,8 @@ def test_a_click_on_the_sheet_picks_a_run(editor):
     prompt = {**PROMPT, "5": {"class_type": "RandomNoise", "inputs": {"noise_seed": random.randrange(10**9)}}}
     page.evaluate("async (prompt) => app.loadApiJson(prompt, 'picks')", prompt)
     page.wait_for_function(f"() => {PICK}")
-    page.evaluate(f"() => {{ app.canvas.selectNode({PICK}); app.canvas.fitViewToSelectionAnimated() }}")
+    page.evaluate(f"() => {{ {PICK}.pos = [0, 3000]; app.canvas.selectNode({PICK}) }}")  # nothing beside it
+    page.evaluate("() => app.canvas.fitViewToSelectionAnimated()")
     panel = page.locator(".spacetime-picks")
     panel.get_by_text("The sheet of Explore Seeds appears here").wait_for()
     before = page.evaluate(STEADY)

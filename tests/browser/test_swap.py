@@ -1,6 +1,8 @@
 """Swap for…: a node gives its place to another one, and nothing else changes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 
@@ -59,11 +61,16 @@ UNDO = """async () => {
 }"""
 
 
-@pytest.fixture(scope="module", params=["classic", "nodes 2.0"])
-def shared(request, open_editor, tmp_path_factory) -> Iterator[Editor]:
+@pytest.fixture(scope="module")
+def pages(open_editor) -> Iterator[Callable[[str], Editor]]:
     """One page for all pairs, in each way of drawing."""
-    with open_editor(tmp_path_factory.mktemp("profile"), request.param) as opened:
-        yield opened
+    with ExitStack() as opened:
+        yield cache(lambda drawing: opened.enter_context(open_editor(drawing)))
+
+
+@pytest.fixture(params=["classic", "nodes 2.0"])
+def shared(request, pages) -> Editor:
+    return pages(request.param)
 
 
 # every pair on the classic canvas; in Nodes 2.0, which draws the same graph, one of each graph

@@ -1,17 +1,22 @@
 """Logs of a run, read back with the programs' own readers."""
 
 import json
+import os
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from comfyui_spacetime.models.training.run.logs import check_logs
 
 from .test_training_batches import train, write_cache
 
+ROOT = Path(__file__).resolve().parents[2]
 RUN = {"steps": 24, "save_every": 12}
 
 
@@ -82,16 +87,46 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
             parts = b""
 
 
-def test_wandb_writes_into_the_run_folder_and_calls_nobody(cache, tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
+# a log written by a process of its own, which prints what other machines it asked for
+ALONE = """
+import atexit, json, sys
+from pathlib import Path
+
+asked = []
+atexit.register(lambda: print(json.dumps(asked)))  # first to come, last to go
+sys.addaudithook(lambda event, args: asked.append(str(args[0])) if event == 'socket.getaddrinfo' else None)
+sys.path.insert(0, sys.argv[1])
+from tools.pack import load
+
+load()
+from comfyui_spacetime.models.training.run.logs import open_logs
+
+folder, rows = Path(sys.argv[2]), json.loads(sys.argv[3])
+(log,) = open_logs("wandb", folder, {"steps": 24}, 0)
+for step, values in rows:
+    log.values(step, values)
+log.picture(24, folder / "samples.png")
+log.close()
+"""
+
+
+def test_wandb_writes_into_the_run_folder_and_calls_nobody(tmp_path):
+    pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
 
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # a call would fail, and say so
-    train(cache, tmp_path / "run", log="wandb", **RUN)
-    wandb.teardown()  # waits for the process that writes the file, as the end of a program does
-    (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
+    rows = [(12, {"loss": 1.5, "gradient": 0.25}), (24, {"loss": 1.25, "gradient": 0.5, "validation_loss": 1.75})]
+    others = ("WANDB_", "HTTP", "ALL_PROXY", "PYTEST")  # settings of whoever runs the tests
+    told = {name: value for name, value in os.environ.items() if not name.upper().startswith(others)}
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE, str(ROOT), str(tmp_path), json.dumps(rows)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=told,
+    )
+    assert json.loads(ended.stdout) == []
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     found: dict[str, dict[int, float]] = {}
     settings = {}
     for data in wandb_records(file.read_bytes()):
@@ -102,7 +137,10 @@ def test_wandb_writes_into_the_run_folder_and_calls_nobody(cache, tmp_path, monk
         items = {(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
         for name in items.keys() & {"loss", "gradient", "validation_loss"}:
             found.setdefault(name, {})[items["step"]] = items[name]
-    assert found == rows(tmp_path / "run")
+    assert found == {
+        name: {step: values[name] for step, values in rows if name in values}
+        for name in ("loss", "gradient", "validation_loss")
+    }
     assert settings["steps"] == 24
     assert list(file.parent.glob("files/media/images/samples_*.png"))
 

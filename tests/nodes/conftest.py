@@ -7,6 +7,8 @@ import pytest
 
 from comfyui_spacetime.tools.in_process import load_host
 
+from ..cases import in_turn
+
 
 @pytest.fixture(scope="session")
 def comfy_host() -> None:
@@ -16,15 +18,20 @@ def comfy_host() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`sampler_name` runs over core's own list of samplers."""
+    """`sampler_name` runs over core's own list of samplers, each with some of the models and with and without a mask."""
     if "sampler_name" not in metafunc.fixturenames:
         return
+    names = ("sampler_name", "name", "masked")
     if load_host():
         import comfy.samplers
 
-        metafunc.parametrize("sampler_name", comfy.samplers.SAMPLER_NAMES)
+        from comfyui_spacetime.tools.bench.tiny_models import NAMES
+
+        metafunc.parametrize(names, in_turn(comfy.samplers.SAMPLER_NAMES, NAMES, [False, True], times=2))
     else:
-        metafunc.parametrize("sampler_name", [pytest.param("", marks=pytest.mark.skip(reason="ComfyUI is not there"))])
+        metafunc.parametrize(
+            names, [pytest.param("", "", False, marks=pytest.mark.skip(reason="ComfyUI is not there"))]
+        )
 
 
 @pytest.fixture(scope="session")

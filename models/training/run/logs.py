@@ -62,6 +62,8 @@ class WeightsAndBiases:
     """A run of Weights & Biases named like the run folder; the same folder continues the same run."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], first: int) -> None:  # noqa: ARG002 - as in TensorBoard
+        # it reports errors and figures of its own use even when it is offline, unless this is set before it is imported
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         mark = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
