@@ -1,4 +1,4 @@
-"""Which cases of many a test goes through: all of them with `--all-cases`, else so few that every value has its turn."""
+"""Which of many cases a test goes through: with `--all-cases` all, else so few that every value has its turn."""
 
 import os
 from collections.abc import Sequence

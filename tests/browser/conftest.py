@@ -27,7 +27,7 @@ def playwright_session() -> Iterator["Playwright"]:
 
 @pytest.fixture(scope="session")
 def browser(host, playwright_session, tmp_path_factory) -> Iterator["BrowserContext"]:
-    """One Chromium for all tests, since most of the time until a page is there goes into its scripts, which it keeps."""
+    """One Chromium for all tests, which keeps the scripts of the editor: most of the time to open it."""
     context = open_browser(playwright_session, host.url, tmp_path_factory.mktemp("profile"))
     yield context
     context.close()

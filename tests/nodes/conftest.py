@@ -18,7 +18,7 @@ def comfy_host() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`sampler_name` runs over core's own list of samplers, each with some of the models and with and without a mask."""
+    """`sampler_name` runs over core's own list of samplers, each with some models, with and without a mask."""
     if "sampler_name" not in metafunc.fixturenames:
         return
     names = ("sampler_name", "name", "masked")
