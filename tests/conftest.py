@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .cases import ALL
-
 ROOT = Path(__file__).resolve().parents[1]
 ALIAS = "comfyui_spacetime"
 MOST_TO_END = 120  # seconds
@@ -63,16 +61,9 @@ SLOW = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--fast` for a quick answer while working, `--all-cases` for what takes hours."""
+    """`--fast` for a quick answer while working."""
     parser.addoption("--fast", action="store_true", help="leave out slow tests, and those of host and browser")
-    parser.addoption("--all-cases", action="store_true", help="whole products where every value has its turn otherwise")
     parser.addoption("--cpu-times", action="store_true", help="print the CPU time of each module's tests")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Tell the modules, which make their cases while they are imported."""
-    if config.getoption("--all-cases"):
-        os.environ[ALL] = "yes"
 
 
 def cpu_time() -> float:
@@ -114,6 +105,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow") is not None]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item.get_closest_marker("slow") is None]
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected by now stays: no garbage collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -9,8 +9,6 @@ import torch
 from comfyui_spacetime.tools.bench import exactness, families
 from comfyui_spacetime.tools.bench.families import FAMILIES, latent
 
-from ..cases import in_turn
-
 pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 STEPS = 3
 WITH_SOUND = [name for name, family in FAMILIES.items() if family.sound is not None]
@@ -97,11 +95,8 @@ def test_patchify_knows_patch_and_grid(name):
     assert torch.equal(level_of(back), level_of(given))
 
 
-@pytest.mark.parametrize(
-    ("name", "sampler", "masked"),
-    in_turn(list(FAMILIES), ["euler", "dpmpp_2m_sde", "uni_pc", "spacetime unipc"], [False, True], times=3),
-    indirect=["name"],
-)
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "mask"])
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde", "uni_pc", "spacetime unipc"])
 def test_single_steps_are_one_run(name, sampler, masked):
     from comfyui_spacetime.nodes.host.model.masks import mask_reading
 
@@ -157,10 +152,9 @@ def tasks(model: Any, name: str) -> dict[str, Callable[[dict[str, Any]], tuple[A
     }
 
 
-TASKS = ["extend forward", "extend both", "gap", "blend", "close a loop", "restyle", "fill", "outpaint"]
-
-
-@pytest.mark.parametrize(("name", "task"), in_turn(list(FAMILIES), TASKS, times=3), indirect=["name"])
+@pytest.mark.parametrize(
+    "task", ["extend forward", "extend both", "gap", "blend", "close a loop", "restyle", "fill", "outpaint"]
+)
 def test_every_task_runs_and_what_is_known_stays(name, task):
     """Where a mask does not fit by itself, beside a prompt that brings its own."""
     model, made = tasks(families.family_model(name), name)[task](latent(name))

@@ -7,8 +7,6 @@ from comfyui_spacetime.tools.bench import exactness, tiny_models
 from comfyui_spacetime.tools.bench.exactness import cfg_guider, core_run, noised, same, schedule, step, stepped
 from comfyui_spacetime.tools.bench.tiny_models import NAMES, latent, model
 
-from ..cases import in_turn
-
 pytestmark = pytest.mark.usefixtures("comfy_host", "one_thread")
 
 
@@ -32,6 +30,8 @@ class Evaluations:
         return count
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "mask"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_core_sampler(sampler_name: str, name: str, masked: bool) -> None:
     counter = Evaluations(model(name))
     guider, chosen, given = (
@@ -46,10 +46,9 @@ def test_every_core_sampler(sampler_name: str, name: str, masked: bool) -> None:
         assert counter.taken() == asked, "a replay must not ask the model"
 
 
-SOLVERS = ["euler", "heun", "dpmpp_2m", "unipc", "euler_ancestral", "euler_sde"]
-
-
-@pytest.mark.parametrize(("solver", "name", "masked"), in_turn(SOLVERS, NAMES, [False, True], times=2))
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "mask"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpmpp_2m", "unipc", "euler_ancestral", "euler_sde"])
 def test_every_solver_of_ours(solver: str, name: str, masked: bool) -> None:
     guider, chosen = cfg_guider(model(name), name), exactness.sampler(f"spacetime {solver}")
     sigmas, given = schedule(guider), latent(name, masked=masked)
