@@ -70,7 +70,9 @@ def pages(open_editor) -> Iterator[Callable[[str], Editor]]:
 
 @pytest.fixture(params=["classic", "nodes 2.0"])
 def shared(request, pages) -> Editor:
-    return pages(request.param)
+    editor = pages(request.param)
+    editor.page.bring_to_front()
+    return editor
 
 
 # every pair on the classic canvas; in Nodes 2.0, which draws the same graph, one of each graph
