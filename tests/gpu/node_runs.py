@@ -51,6 +51,8 @@ class Bench(TinyNodes):
 
     def look_beside_the_nodes(self) -> None:
         """What no single node does: tokens that were edited between two, and a model of transformers' kind."""
+        from comfy.model_management import minimum_inference_memory
+
         from ...nodes.denoise import DenoiseStep
         from ...nodes.host.words.language import local_placer
 
@@ -59,16 +61,37 @@ class Bench(TinyNodes):
             edited = tokens.with_values(tokens.values * 1.01)
             others = (self.of("SpacetimeGuider"), self.of("SpacetimeSampler"), 1)
             self.look(f"tokens edited {name}", lambda edited=edited, o=others: DenoiseStep.execute(edited, *o).result)
-        plain = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(4)))
-        place = local_placer()
+        self.look("core's decoding takes what its estimate says", self.decoded_by_core)
+        captioner, place = self.captioner(), local_placer()
+        self.look("a captioner is whole on the GPU", lambda: whole(captioner.place, captioner.network, captioner.vae))
+        room = int(min(2**20, self.gpu.memory - minimum_inference_memory()))
+        side = int((room / 40) ** 0.5)
+        plain = torch.nn.Sequential(*(torch.nn.Linear(side, side) for _ in range(8)))  # four fifths of the room
+        held = torch.zeros(room // 2, dtype=torch.uint8, device="cuda")  # as what nodes hand on, or another program
+        self.look("a language model is whole on the GPU", lambda: whole(lambda: place(plain), plain))
+        del held
 
-        def computed() -> tuple[Any, ...]:
-            place(plain)
-            place(plain)  # and for the next answer
-            plain(torch.ones(1, 64, device=next(plain.parameters()).device))
-            return ()
+    def decoded_by_core(self) -> tuple[Any, ...]:
+        """Nothing, where core's VAE Decode asks for the memory that it takes. RuntimeError otherwise."""
+        vae, latents = self.checkpoint()[2], torch.zeros(1, 16, 9, 16, 16)
+        vae.load(tuple(latents.shape), decode=True)
+        before = self.gpu.most = self.gpu.bytes_held()
+        self.gpu.measuring = True
+        vae.decode(latents)
+        self.gpu.measuring, taken = False, self.gpu.most - before
+        asked = vae.memory_used_decode(latents.shape, vae.vae_dtype)
+        if not taken <= asked <= 3 * taken:
+            raise RuntimeError(f"{asked} bytes were asked for, and {taken} taken")
+        return ()
 
-        self.look("a module of plain layers", computed)
+
+def whole(place: Callable[[], None], *networks: torch.nn.Module) -> tuple[Any, ...]:
+    """Nothing, once networks of plain layers were brought to the GPU. RuntimeError where a part of them was not."""
+    place()
+    left = [name for network in networks for name, weight in network.named_parameters() if not weight.is_cuda]
+    if left:
+        raise RuntimeError(f"on the CPU: {', '.join(left[:3])}")
+    return ()
 
 
 def misplaced(value: Any) -> Iterator[str]:
