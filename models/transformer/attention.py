@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .gradients import followed
-from .norms import inverse_rms, normed, rms, weights
+from .norms import inverse_rms, normed, rms
 from .packed import packed_attention
+from .plain import norm_weights
 from .rope import apply_rope
 from .shares import Shares
 from .tiled import by_tiles, tiled_attention
@@ -96,7 +97,7 @@ def normed_rope(norms: Sequence[nn.Module], x: Tensor, table: Tensor) -> Sequenc
     """
     if x.device.type != "cpu":
         return [apply_rope(norm(part), table) for norm, part in zip(norms, x, strict=True)]
-    scales = [weights(norm, x) for norm in norms]
+    scales = [norm_weights(norm, x) for norm in norms]
     if not followed(x, *scales):
         return _weighted_rope(torch.stack(scales), x, table).unbind()
     return [_rope_in_tiles(scale, part, table) for scale, part in zip(scales, x, strict=True)]
@@ -114,17 +115,17 @@ def _weighted_rope(scales: Tensor, x: Tensor, table: Tensor) -> Tensor:
     Both have as many passes in common as they have numbers, so they are one tensor here.
     """
     half = x.shape[-1] // 2
-    pairs = scales.float().unflatten(-1, (2, half))  # of the first and of the second channel of each pair
-    pairs = torch.stack([pairs, pairs.flip(1)], dim=1)
-    turns = (table if table.ndim > 3 else table[:, None, None]) * pairs[..., None, None, None, :]
+    one, two = scales.float()[:, None, None, None].split(half, dim=-1)  # of the first and the second channel of a pair
+    cos, sin = table if table.ndim > 3 else table[:, None, None]
+    turns = cos * one, sin * two, cos * two, sin * one  # each (2, B or 1, 1, N, head_dim / 2)
     out = torch.empty(x.shape, dtype=x.dtype)
-    for start in range(0, x.shape[3], TILE):
-        tile = (..., slice(start, start + TILE), slice(None))
-        part = x[tile].to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # else as far apart as in x
-        rows, place = turns[tile], out[tile]
+    for tile in zip(x.split(TILE, dim=3), out.split(TILE, dim=3), *(t.split(TILE, dim=3) for t in turns), strict=True):
+        part, place, cos1, sin2, cos2, sin1 = tile
+        part = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # else as far apart as in x
         first, second = part.mul_(inverse_rms(part)).split(half, dim=-1)
-        place[..., :half] = (first * rows[:, 0, 0]).addcmul_(second, rows[:, 0, 1], value=-1)
-        place[..., half:] = (second * rows[:, 1, 0]).addcmul_(first, rows[:, 1, 1])
+        low, high = place.split(half, dim=-1)
+        low.copy_((first * cos1).addcmul_(second, sin2, value=-1))
+        high.copy_((second * cos2).addcmul_(first, sin1))
     return out
 
 
@@ -141,10 +142,10 @@ class SelfAttention(nn.Module):
         self.proj = operations.Linear(hidden_size, hidden_size, bias=False, **factory)
 
     def forward(self, x: Tensor, rope: Tensor, kernel: Kernel, lengths: Sequence[int]) -> Tensor:
-        heads = rearrange(self.qkv(x), "b n (three k d) -> three b k n d", three=3, k=self.num_heads)
+        heads = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, K, N, head_dim)
         q, k = normed_rope((self.q_norm, self.k_norm), heads[:2], rope)
         out = attend(q, k, heads[2], kernel=kernel, lengths=lengths)
-        projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
+        projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return projected
 
 
@@ -177,11 +178,11 @@ class CrossAttention(nn.Module):
         key_lengths: Sequence[int] = (),
         shares: Shares | None = None,
     ) -> Tensor:
-        q = normed(self.q_norm, rearrange(self.q(x), "b n (k d) -> b k n d", k=self.num_heads))
+        q = normed(self.q_norm, self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2))  # (B, K, N, head_dim)
         if shares is not None:
             out = attend_to_shares(q, keys, values, mask, kernel, key_lengths, shares)
         else:
             parts = lengths if key_lengths else ()  # one text for all packed clips needs no split
             out = attend(q, keys, values, mask, kernel=kernel, lengths=parts, key_lengths=key_lengths)
-        projected: Tensor = self.proj(rearrange(out, "b k n d -> b n (k d)"))
+        projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return projected

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .attention import CrossAttention, Kernel, SelfAttention
 from .gradients import followed
 from .norms import normed, rms
-from .products import halves
+from .plain import halves
 from .shares import Shares
 
 
@@ -28,16 +28,24 @@ class Text(NamedTuple):
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """adaLN: RMS norm of x (B, N, D), scaled and shifted by (B, M, D), where each of M serves N / M tokens in a row."""
-    groups = rms(x).unflatten(1, (shift.shape[1], -1))  # (B, M, N/M, D)
-    factors = (shift[:, :, None], groups, 1 + scale[:, :, None])
-    return torch.addcmul(*factors, out=None if followed(*factors) else groups).flatten(1, 2)
+    unit, shift, scale = grouped(rms(x), shift, scale)
+    factors = (shift, unit, 1 + scale)
+    return torch.addcmul(*factors, out=None if followed(*factors) else unit).reshape(x.shape)
 
 
 def gated(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
     """x + gate * update, with gate (B, M, D) as in `modulated`. Without gradients it is written over the update."""
-    groups = (gate.shape[1], -1)
-    factors = (x.unflatten(1, groups), gate[:, :, None], update.unflatten(1, groups))
-    return torch.addcmul(*factors, out=None if followed(*factors) else factors[2]).flatten(1, 2)
+    old, wide = grouped(x, gate)
+    factors = (old, wide, update.reshape(old.shape))
+    return torch.addcmul(*factors, out=None if followed(*factors) else factors[2]).reshape(x.shape)
+
+
+def grouped(x: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+    """x (B, N, D) and rows (B, M, D) in shapes that fit: as they are, or as (B, M, N / M, D) and (B, M, 1, D)."""
+    count = levels[0].shape[1]
+    if count in (1, x.shape[1]):
+        return x, *levels
+    return x.unflatten(1, (count, -1)), *(rows[:, :, None] for rows in levels)
 
 
 class GatedMLP(nn.Module):

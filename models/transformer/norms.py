@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .gradients import followed
+from .plain import norm_weights
 
 EPS = 1e-6
 
@@ -28,19 +29,10 @@ def inverse_rms(x: Tensor) -> Tensor:
     return torch.rsqrt(length.square() / x.shape[-1] + EPS)
 
 
-def weights(norm: nn.Module, x: Tensor) -> Tensor:
-    """The weights of an RMSNorm layer as it would apply them to x.
-
-    Asks the layer itself, by norming ones, because a host's layer may cast or patch its weights on the way.
-    """
-    scale: Tensor = norm(x.new_ones(x.shape[-1]))
-    return scale
-
-
 def normed(norm: nn.Module, x: Tensor) -> Tensor:
     """norm(x), where norm is an RMSNorm layer over the last axis."""
     if x.device.type != "cpu":
         out: Tensor = norm(x)
         return out
-    unit, scale = rms(x), weights(norm, x)
+    unit, scale = rms(x), norm_weights(norm, x)
     return unit * scale if followed(unit, scale) else unit.mul_(scale)

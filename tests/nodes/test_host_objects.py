@@ -372,12 +372,12 @@ def test_weights_stored_in_fp8_compute_as_their_values_in_half_precision(comfy_h
     assert torch.equal(one, other)
 
 
-def test_what_the_host_does_to_weights_on_the_way_holds_where_a_layer_is_multiplied_in_parts(comfy_host):
+def test_what_the_host_does_to_weights_on_the_way_holds_where_plain_layers_are_not_called(comfy_host):
     import comfy.ops
 
     from comfyui_spacetime.models.transformer.config import PRESETS
     from comfyui_spacetime.models.transformer.dit import DiT
-    from comfyui_spacetime.models.transformer.products import is_plain
+    from comfyui_spacetime.models.transformer.plain import is_plain
     from comfyui_spacetime.nodes.host.model.hosted_dit import HostedDiT
 
     torch.manual_seed(0)
@@ -387,7 +387,7 @@ def test_what_the_host_does_to_weights_on_the_way_holds_where_a_layer_is_multipl
     for name, operations in (("plain", comfy.ops.disable_weight_init), ("cast", comfy.ops.manual_cast)):
         network = HostedDiT(config=PRESETS["test"], dtype=torch.float32, operations=operations).requires_grad_(False)
         network.load_state_dict(state)
-        layers = [block.mlp.gate_up for block in network.blocks]
+        layers = [layer for block in network.blocks for layer in (block.mlp.gate_up, block.self_attn.k_norm)]
         assert {is_plain(layer) for layer in layers} == {name == "plain"}
         answers[name] = network(x, sigma, context)
         for layer in layers:

@@ -17,7 +17,7 @@ from ....models.patches import Grid, Patch, from_patches, to_patches
 from ....models.transformer.attention import Kernel, sdpa
 from ....models.transformer.config import DiTConfig
 from ....models.transformer.dit import DiT, Prepared
-from ....models.transformer.products import PLAIN
+from ....models.transformer.plain import PLAIN
 from ....models.transformer.shares import patch_shares
 from .text_shares import TextShares
 
@@ -26,8 +26,9 @@ CYCLIC = "spacetime_cyclic"  # key in transformer_options: time is a circle
 EXTRAPOLATE = "spacetime_extrapolate"  # key in transformer_options: (trained frames of patches, pair), see rope_table
 GRIDS = "spacetime_grids"  # key in transformer_options: the grids of clips that are packed into one row of patches
 
-Layer = comfy.ops.disable_weight_init.Linear  # what core holds weights in that it does not cast
-PLAIN[Layer] = lambda layer: not (layer.comfy_cast_weights or layer.weight_function or layer.bias_function)
+# layers of core that it does not cast
+for layer_type in (comfy.ops.disable_weight_init.Linear, comfy.ops.disable_weight_init.RMSNorm):
+    PLAIN[layer_type] = lambda layer: not (layer.comfy_cast_weights or layer.weight_function or layer.bias_function)
 
 
 class RunCache:

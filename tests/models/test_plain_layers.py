@@ -1,12 +1,12 @@
-"""Halves of a product, each a product of its own where a layer is no more than its weights."""
+"""Halves of a product, and weights of a norm, without calling the layer where it is no more than its weights."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from comfyui_spacetime.models.transformer import products
-from comfyui_spacetime.models.transformer.products import halves, is_plain
+from comfyui_spacetime.models.transformer import plain
+from comfyui_spacetime.models.transformer.plain import halves, is_plain, norm_weights
 
 
 @pytest.fixture
@@ -89,6 +89,17 @@ def test_a_layer_that_does_more_is_called_as_a_whole(layer, change):
 def test_a_host_says_when_its_layers_are(monkeypatch):
     other = own_kind(nn.Linear(24, 80, bias=False))
     answers = iter((True, False))
-    monkeypatch.setitem(products.PLAIN, Doubled, lambda _: next(answers))
+    monkeypatch.setitem(plain.PLAIN, Doubled, lambda _: next(answers))
     assert is_plain(other)
     assert not is_plain(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("change", [lambda norm: norm, hooked, hooked_before, parametrized])
+def test_weights_of_a_norm_are_those_that_it_applies(dtype, change):
+    torch.manual_seed(0)
+    norm = nn.RMSNorm(24, eps=1e-6, dtype=dtype).requires_grad_(False)
+    norm = change(norm)
+    nn.init.normal_(norm.weight if change is not parametrized else norm.parametrizations.weight.original)
+    found = norm_weights(norm, torch.zeros(1, 24, dtype=dtype))
+    torch.testing.assert_close(found, norm(torch.ones(24, dtype=dtype)))
