@@ -187,6 +187,7 @@ def lacking(name: str) -> str:
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first: weights of inference mode are for it alone
 def family_model(name: str) -> Any:
     """The tiny core MODEL of a family, made once."""
     import comfy.ops

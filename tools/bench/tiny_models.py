@@ -17,6 +17,7 @@ NAMES = ("wan", "ltx", "spacetime")
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first: weights of inference mode are for it alone
 def model(name: str) -> Any:
     """The tiny core MODEL of this name, made once."""
     return {"wan": tiny_wan, "ltx": tiny_ltx, "spacetime": tiny_spacetime}[name]()
