@@ -122,7 +122,7 @@ def trained(model: DiT, cache: LatentCache, empty: Tensor, settings: DiTTraining
         asked = replace(settings, route=0.0) if step >= settings.steps - whole else settings
         batch = draw_batch(cache, empty, asked, generator(settings.seed, step))
         batch_loss(model, batch, alignment=settings.alignment).backward()
-        optimiser.step(learning_rate_scale(step, settings.steps))
+        optimiser.step(learning_rate_scale(step, settings.steps, warmup=settings.warmup))
         average.update(optimiser.masters, step + 1)
     return averaged(model, average.weights).to(torch.bfloat16)
 

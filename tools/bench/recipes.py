@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ...models.clips.cache import LatentCache
 from ...models.clips.clips import HELD_OUT
 from ...models.clips.toy import cache_toy_world
 from ...models.embedded import EMBEDDED
+from ...models.files import read_json, write_json
 from ...models.geometry import ClipSize
 from ...models.text.encoder import load_text_encoder
 from ...models.training.dit.alignment import add_aligner
@@ -44,6 +45,7 @@ from .captions_for_training import trained
 
 JUDGED = 12  # held-out batches
 RARE = 4  # of so many clips of a rare kind one is left in uneven clips
+RESULTS = "results.json"
 WHOLE = 0.1  # share of a routed run's steps, its last ones, in which no patch goes past a block
 
 
@@ -60,7 +62,6 @@ class Run:
 RUNS = {
     "plain": Run(),
     "aligned": Run(changes=(("alignment", 0.5),)),
-    "aligned, in equal time": Run(changes=(("alignment", 0.5),), equal_time=True),
     "routed": Run(changes=(("route", 0.5),)),
     "routed, in equal time": Run(changes=(("route", 0.5),), equal_time=True),
     "uneven": Run(uneven=True),
@@ -82,17 +83,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be set."""
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=960, help="patches per step")
-    parser.add_argument("--width", type=int, default=192, help="hidden size of the DiT, of 8 blocks")
+    parser.add_argument("--tokens", type=int, default=640, help="patches per step")
+    parser.add_argument("--width", type=int, default=128, help="hidden size of the DiT")
+    parser.add_argument("--depth", type=int, default=4, help="its blocks, 4 or more")
     parser.add_argument("--size", default="64x64x17")
-    parser.add_argument("--clips", type=int, default=240, help="clips to train on")
-    parser.add_argument("--cache", type=Path, help="folder to keep the clips in; left out: rendered for this run")
+    parser.add_argument("--clips", type=int, default=200, help="clips to train on")
+    parser.add_argument("--cache", type=Path, help="folder to keep clips and results in, which goes on after a stop")
 
 
 def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     """A row for each kind of run, over all seeds."""
     torch.set_num_threads(1)
-    plain = DiTTraining(steps=options.steps, tokens=options.tokens, images=0.0)
+    edge = options.depth // 4
+    plain = DiTTraining(
+        steps=options.steps,
+        tokens=options.tokens,
+        images=0.0,
+        warmup=max(1, options.steps // 10),
+        route_start=edge,
+        route_end=-edge,
+    )
     empty = load_text_encoder()([""])[0][0].bfloat16()
     with tempfile.TemporaryDirectory() as folder:
         cache, held_out = clips(options.cache or Path(folder), ClipSize.parse(options.size), options.clips)
@@ -100,15 +110,26 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     judged = [fixed_batches(kept, empty, plain) for kept in (held_out, only(held_out, lambda kind: kind in rare))]
     uneven = thinned(cache, rare)
     found: dict[str, list[Result]] = {name: [] for name in RUNS}
+    known = read_json(options.cache / RESULTS, dict) if options.cache and (options.cache / RESULTS).exists() else {}
     for seed in range(options.seeds):
-        start = fresh(options.width, seed)
+        start = fresh(options.width, options.depth, seed)
         for name, run in RUNS.items():
             settings = settings_of(run, replace(plain, seed=seed), found)
-            result = measured(start, uneven if run.uneven else cache, empty, settings, judged)
-            found[name].append(result)
-            print(f"seed {seed}, {name}: {result}", file=sys.stderr, flush=True)
+            label = f"{name}, seed {seed}, {settings.steps} of {options.steps} steps, {described(options)}"
+            if label not in known:
+                result = measured(start, uneven if run.uneven else cache, empty, settings, judged)
+                known[label] = asdict(result)
+                if options.cache:
+                    write_json(options.cache / RESULTS, known, indent=1)
+            found[name].append(Result(**known[label]))
+            print(f"{label}: {found[name][-1]}", file=sys.stderr, flush=True)
     for name in RUNS:
         yield row(name, found)
+
+
+def described(options: argparse.Namespace) -> str:
+    """What all runs have in common, but for their number of steps."""
+    return f"{options.tokens} patches, {options.width} x {options.depth}, {options.clips} clips of {options.size}"
 
 
 def settings_of(run: Run, plain: DiTTraining, found: dict[str, list[Result]]) -> DiTTraining:
@@ -169,10 +190,10 @@ def clips(place: Path, size: ClipSize, count: int) -> tuple[LatentCache, LatentC
     return LatentCache(place / "train"), LatentCache(place / "held-out")
 
 
-def fresh(width: int, seed: int) -> DiT:
+def fresh(width: int, depth: int, seed: int) -> DiT:
     """A small DiT as training starts it."""
     torch.manual_seed(seed)
-    return DiT(replace(PRESETS["toy"], hidden_size=width)).initialise()
+    return DiT(replace(PRESETS["toy"], hidden_size=width, depth=depth)).initialise()
 
 
 def rare_kinds(cache: LatentCache) -> set[str]:
