@@ -119,8 +119,8 @@ class TinyNodes:
     def published(self) -> str:
         """A small DiT in Meta's layout, where the host lists it."""
         import folder_paths
-        from safetensors.torch import save_file
 
+        from ...models.files import write_tensors
         from ...models.published.dit import ClassConfig, ClassTransformer
 
         config = ClassConfig(
@@ -136,7 +136,7 @@ class TinyNodes:
             num_labels=11,
         )
         folder_paths.add_model_folder_path("diffusion_models", str(self.folder))
-        save_file(ClassTransformer(config, torch.nn).state_dict(), self.folder / "DiT.safetensors")
+        write_tensors(self.folder / "DiT.safetensors", ClassTransformer(config, torch.nn).state_dict(), {})
         return "DiT.safetensors"
 
     def of(self, node: str, output: int = 0) -> Any:
