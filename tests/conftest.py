@@ -49,13 +49,13 @@ SLOW = {
     ),
     "nodes": (
         "built_again captioning cluster core_training deflicker_nodes editing history host_objects latents lengths "
-        "other_vaes published sampling saved_runs seeing_models sound step_goals stepper stepper_edits train "
-        "video_inputs what_latents_carry words"
+        "node_overhead other_vaes published sampling saved_runs seeing_models sound step_goals stepper stepper_edits "
+        "train video_inputs what_latents_carry words"
     ),
     "gpu": "nodes_on_gpu training_on_gpu",
     "tools": (
-        "bench bench_expansion bench_of_the_model bench_stream bench_tasks bench_training environment orphans "
-        "other_hosts requirements wheel"
+        "bench bench_expansion bench_of_the_model bench_overhead bench_stream bench_tasks bench_training environment "
+        "orphans other_hosts requirements wheel"
     ),
 }
 
