@@ -23,7 +23,7 @@ from . import icon
 from .diagram import diagram
 from .editor import Editor, open_browser, visit
 from .guides import DRAWN, IMAGES, MADE, draw, make, saved_video
-from .screens import workflows
+from .screens import FULL, workflows
 from .sheets import captioned, grid, pick, save_jpeg, save_moving, video_frames
 from .widgets import widgets
 
@@ -110,7 +110,7 @@ def editor(host: Host, _names: Sequence[str] = ()) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        context = open_browser(playwright, host.url, Path(profile), size=(1680, 890))
+        context = open_browser(playwright, host.url, Path(profile), size=(2000, 1060))
         try:
             photograph(Editor(context.pages[0], host.url, vue=False))
         finally:
@@ -124,6 +124,7 @@ def photograph(view: Editor) -> None:
     visit(page, view.url)
     for name in ("Comfy.VueNodes.Enabled", "Comfy.Minimap.Visible", "Comfy.Graph.CanvasInfo"):
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", name)
+    page.evaluate(FULL)
     view.open_template(comfyui.LINK_NAME, STARTER.stem)
     view.press_run(600)
     page.wait_for_function("() => [...document.querySelectorAll('video')].some((one) => one.readyState >= 2)")
@@ -138,7 +139,7 @@ def photograph(view: Editor) -> None:
             left = Math.min(left, pos[0]); top = Math.min(top, pos[1])
             right = Math.max(right, pos[0] + size[0]); bottom = Math.max(bottom, pos[1] + size[1])
           }
-          const [bar, head, margin] = [70, 110, 20], view = app.canvas.ds
+          const [bar, head, margin] = [70, 140, 20], view = app.canvas.ds
           const [wide, high] = [innerWidth - bar - margin, innerHeight - head - margin]
           view.scale = Math.min(wide / (right - left), high / (bottom - top))
           view.offset = [
