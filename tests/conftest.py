@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 ALIAS = "comfyui_spacetime"
@@ -155,6 +156,20 @@ class RealHost:
         for target, value in (set or {}).items():
             set_input(prompt, *split_target(prompt, target), value, self.client.object_info())
         return self.client.run(prompt)
+
+    def frames(self, workflow: Any, set: dict[str, Any] | None = None) -> list[bytes]:  # noqa: A002 - as above
+        """The frames of the video that a workflow saves, to be compared bit for bit.
+
+        They are pictures: libx264 does not write the same file each time where a video has few pixels.
+        """
+        prompt = {**self.client.prompt_of(workflow)}
+        (saving,) = (node for node in prompt.values() if node["class_type"] == "SaveVideo")
+        decoding = saving["inputs"]["video"][0]
+        while "VAEDecode" not in prompt[decoding]["class_type"]:
+            decoding = prompt[decoding]["inputs"]["images"][0]
+        prompt["frames"] = {"class_type": "PreviewImage", "inputs": {"images": [decoding, 0]}}
+        shown = self.run(prompt, set).outputs["frames"]["images"]
+        return [Image.open(self.base / "temp" / one["subfolder"] / one["filename"]).tobytes() for one in shown]
 
 
 @pytest.fixture(scope="session")

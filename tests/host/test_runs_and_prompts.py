@@ -38,13 +38,13 @@ def test_the_colour_changes_when_the_prompt_says_so(host):
 
 def test_one_prompt_over_all_times_is_an_ordinary_prompt(host):
     workflow = WORKFLOWS / "prompt_over_time.json"
-    whole = frames_of(host, host.run(workflow, set={**FEW, PROMPTS: "0: a red ball\n0.4: a red ball"}))
+    whole = host.frames(workflow, {**FEW, PROMPTS: "0: a red ball\n0.4: a red ball"})
     plain = host.client.prompt_of(workflow)
     plain["2"] = {
         "class_type": "CLIPTextEncode",
         "inputs": {"text": "a red ball", "clip": plain["2"]["inputs"]["clip"]},
     }
-    assert np.array_equal(whole, frames_of(host, host.run(plain, set=FEW)))
+    assert whole == host.frames(plain, FEW)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,8 @@ EXPLORE = {**SMALL, "SpacetimeScheduler.steps": 4, "60.steps": 2, "60.seeds": 3}
 def test_a_picked_seed_is_finished_as_the_whole_run_of_it(host):
     """The second of three seeds, and the same by one step node that makes all steps."""
     workflow = WORKFLOWS / "explore_seeds.json"
-    picked = host.run(workflow, set={**EXPLORE, "61.pick": "2"})
+    chosen = {**EXPLORE, "61.pick": "2"}
+    picked = host.run(workflow, set=chosen)
     assert [file["filename"].rpartition(".")[2] for file in picked.outputs["60"]["images"]] == ["webp"]
     plain = host.client.prompt_of(workflow)
     tokens, noise, sigmas = (plain["60"]["inputs"][name] for name in ("tokens", "noise", "sigmas"))
@@ -76,9 +77,7 @@ def test_a_picked_seed_is_finished_as_the_whole_run_of_it(host):
     del plain["61"]
     small = {key: value for key, value in EXPLORE.items() if not key.startswith("60.")}
     seed = host.client.prompt_of(workflow)["7"]["inputs"]["noise_seed"]
-    assert np.array_equal(
-        frames_of(host, picked), frames_of(host, host.run(plain, set={**small, "7.noise_seed": seed + 1}))
-    )
+    assert host.frames(workflow, chosen) == host.frames(plain, {**small, "7.noise_seed": seed + 1})
 
 
 def test_with_nothing_picked_the_sheet_is_all_there_is(host):

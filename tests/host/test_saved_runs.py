@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import av
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,12 +21,6 @@ SAVE, LOAD, SECOND = "60", "61", "40"
 SAVING = "SpacetimeSaveRun"
 
 
-def frames_of(host, result):
-    (file,) = [one for one in result.files() if one["type"] == "output"]
-    with av.open(str(host.base / "output" / file["subfolder"] / file["filename"])) as video:
-        return [frame.to_ndarray(format="rgb24").tobytes() for frame in video.decode(video=0)]
-
-
 def without_file(prompt):
     """The same steps with no file between them."""
     plain = {key: node for key, node in prompt.items() if key not in (SAVE, LOAD)}
@@ -39,7 +32,7 @@ def test_saved_and_resumed_in_one_workflow(host):
     prompt = host.client.prompt_of(WORKFLOW)
     result = host.run(prompt, set=FEW)
     assert "step 2 of 4" in "\n".join(result.texts())
-    assert frames_of(host, result) == frames_of(host, host.run(without_file(prompt), set=FEW))
+    assert host.frames(prompt, FEW) == host.frames(without_file(prompt), FEW)
     (saved,) = (host.base / "output" / "runs").glob("*.safetensors")
     assert 1000 < saved.stat().st_size < 1_000_000
     prompt[LOAD]["inputs"]["run"] = f"runs/{saved.name}"
