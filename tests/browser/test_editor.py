@@ -54,7 +54,9 @@ def test_from_the_template_browser_to_the_video(editor):
     assert (width, height) == (64, 48)
     assert seconds == pytest.approx(0.75, abs=0.1)
     text = "step 3 of 3, sigma 0" if editor.vue else "step 2 of 2, sigma 0"
-    shown = "(text) => app.graph.nodes.some((node) => node.widgets?.some((one) => String(one.value).includes(text)))"
+    shown = (
+        "(text) => app.graph.nodes.some((node) => node.widgets?.some((one) => one.element?.textContent.includes(text)))"
+    )
     editor.page.wait_for_function(shown, arg=text)
 
 
